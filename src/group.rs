@@ -1,0 +1,97 @@
+//! Group paths, as GitLab writes them.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// The full path of a group, such as `platform/identity`.
+///
+/// Compared byte for byte: a difference in case is a different group, and denies.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct GroupPath(Arc<str>);
+
+/// Why a text is not a [`GroupPath`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum GroupPathError {
+    /// The text is empty or has an empty segment.
+    #[error("group path `{0}` has an empty segment")]
+    EmptySegment(String),
+    /// A control character, which no provider has in a group's path.
+    #[error("group path has a control character")]
+    Control,
+    /// Longer than 1,024 bytes.
+    #[error("group path has {0} bytes, 1024 are allowed")]
+    Long(usize),
+}
+
+impl GroupPath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True for this group and every group below it: `a` contains `a/b`, not `ab`.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.0.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// This path and all its ancestors, the nearest first: `a/b/c`, `a/b`, `a`.
+    pub fn lineage(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(&*self.0), |path| path.rsplit_once('/').map(|(above, _)| above))
+    }
+}
+
+impl FromStr for GroupPath {
+    type Err = GroupPathError;
+
+    fn from_str(text: &str) -> Result<Self, GroupPathError> {
+        if text.len() > 1024 {
+            return Err(GroupPathError::Long(text.len()));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(GroupPathError::Control);
+        }
+        if text.split('/').any(str::is_empty) {
+            return Err(GroupPathError::EmptySegment(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for GroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for GroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path() -> impl Strategy<Value = String> {
+        prop::collection::vec("[ab]{1,2}", 1..4).prop_map(|segments| segments.join("/"))
+    }
+
+    proptest! {
+        /// Containment agrees with comparing segments: a shared prefix is not enough.
+        #[test]
+        fn contains_agrees_with_segments(a in path(), b in path()) {
+            let (outer, inner): (GroupPath, GroupPath) = (a.parse().expect("valid"), b.parse().expect("valid"));
+            let expected = b.split('/').collect::<Vec<_>>().starts_with(&a.split('/').collect::<Vec<_>>());
+            prop_assert_eq!(outer.contains(&inner), expected);
+            prop_assert_eq!(inner.lineage().any(|above| above == a), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_empty_segments_and_control_characters() {
+        assert_eq!("a//b".parse::<GroupPath>(), Err(GroupPathError::EmptySegment("a//b".into())));
+        assert_eq!("".parse::<GroupPath>(), Err(GroupPathError::EmptySegment(String::new())));
+        assert_eq!("a\n".parse::<GroupPath>(), Err(GroupPathError::Control));
+    }
+}
