@@ -3,16 +3,29 @@
 //!
 //! The life of a request is one function, [`gateway::Gateway::walk`]; read that first.
 
+pub mod answer;
 pub mod audit;
 pub mod authorize;
 pub mod body;
 pub mod canonical;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod cookie;
 pub mod demo;
 pub mod forward;
+pub mod gateway;
 pub mod group;
+pub mod identify;
+pub mod listener;
+pub mod login;
+pub mod membership;
+pub mod metrics;
 pub mod oidc;
+pub mod pages;
 pub mod principal;
 pub mod refusal;
+pub mod reload;
 pub mod route;
+pub mod session;
+pub mod vigil;

@@ -104,8 +104,6 @@ pub enum Endpoint {
     SignOut,
     /// `session`: who am I, until when.
     Session,
-    /// `portal`: the public page after sign-out.
-    Portal,
     /// `assets/<name>`.
     Asset(String),
     /// `/.well-known/vestibule/jwks.json`.

@@ -2,6 +2,10 @@
 //!
 //! A refusal is data: its [`Reason`] chooses status, page, JSON body, audit event and metric.
 
+pub mod answer;
+
+pub use answer::{Asked, answer};
+
 use http::StatusCode;
 use std::sync::Arc;
 

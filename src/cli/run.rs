@@ -1,0 +1,238 @@
+//! `vestibule run`: start, serve, stop.
+
+use crate::{
+    audit::{Audit, Event},
+    config::{self, Settings},
+    control::{Control, Parts, Providers},
+    cookie::Cookies,
+    forward::{self, assertion::AssertionKeys, streams::Streams, upgrade},
+    gateway::{Shared, Snapshot},
+    listener::{self, Hall, Phase, operations},
+    login::Login,
+    membership::Memberships,
+    metrics::Metrics,
+    reload::{self, Reloader},
+    session::{KeyRing, Store},
+    vigil,
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::HashMap,
+    io::IsTerminal,
+    net::{SocketAddr, TcpListener as StdListener},
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    runtime::{Handle, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+};
+use tracing_subscriber::EnvFilter;
+
+/// How long requests in hand may take after the listeners closed.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// Told once everything listens.
+pub type Ready = Box<dyn FnOnce(&Settings) + Send>;
+
+/// Serves the configuration in `file` until SIGTERM or SIGINT; calls `ready` once everything listens.
+///
+/// # Errors
+/// One or more lines that say what is wrong and what to do.
+pub fn run(file: &Path, ready: Ready) -> Result<(), String> {
+    log_to_stderr();
+    let settings = Arc::new(config::load(file).map_err(|errors| errors.to_string())?);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = control_plane()?;
+    let listeners = listen(&settings)?;
+    let hall = Building::new(&settings)?.build(runtime.handle(), &settings)?;
+    let (phase, watched) = watch::channel(Phase::Serving);
+    let hall = Hall { phase: watched, ..hall };
+    let asked = Arc::new(Notify::new());
+    start_tasks(&runtime, &hall, &settings, asked.clone())?;
+    let threads = listener::start(&hall, listeners).map_err(|error| format!("cannot start serving: {error}"))?;
+    let digest = hall.shared.snapshot.load().authorize.digest().to_string();
+    hall.audit.record(Event::Started { digest }, SystemTime::now());
+    announce(&settings);
+    ready(&settings);
+    runtime.block_on(until_told(asked));
+    stop(&runtime, &hall, &phase, settings.drain);
+    drop(threads);
+    Ok(())
+}
+
+/// Logs go to standard error: lines for a person at a terminal, JSON otherwise. `VESTIBULE_LOG` filters them.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("VESTIBULE_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper_util=off"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = if std::io::stderr().is_terminal() {
+        builder.with_target(false).compact().try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
+    };
+}
+
+fn control_plane() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control-plane")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the control plane: {error}"))
+}
+
+/// One socket per address and core.
+fn listen(settings: &Settings) -> Result<Vec<Vec<StdListener>>, String> {
+    let refused = |address: SocketAddr| {
+        move |error: std::io::Error| {
+            format!("cannot listen on {address}: {error}: stop what listens there, or change `listen`")
+        }
+    };
+    for listen in &settings.listen {
+        listener::probe(listen.address).map_err(refused(listen.address))?;
+    }
+    let core = || {
+        let bind = |listen: &config::Listen| listener::bind(listen.address).map_err(refused(listen.address));
+        settings.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()
+    };
+    (0..settings.workers.max(1)).map(|_| core()).collect()
+}
+
+/// What is opened before anything serves.
+struct Building {
+    ring: KeyRing,
+    store: Store,
+    audit: Audit,
+    keys: Arc<AssertionKeys>,
+    snapshot: Snapshot,
+}
+
+impl Building {
+    fn new(settings: &Arc<Settings>) -> Result<Self, String> {
+        let snapshot = reload::snapshot(settings.clone())?;
+        std::fs::create_dir_all(&settings.state)
+            .map_err(|error| format!("cannot make the directory `{}`: {error}", settings.state.display()))?;
+        let ring = KeyRing::open(&settings.keys).map_err(|error| chain(&error))?;
+        let keys = AssertionKeys::load(&settings.keys.join("assertion"), SystemTime::now())?;
+        let store = Store::embedded(&settings.state).map_err(|error| chain(&error))?;
+        let journal = settings.state.join("journal");
+        let audit = Audit::open(&journal, &settings.keys, settings.audit.mode, settings.audit.segment)?;
+        Ok(Self { ring, store, audit, keys: Arc::new(keys), snapshot })
+    }
+
+    fn build(self, handle: &Handle, settings: &Settings) -> Result<Hall, String> {
+        let streams = Arc::<Streams>::default();
+        let control = Control::new(Parts {
+            handle: handle.clone(),
+            ring: self.ring,
+            store: self.store,
+            limits: settings.sessions.clone(),
+            streams: streams.clone(),
+            audit: self.audit.clone(),
+        });
+        let membership = Memberships::new(control.clone(), self.audit.clone());
+        let cookies = Cookies::of(settings);
+        let forward = forward::Shared {
+            streams,
+            keys: self.keys.clone(),
+            issuer: settings.public_url.origin().ascii_serialization().into(),
+            cookies: [cookies.session.clone(), cookies.binding.clone()],
+            open: upgrade::open_plain,
+        };
+        let login = Login {
+            control: control.clone(),
+            membership: membership.clone(),
+            audit: self.audit.clone(),
+            assertion_keys: self.keys,
+        };
+        let shared = Shared {
+            snapshot: ArcSwap::from_pointee(self.snapshot),
+            control,
+            membership,
+            audit: self.audit.clone(),
+            login,
+        };
+        let (_, phase) = watch::channel(Phase::Serving);
+        Ok(Hall {
+            shared: Arc::new(shared),
+            forward: Arc::new(forward),
+            audit: self.audit,
+            metrics: Arc::new(Metrics::default()),
+            phase,
+        })
+    }
+}
+
+/// Everything that runs beside the requests.
+fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Settings, asked: Arc<Notify>) -> Result<(), String> {
+    let _inside = runtime.enter();
+    let mut discovery = HashMap::new();
+    let providers = reload::providers(settings, &Providers::new(), &mut discovery);
+    hall.shared.control.configure(providers, settings.sessions.clone());
+    runtime.spawn(vigil::watch(hall.shared.clone()));
+    runtime.spawn(hall.shared.control.clone().sweep());
+    let reloader = Reloader {
+        shared: hall.shared.clone(),
+        audit: hall.audit.clone(),
+        metrics: hall.metrics.clone(),
+        discovery,
+        asked,
+    };
+    runtime.spawn(reloader.watch());
+    if let Some(address) = settings.operations {
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(address))
+            .map_err(|error| format!("cannot listen on {address} for operations: {error}"))?;
+        runtime.spawn(operations::serve(listener, hall.clone()));
+    }
+    Ok(())
+}
+
+fn announce(settings: &Settings) {
+    for listen in &settings.listen {
+        tracing::info!(address = %listen.address, public_url = %settings.public_url, "listening");
+    }
+    if settings.loopback_http {
+        tracing::warn!("plain http on loopback: cookies are not marked `Secure`; use this for trying out only");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload.
+async fn until_told(asked: Arc<Notify>) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        tracing::error!("signals cannot be waited for");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => asked.notify_one(),
+        }
+    }
+}
+
+/// Readiness fails, the listeners accept on for the drain, then requests in hand are finished.
+fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration) {
+    tracing::info!(?drain, "stopping");
+    let _ = phase.send(Phase::Draining);
+    runtime.block_on(tokio::time::sleep(drain));
+    let _ = phase.send(Phase::Closing);
+    runtime.block_on(async {
+        let _ = tokio::time::timeout(LAST_REQUESTS, hall.audit.idle()).await;
+    });
+    hall.audit.record(Event::Stopped, SystemTime::now());
+    hall.audit.close();
+}
+
+/// An error and what is behind it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&dyn std::error::Error| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

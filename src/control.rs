@@ -1,0 +1,486 @@
+//! The control plane: all that may wait for a disk or a provider, behind one door.
+//!
+//! Every method spawns its work on the control plane's own runtime and awaits the handle, so a client that leaves cancels
+//! nothing: a rotated refresh token is always stored.
+
+use crate::{
+    audit::{Audit, Event},
+    config::{ProviderKind, SessionSettings},
+    forward::streams::Streams,
+    oidc::{CodeGrant, GroupList, Provider, ProviderError, SignedIn},
+    principal::{Name, Strength},
+    refusal::Reason,
+    session::{
+        KeyRing, Live, Revocations, Session, SessionId, SessionKey, Store, StoreError,
+        live::Clock,
+        record::{self, Held},
+        store::Filed,
+    },
+};
+use arc_swap::ArcSwap;
+use secrecy::SecretString;
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::runtime::Handle;
+use url::Url;
+
+/// At most this many sessions are held open in memory; the others are read again when used.
+const WARM: u64 = 200_000;
+
+/// A session that nobody used for this long is closed in memory.
+const COLD: Duration = Duration::from_secs(30 * 60);
+
+/// How long the handle that a new sign-in replaces still works, for requests that are under way.
+const REPLACED: Duration = Duration::from_secs(10);
+
+/// The providers of one configuration, by name.
+pub type Providers = HashMap<Name, Arc<Provider>>;
+
+/// The only door from the data plane to stores and providers.
+pub struct Control {
+    handle: Handle,
+    ring: KeyRing,
+    store: Store,
+    warm: moka::future::Cache<SessionKey, Arc<Live>>,
+    /// Sessions that ended and could not be deleted yet.
+    undeleted: Mutex<HashSet<SessionKey>>,
+    providers: ArcSwap<Providers>,
+    limits: ArcSwap<SessionSettings>,
+    /// Counters of rights that ended.
+    pub revocations: Revocations,
+    /// Long-lived connections.
+    pub streams: Arc<Streams>,
+    audit: Audit,
+}
+
+/// What [`Control::new`] puts together.
+pub struct Parts {
+    /// The control plane's runtime.
+    pub handle: Handle,
+    /// Seals records and states.
+    pub ring: KeyRing,
+    /// Where sessions are kept.
+    pub store: Store,
+    /// How long sessions live.
+    pub limits: SessionSettings,
+    /// Long-lived connections.
+    pub streams: Arc<Streams>,
+    /// Where events go.
+    pub audit: Audit,
+}
+
+/// What is needed to redeem a code, owned, so that it can cross to the control plane.
+pub struct Redemption {
+    /// `code`.
+    pub code: SecretString,
+    /// `redirect_uri`.
+    pub redirect_uri: Url,
+    /// The nonce of the ID token.
+    pub nonce: String,
+    /// `code_verifier`.
+    pub verifier: SecretString,
+    /// SHA-256 of the `state`, which is used up by this.
+    pub state: [u8; 32],
+}
+
+/// Why a code was not redeemed.
+#[derive(Debug, thiserror::Error)]
+pub enum RedeemError {
+    /// The state had been used before.
+    #[error("the sign-in was finished before")]
+    Replayed,
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The provider refused.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+impl Control {
+    /// The control plane's services.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            handle: parts.handle,
+            ring: parts.ring,
+            store: parts.store,
+            warm: moka::future::Cache::builder().max_capacity(WARM).time_to_idle(COLD).build(),
+            undeleted: Mutex::default(),
+            providers: ArcSwap::default(),
+            limits: ArcSwap::from_pointee(parts.limits),
+            revocations: Revocations::default(),
+            streams: parts.streams,
+            audit: parts.audit,
+        })
+    }
+
+    /// Takes the providers and limits of a new configuration.
+    pub fn configure(&self, providers: Providers, limits: SessionSettings) {
+        self.providers.store(Arc::new(providers));
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// The key ring.
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    /// How long sessions live.
+    pub fn limits(&self) -> Arc<SessionSettings> {
+        self.limits.load_full()
+    }
+
+    /// The providers in force.
+    pub fn providers(&self) -> Arc<Providers> {
+        self.providers.load_full()
+    }
+
+    /// A provider by name.
+    pub fn provider(&self, name: &Name) -> Option<Arc<Provider>> {
+        self.providers.load().get(name).cloned()
+    }
+
+    /// Runs `work` on the control plane and waits for it; it goes on if the caller does not.
+    ///
+    /// # Errors
+    /// `None` if the work panicked or the process stops.
+    pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.handle.spawn(work).await.ok()
+    }
+
+    /// Starts `work` on the control plane.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.handle.spawn(work));
+    }
+
+    /// The session with this handle, from memory or from the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; a record that does not open is no session.
+    pub async fn session(self: &Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, StoreError> {
+        if let Some(live) = self.warm.get(&id.key()).await {
+            return Ok((!live.is_ended()).then_some(live));
+        }
+        let this = self.clone();
+        self.run(async move { this.load(id).await }).await.unwrap_or_else(|| Err(stopped()))
+    }
+
+    /// The session with this name, if this node holds it open.
+    pub async fn warm(&self, key: &SessionKey) -> Option<Arc<Live>> {
+        self.warm.get(key).await.filter(|live| !live.is_ended())
+    }
+
+    async fn load(self: Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, StoreError> {
+        let key = id.key();
+        if self.is_undeleted(&key) {
+            return Ok(None);
+        }
+        let Some(stored) = self.store.load(key).await? else { return Ok(None) };
+        let opened = record::open_index(&self.ring, &key, &stored)
+            .and_then(|session| Ok((session, record::open_tokens(&self.ring, &id, &stored)?)));
+        match opened {
+            Ok((session, held)) => {
+                Ok(Some(self.warm.get_with(key, async { Live::new(id, session, held) }).await))
+            }
+            Err(error) => {
+                tracing::warn!(session = %key.hash(), %error, "a stored session cannot be opened");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Uses up the state, redeems the code, and files the session that it proves.
+    ///
+    /// # Errors
+    /// Any [`RedeemError`].
+    pub async fn sign_in(
+        self: &Arc<Self>,
+        provider: Arc<Provider>,
+        redemption: Redemption,
+        device: Option<String>,
+        now: SystemTime,
+    ) -> Result<(SessionId, Arc<Live>, Option<GroupList>), RedeemError> {
+        let this = self.clone();
+        let work = async move {
+            let forget = now + Duration::from_secs(600);
+            if !this.store.use_state(redemption.state, forget).await? {
+                return Err(RedeemError::Replayed);
+            }
+            let grant = CodeGrant {
+                code: &redemption.code,
+                redirect_uri: &redemption.redirect_uri,
+                nonce: &redemption.nonce,
+                verifier: &redemption.verifier,
+            };
+            let proved = provider.redeem(&grant, now).await?;
+            let groups = proved.groups.clone();
+            let (id, live) = this.file(proved, device, now).await?;
+            Ok((id, live, groups))
+        };
+        self.run(work).await.unwrap_or_else(|| Err(stopped().into()))
+    }
+
+    async fn file(
+        &self,
+        proved: SignedIn,
+        device: Option<String>,
+        now: SystemTime,
+    ) -> Result<(SessionId, Arc<Live>), StoreError> {
+        let id = SessionId::new();
+        let person = Arc::new(proved.person);
+        let session = Session {
+            key: id.key(),
+            person: person.clone(),
+            sid: proved.sid,
+            strength: Arc::new(Strength {
+                created: Some(now),
+                auth_time: proved.auth_time,
+                amr: proved.amr.into(),
+                acr: proved.acr.map(Into::into),
+            }),
+            created: now,
+            seen: now,
+            end: now + self.limits().absolute,
+            device,
+        };
+        let kept = if proved.tokens.refresh.is_none() { proved.groups.map(|list| list.paths) } else { None };
+        let held = Held { tokens: proved.tokens, groups: kept };
+        let name = |label, value: &str| self.ring.names(label, &[person.issuer.as_bytes(), value.as_bytes()])[0];
+        let filed = Filed {
+            key: id.key(),
+            record: record::seal(&self.ring, &id, &session, &held),
+            user: name("user", &person.id.subject),
+            sid: session.sid.as_deref().map(|sid| name("sid", sid)),
+            end: session.end,
+        };
+        self.store.create(filed).await?;
+        let live = Live::new(id.clone(), session, held);
+        self.warm.insert(id.key(), live.clone()).await;
+        Ok((id, live))
+    }
+
+    /// Ends the session that a new sign-in of the same person replaces, a little later.
+    pub fn replace_session(self: &Arc<Self>, old: Arc<Live>) {
+        let this = self.clone();
+        self.start(async move {
+            tokio::time::sleep(REPLACED).await;
+            this.end_session(&old, "replaced", SystemTime::now());
+        });
+    }
+
+    /// Ends a session: at once in memory and for its streams, then in the store, however long that takes.
+    pub fn end_session(self: &Arc<Self>, live: &Arc<Live>, why: &'static str, now: SystemTime) {
+        if !live.end() {
+            return;
+        }
+        let key = live.key();
+        self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.revocations.end_session(&key);
+        self.streams.cut_session(&key.0, Reason::NoSession);
+        let (person, session) = (live.session.person.clone(), live.hash.to_string());
+        self.audit.record(Event::SessionEnded { person, session, why }, now);
+        let this = self.clone();
+        self.start(async move {
+            this.warm.invalidate(&key).await;
+            while let Err(error) = this.store.delete(key).await {
+                tracing::warn!(session = %key.hash(), %error, "an ended session is not deleted yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            this.undeleted.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        });
+    }
+
+    fn is_undeleted(&self, key: &SessionKey) -> bool {
+        self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// Tells the provider to forget the session's tokens; nobody waits for that.
+    pub fn revoke_tokens(self: &Arc<Self>, live: &Arc<Live>) {
+        let Some(provider) = self.provider(&live.session.person.id.provider) else { return };
+        let tokens = live.held().tokens;
+        self.start(async move {
+            let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
+            if let Err(error) = provider.revoke(token).await {
+                tracing::warn!(%error, "the provider did not revoke a token");
+            }
+        });
+    }
+
+    /// Writes down that a session is in use.
+    pub fn save_activity(self: &Arc<Self>, live: &Arc<Live>) {
+        let (this, live) = (self.clone(), live.clone());
+        self.start(async move {
+            let _one = live.refreshing.lock().await;
+            let record = live.record(&this.ring, &live.held());
+            if let Err(error) = this.store.replace(live.key(), record).await {
+                tracing::warn!(session = %live.hash, %error, "a session's activity is not written");
+            }
+        });
+    }
+
+    /// What a session's clocks say.
+    pub fn clock(&self, live: &Live, now: SystemTime) -> Clock {
+        live.clock(now, self.limits.load().idle, self.without_refresh(live))
+    }
+
+    /// When a session ends if nobody uses it any more.
+    pub fn ends(&self, live: &Live) -> SystemTime {
+        live.ends(self.limits.load().idle, self.without_refresh(live))
+    }
+
+    fn without_refresh(&self, live: &Live) -> Duration {
+        let providers = self.providers.load();
+        providers
+            .get(&live.session.person.id.provider)
+            .map_or(Duration::ZERO, |provider| provider.settings.without_refresh)
+    }
+
+    /// Refreshes a session's tokens ahead of their end; nobody waits for that.
+    pub fn refresh_ahead(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) {
+        if !live.claims_read_ahead(now) {
+            return;
+        }
+        let (this, live) = (self.clone(), live.clone());
+        self.start(async move {
+            let before = live.held();
+            let _ = this.refresh_once(&live, &before, SystemTime::now()).await;
+        });
+    }
+
+    /// Refreshes a session's tokens now.
+    ///
+    /// # Errors
+    /// Any [`ProviderError`]; after `Rejected` and `Invalid` the session is over.
+    pub async fn refresh(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
+        let (this, live) = (self.clone(), live.clone());
+        let work = async move {
+            let before = live.held();
+            this.refresh_once(&live, &before, SystemTime::now()).await
+        };
+        self.run(work).await.unwrap_or_else(|| Err(unavailable("control plane", "it stops")))
+    }
+
+    /// One refresh at a time per session; whoever waited for another's is content with its outcome.
+    async fn refresh_once(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        before: &Held,
+        now: SystemTime,
+    ) -> Result<Option<GroupList>, ProviderError> {
+        let _one = live.refreshing.lock().await;
+        if live.is_newer_than(&before.tokens) {
+            return Ok(None);
+        }
+        let person = &live.session.person;
+        let Some(provider) = self.provider(&person.id.provider) else {
+            return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
+        };
+        match provider.refresh(&before.tokens, &person.id.subject, now).await {
+            Ok(refreshed) => {
+                let held = Held { tokens: refreshed.tokens, groups: before.groups.clone() };
+                self.keep(live, held, now).await;
+                Ok(refreshed.groups)
+            }
+            Err(error) => self.refresh_failed(live, before, error, now).await,
+        }
+    }
+
+    /// Stores new tokens before anybody uses them. Should the store fail, memory has them, and the next write stores them.
+    async fn keep(self: &Arc<Self>, live: &Arc<Live>, held: Held, now: SystemTime) {
+        match self.store.replace(live.key(), live.record(&self.ring, &held)).await {
+            Ok(true) => live.hold(held),
+            Ok(false) => self.end_session(live, "deleted", now),
+            Err(error) => {
+                tracing::error!(session = %live.hash, %error, "refreshed tokens are not stored");
+                live.hold(held);
+            }
+        }
+    }
+
+    async fn refresh_failed(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        before: &Held,
+        error: ProviderError,
+        now: SystemTime,
+    ) -> Result<Option<GroupList>, ProviderError> {
+        let deferred = |seconds| live.defer_refresh(now + Duration::from_secs(seconds));
+        match &error {
+            ProviderError::Rejected { .. } => {
+                if let Some(newer) = self.stored_newer(live, before).await {
+                    live.hold(newer);
+                    return Ok(None);
+                }
+                self.end_session(live, "refresh_rejected", now);
+            }
+            ProviderError::Invalid { .. } => {
+                tracing::warn!(session = %live.hash, %error, "a refresh was answered unacceptably");
+                self.end_session(live, "refresh_invalid", now);
+            }
+            ProviderError::Client { .. } => {
+                tracing::error!(%error, "sessions cannot be refreshed: check `client_id` and `client_secret`");
+                deferred(60);
+            }
+            ProviderError::Unavailable { .. } | ProviderError::AccessToken { .. } => {
+                deferred(5 + u64::from(live.key().0[0]) % 10);
+                let (person, session) = (live.session.person.clone(), live.hash.to_string());
+                self.audit.record(Event::RefreshDeferred { person, session, cause: error.to_string() }, now);
+            }
+        }
+        Err(error)
+    }
+
+    /// Tokens that somebody else stored since `before` was given.
+    async fn stored_newer(&self, live: &Arc<Live>, before: &Held) -> Option<Held> {
+        let record = self.store.load(live.key()).await.ok()??;
+        let held = live.open(&self.ring, &record).ok()?;
+        (held.tokens.issued > before.tokens.issued).then_some(held)
+    }
+
+    /// Reads the groups of a session's person at their provider: what membership rests on.
+    ///
+    /// # Errors
+    /// Any [`ProviderError`]; after `Rejected` and `Invalid` of a refresh the session is over.
+    pub async fn read_groups(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
+        let person = &live.session.person;
+        let Some(provider) = self.provider(&person.id.provider) else {
+            return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
+        };
+        let before = live.held();
+        if provider.settings.kind != ProviderKind::Gitlab && before.tokens.refresh.is_some() {
+            if let Some(list) = self.refresh_once(live, &before, SystemTime::now()).await? {
+                return Ok(Some(list));
+            }
+        }
+        let subject = &person.id.subject;
+        match provider.userinfo_groups(&live.held().tokens.access, subject).await {
+            Err(ProviderError::AccessToken { .. }) if before.tokens.refresh.is_some() => {
+                self.refresh_once(live, &before, SystemTime::now()).await?;
+                provider.userinfo_groups(&live.held().tokens.access, subject).await
+            }
+            other => other,
+        }
+    }
+
+    /// Sweeps the store every minute. Never returns.
+    pub async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            if let Err(error) = self.store.sweep(SystemTime::now()).await {
+                tracing::warn!(%error, "the session store was not swept");
+            }
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the control plane stops".into())
+}
+
+fn unavailable(provider: &str, cause: &str) -> ProviderError {
+    ProviderError::Unavailable { provider: provider.to_owned(), cause: cause.to_owned() }
+}

@@ -1,0 +1,142 @@
+//! From a cookie to the caller. No groups, no redirects.
+
+use crate::{
+    canonical::{Canonical, Class, OwnCookie},
+    control::Control,
+    principal::Name,
+    refusal::{Reason, Refusal},
+    session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers},
+};
+use http::Method;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+/// A core keeps at most this many sessions at hand; then it starts anew.
+const AT_HAND: usize = 20_000;
+
+/// Who sent a request, as far as a credential tells.
+#[derive(Clone)]
+pub enum Caller {
+    /// Nobody we know: no cookie, or one that names no live session.
+    Anonymous,
+    /// A person with a session.
+    Person(Arc<Live>),
+    /// A person with a session of a provider that the route does not accept: nobody here, and told so.
+    Foreign(Arc<Live>),
+}
+
+/// Finds sessions by their handle; one per core, with the core's own first-level cache.
+pub struct Identify {
+    control: Arc<Control>,
+    at_hand: Mutex<HashMap<SessionKey, (Arc<Live>, Numbers)>>,
+}
+
+impl Caller {
+    /// The session, accepted here or not.
+    pub fn live(&self) -> Option<&Arc<Live>> {
+        match self {
+            Self::Anonymous => None,
+            Self::Person(live) | Self::Foreign(live) => Some(live),
+        }
+    }
+}
+
+impl Identify {
+    /// An empty one.
+    pub fn new(control: Arc<Control>) -> Self {
+        Self { control, at_hand: Mutex::default() }
+    }
+
+    /// Who sent `asked` to a route that accepts people of `providers`.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, never anonymity, if the store cannot say; `ProviderUnavailable` if the session has to be
+    /// refreshed first and cannot be.
+    pub async fn caller(&self, asked: &Canonical, providers: &[Name], now: SystemTime) -> Result<Caller, Refusal> {
+        let Some(live) = self.session(&asked.session, now).await? else { return Ok(Caller::Anonymous) };
+        if is_activity(asked) && live.touch(now) {
+            self.control.save_activity(&live);
+        }
+        let accepted = providers.contains(&live.session.person.id.provider);
+        Ok(if accepted { Caller::Person(live) } else { Caller::Foreign(live) })
+    }
+
+    /// The live session that a cookie names. Two cookies name none.
+    ///
+    /// # Errors
+    /// See [`Identify::caller`].
+    pub async fn session(&self, cookie: &OwnCookie, now: SystemTime) -> Result<Option<Arc<Live>>, Refusal> {
+        let OwnCookie::One(value) = cookie else { return Ok(None) };
+        let Some(id) = SessionId::from_cookie(value) else { return Ok(None) };
+        let Some(live) = self.find(id).await? else { return Ok(None) };
+        match self.control.clock(&live, now) {
+            Clock::Alive => Ok(Some(live)),
+            Clock::RefreshAhead => {
+                self.control.refresh_ahead(&live, now);
+                Ok(Some(live))
+            }
+            Clock::RefreshFirst => self.refreshed(live).await,
+            Clock::Idle => Ok(self.ended(&live, "idle", now)),
+            Clock::Over => Ok(self.ended(&live, "absolute", now)),
+        }
+    }
+
+    async fn find(&self, id: SessionId) -> Result<Option<Arc<Live>>, Refusal> {
+        let key = id.key();
+        if let Some(live) = self.look(&key) {
+            return Ok(Some(live));
+        }
+        let unavailable = |error| Refusal::new(Reason::StoreUnavailable, "Your session cannot be looked up right now.").because(error);
+        let Some(live) = self.control.session(id).await.map_err(unavailable)? else { return Ok(None) };
+        let numbers = live.numbers(&self.control.revocations);
+        if live.is_ended() {
+            return Ok(None);
+        }
+        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        if at_hand.len() >= AT_HAND {
+            at_hand.clear();
+        }
+        at_hand.insert(key, (live.clone(), numbers));
+        Ok(Some(live))
+    }
+
+    /// The session at hand, if nothing was revoked since it was put there.
+    fn look(&self, key: &SessionKey) -> Option<Arc<Live>> {
+        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let (live, numbers) = at_hand.get(key)?;
+        if *numbers == live.numbers(&self.control.revocations) && !live.is_ended() {
+            return Some(live.clone());
+        }
+        at_hand.remove(key);
+        None
+    }
+
+    async fn refreshed(&self, live: Arc<Live>) -> Result<Option<Arc<Live>>, Refusal> {
+        match self.control.refresh(&live).await {
+            Ok(_) => Ok((!live.is_ended()).then_some(live)),
+            Err(_) if live.is_ended() => Ok(None),
+            Err(error) => Err(Refusal::new(
+                Reason::ProviderUnavailable,
+                "Your session has to be renewed, and the sign-in provider does not answer.",
+            )
+            .because(error)),
+        }
+    }
+
+    fn ended(&self, live: &Arc<Live>, why: &'static str, now: SystemTime) -> Option<Arc<Live>> {
+        self.control.end_session(live, why, now);
+        None
+    }
+}
+
+/// Only what a person does counts as activity: a page that polls does not keep its session alive.
+fn is_activity(asked: &Canonical) -> bool {
+    match asked.class {
+        Class::Navigation | Class::Submission | Class::Machine => true,
+        Class::Fetch => asked.method != Method::GET && asked.method != Method::HEAD,
+        Class::Stream | Class::WebSocket | Class::Preflight | Class::Grpc => false,
+    }
+}

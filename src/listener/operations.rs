@@ -1,0 +1,66 @@
+//! Health and metrics, on a listener of their own (S-37, S-102).
+
+use crate::{
+    body::Body,
+    listener::{Hall, Phase},
+    metrics::Gauges,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, time::Duration};
+use tokio::net::TcpListener;
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until the process ends.
+pub async fn serve(listener: TcpListener, hall: Hall) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let hall = hall.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&hall, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn answer(hall: &Hall, request: &Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "alive\n".into()),
+        "/readyz" => match *hall.phase.borrow() {
+            Phase::Serving => text(StatusCode::OK, "ready\n".into()),
+            Phase::Draining | Phase::Closing => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+        },
+        "/metrics" => metrics(hall),
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+    }
+}
+
+fn metrics(hall: &Hall) -> Response<Body> {
+    let gauges = Gauges {
+        streams: hall.shared.control.streams.len(),
+        audit_written: hall.audit.written(),
+        audit_lost: hall.audit.lost(),
+    };
+    let mut response = text(StatusCode::OK, hall.metrics.text(gauges));
+    let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+fn text(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

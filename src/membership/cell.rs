@@ -1,0 +1,280 @@
+//! What is known of one person's groups, and how old it may grow. Pure: time is an argument.
+
+use crate::{
+    group::GroupPath,
+    oidc::GroupList,
+    principal::{Groups, Membership, Unknown},
+};
+use arc_swap::ArcSwap;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// After a read that failed, the next is not tried before this.
+const BACK_OFF: Duration = Duration::from_secs(5);
+
+/// The bounds of one provider.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// How often groups are read while a person is active.
+    pub(super) refresh: Duration,
+    /// How old they may grow when a read brought nothing.
+    pub(super) limit: Duration,
+    /// How old they may grow while the provider cannot be reached.
+    pub(super) outage: Duration,
+}
+
+/// What is known of one person's groups.
+#[derive(Default)]
+pub(super) struct Cell {
+    state: ArcSwap<State>,
+    /// Held while a read is under way.
+    pub(super) reading: tokio::sync::Mutex<()>,
+    ahead_at: AtomicU64,
+    again_at: AtomicU64,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    good: Option<Groups>,
+    /// What the last read failed by, if it failed.
+    failing: Option<Failing>,
+    attempts: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Failing {
+    outage: bool,
+    since: SystemTime,
+}
+
+/// What a request has to do before it can use the cell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Need {
+    /// It is fresh.
+    Nothing,
+    /// It is fresh, and should be read again soon.
+    ReadAhead,
+    /// It is too old, or was never read.
+    Read,
+}
+
+/// How a person's groups changed.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Change {
+    pub(super) added: Vec<String>,
+    pub(super) removed: Vec<String>,
+    pub(super) source: &'static str,
+}
+
+impl Cell {
+    pub(super) fn need(&self, now: SystemTime, clock: &Clock) -> Need {
+        match &self.state.load().good {
+            None => Need::Read,
+            Some(good) => {
+                let age = age(good, now);
+                if age >= clock.refresh {
+                    Need::Read
+                } else if age >= clock.refresh.mul_f64(0.75) {
+                    Need::ReadAhead
+                } else {
+                    Need::Nothing
+                }
+            }
+        }
+    }
+
+    /// What may be decided with now.
+    pub(super) fn view(&self, now: SystemTime, clock: &Clock) -> Membership {
+        let state = self.state.load();
+        let Some(good) = &state.good else {
+            let never = state.failing.is_none_or(|failing| failing.outage);
+            return Membership::Unknown(if never { Unknown::NeverRead } else { Unknown::Incomplete });
+        };
+        let outage = state.failing.is_some_and(|failing| failing.outage);
+        let age = age(good, now);
+        if age <= if outage { clock.outage } else { clock.limit } {
+            let stale = outage && age > clock.refresh;
+            return Membership::Known(Groups { stale, ..good.clone() });
+        }
+        let incomplete = state.failing.is_some_and(|failing| !failing.outage);
+        Membership::Unknown(if incomplete { Unknown::Incomplete } else { Unknown::TooOld })
+    }
+
+    /// Takes the answer of a read: a list, an answer without one, or an outage. A list is never overwritten by less.
+    pub(super) fn answer(&self, answer: Result<Option<GroupList>, String>, now: SystemTime) -> Option<Change> {
+        let before = self.state.load_full();
+        let attempts = before.attempts + 1;
+        let (state, change) = match answer {
+            Ok(Some(list)) => {
+                let (good, change) = taken(before.good.as_ref(), list, now);
+                (State { good: Some(good), failing: None, attempts }, change)
+            }
+            Ok(None) => (failed(&before, false, now, attempts), None),
+            Err(_) => (failed(&before, true, now, attempts), None),
+        };
+        self.state.store(Arc::new(state));
+        change
+    }
+
+    pub(super) fn attempts(&self) -> u64 {
+        self.state.load().attempts
+    }
+
+    pub(super) fn version(&self) -> Option<u64> {
+        self.state.load().good.as_ref().map(|good| good.version)
+    }
+
+    pub(super) fn is_backing_off(&self, now: SystemTime) -> bool {
+        let failing = self.state.load().failing;
+        failing.is_some_and(|failing| now.duration_since(failing.since).is_ok_and(|since| since < BACK_OFF))
+    }
+
+    /// True once a second at most.
+    pub(super) fn claims_read_ahead(&self, now: SystemTime) -> bool {
+        claim(&self.ahead_at, now, Duration::from_secs(1))
+    }
+
+    /// True at most once in `pause`, and only if what is known is older than that.
+    pub(super) fn claims_again(&self, now: SystemTime, pause: Duration) -> bool {
+        let fresh = self.state.load().good.as_ref().is_some_and(|good| age(good, now) < pause);
+        !fresh && claim(&self.again_at, now, pause)
+    }
+}
+
+fn claim(next: &AtomicU64, now: SystemTime, pause: Duration) -> bool {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let now = millis(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let at = next.load(Ordering::Relaxed);
+    now >= at && next.compare_exchange(at, now + millis(pause), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+fn age(good: &Groups, now: SystemTime) -> Duration {
+    now.duration_since(good.read).unwrap_or_default()
+}
+
+fn failed(before: &State, outage: bool, now: SystemTime, attempts: u64) -> State {
+    State { good: before.good.clone(), failing: Some(Failing { outage, since: now }), attempts }
+}
+
+fn taken(before: Option<&Groups>, list: GroupList, now: SystemTime) -> (Groups, Option<Change>) {
+    let source = list.source;
+    if let Some(before) = before.filter(|before| *before.paths == *list.paths) {
+        return (Groups { source, read: now, stale: false, ..before.clone() }, None);
+    }
+    let old: &[GroupPath] = before.map_or(&[], |before| &before.paths);
+    let only = |of: &[GroupPath], not_in: &[GroupPath]| {
+        of.iter().filter(|path| not_in.binary_search(path).is_err()).map(ToString::to_string).collect()
+    };
+    let change = Change { added: only(&list.paths, old), removed: only(old, &list.paths), source: source.as_str() };
+    let good = Groups { paths: list.paths.into(), source, read: now, version: next_version(), stale: false };
+    (good, before.is_some().then_some(change))
+}
+
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::MembershipSource;
+
+    const CLOCK: Clock = Clock {
+        refresh: Duration::from_secs(60),
+        limit: Duration::from_secs(300),
+        outage: Duration::from_secs(900),
+    };
+
+    fn list(paths: &[&str]) -> GroupList {
+        let paths = paths.iter().map(|path| path.parse().expect("a path")).collect();
+        GroupList { paths, source: MembershipSource::Userinfo }
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_789_000_000)
+    }
+
+    fn after(seconds: u64) -> SystemTime {
+        now() + Duration::from_secs(seconds)
+    }
+
+    fn known(cell: &Cell, at: u64) -> Option<(usize, bool)> {
+        match cell.view(after(at), &CLOCK) {
+            Membership::Known(groups) => Some((groups.paths.len(), groups.stale)),
+            Membership::Unknown(_) => None,
+        }
+    }
+
+    #[test]
+    fn never_read_is_unknown_and_not_empty() {
+        let cell = Cell::default();
+        assert_eq!(cell.need(now(), &CLOCK), Need::Read);
+        assert_eq!(cell.view(now(), &CLOCK), Membership::Unknown(Unknown::NeverRead));
+        cell.answer(Ok(None), now());
+        assert_eq!(cell.view(now(), &CLOCK), Membership::Unknown(Unknown::Incomplete));
+        cell.answer(Ok(Some(list(&[]))), now());
+        assert_eq!(known(&cell, 0), Some((0, false)));
+    }
+
+    #[test]
+    fn it_is_read_ahead_and_then_waited_for() {
+        let cell = Cell::default();
+        cell.answer(Ok(Some(list(&["a"]))), now());
+        assert_eq!(cell.need(after(44), &CLOCK), Need::Nothing);
+        assert_eq!(cell.need(after(45), &CLOCK), Need::ReadAhead);
+        assert_eq!(cell.need(after(60), &CLOCK), Need::Read);
+        assert!(cell.claims_read_ahead(after(45)));
+        assert!(!cell.claims_read_ahead(after(45)));
+    }
+
+    /// P18: an answer without the list never overwrites one; after the limit it is unknown.
+    #[test]
+    fn an_answer_without_the_list_keeps_the_last_one_for_a_while() {
+        let cell = Cell::default();
+        cell.answer(Ok(Some(list(&["a", "b"]))), now());
+        cell.answer(Ok(None), after(60));
+        assert_eq!(known(&cell, 300), Some((2, false)));
+        assert_eq!(cell.view(after(301), &CLOCK), Membership::Unknown(Unknown::Incomplete));
+    }
+
+    #[test]
+    fn an_outage_keeps_it_for_longer_and_says_stale() {
+        let cell = Cell::default();
+        cell.answer(Ok(Some(list(&["a"]))), now());
+        cell.answer(Err("connection refused".into()), after(61));
+        assert!(cell.is_backing_off(after(62)));
+        assert!(!cell.is_backing_off(after(66)));
+        assert_eq!(known(&cell, 899), Some((1, true)));
+        assert_eq!(cell.view(after(901), &CLOCK), Membership::Unknown(Unknown::TooOld));
+        cell.answer(Ok(Some(list(&["a"]))), after(902));
+        assert_eq!(known(&cell, 902), Some((1, false)));
+    }
+
+    #[test]
+    fn a_change_has_a_new_version_and_says_what_changed() {
+        let cell = Cell::default();
+        assert_eq!(cell.answer(Ok(Some(list(&["a", "b"]))), now()), None);
+        let first = cell.version();
+        assert_eq!(cell.answer(Ok(Some(list(&["a", "b"]))), after(1)), None);
+        assert_eq!(cell.version(), first);
+        let change = cell.answer(Ok(Some(list(&["b", "c"]))), after(2)).expect("changed");
+        assert_eq!((change.added, change.removed), (vec!["c".to_owned()], vec!["a".to_owned()]));
+        assert_ne!(cell.version(), first);
+    }
+
+    #[test]
+    fn a_refused_person_is_looked_up_again_at_most_every_five_seconds() {
+        let (cell, pause) = (Cell::default(), Duration::from_secs(5));
+        cell.answer(Ok(Some(list(&["a"]))), now());
+        assert!(!cell.claims_again(after(4), pause));
+        assert!(cell.claims_again(after(5), pause));
+        assert!(!cell.claims_again(after(9), pause));
+        assert!(cell.claims_again(after(10), pause));
+    }
+}

@@ -1,0 +1,246 @@
+//! A session in use: what is stored, opened, and what changes while it lives.
+
+use super::{
+    KeyRing, Revocations, Session, SessionId, SessionKey,
+    record::{self, Held, seconds},
+    revocation::Numbers,
+};
+use crate::{group::GroupPath, oidc::Tokens};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+/// Activity is written to the store at most this often.
+const COALESCE: Duration = Duration::from_secs(60);
+
+/// How long a session outlives its access token while the provider cannot be reached.
+pub const OUTAGE: Duration = Duration::from_secs(15 * 60);
+
+/// A session in use on this node.
+pub struct Live {
+    /// What the store has.
+    pub session: Session,
+    /// What logs and audit events may say of it.
+    pub hash: Arc<str>,
+    /// Where its user's revocation number stands.
+    user_slot: usize,
+    id: SessionId,
+    held: Mutex<Held>,
+    seen: AtomicU64,
+    written: AtomicU64,
+    /// Held while a refresh is under way, so that there is one at a time.
+    pub refreshing: tokio::sync::Mutex<()>,
+    /// Not before this second is another refresh tried after one that failed.
+    retry_at: AtomicU64,
+    /// Not before this second does a request ask for a read-ahead again.
+    ahead_at: AtomicU64,
+}
+
+/// What a session's clocks say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Clock {
+    /// In order.
+    Alive,
+    /// Its access token is in the last quarter of its life: time to refresh, without making anybody wait.
+    RefreshAhead,
+    /// Its access token ended too long ago: it must be refreshed before it counts.
+    RefreshFirst,
+    /// Without activity for too long.
+    Idle,
+    /// Older than a session may be.
+    Over,
+}
+
+impl Live {
+    /// A session in use, from its record's parts.
+    pub fn new(id: SessionId, session: Session, held: Held) -> Arc<Self> {
+        let seen = seconds(session.seen);
+        Arc::new(Self {
+            hash: session.key.hash(),
+            user_slot: Revocations::user_slot(&session.person.id),
+            session,
+            id,
+            held: Mutex::new(held),
+            seen: AtomicU64::new(seen),
+            written: AtomicU64::new(seen),
+            refreshing: tokio::sync::Mutex::new(()),
+            ended: AtomicBool::new(false),
+            retry_at: AtomicU64::new(0),
+            ahead_at: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name.
+    pub fn key(&self) -> SessionKey {
+        self.session.key
+    }
+
+    /// The revocation numbers that stand now.
+    pub fn numbers(&self, table: &Revocations) -> Numbers {
+        table.numbers(&self.session.key, self.user_slot)
+    }
+
+    /// What its clocks say. `without_refresh` bounds a session that has no refresh token.
+    pub fn clock(&self, now: SystemTime, idle: Duration, without_refresh: Duration) -> Clock {
+        let seen = record::time(self.seen.load(Ordering::Relaxed));
+        if now >= self.session.end {
+            return Clock::Over;
+        }
+        if now >= seen + idle {
+            return Clock::Idle;
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = &held.tokens;
+        if tokens.refresh.is_none() {
+            let over = now >= self.session.created + without_refresh;
+            return if over { Clock::Over } else { Clock::Alive };
+        }
+        if now >= tokens.access_expires + OUTAGE {
+            return Clock::RefreshFirst;
+        }
+        if now >= ahead(tokens) && seconds(now) >= self.retry_at.load(Ordering::Relaxed) {
+            return Clock::RefreshAhead;
+        }
+        Clock::Alive
+    }
+
+    /// When it ends if nobody uses it any more.
+    pub fn ends(&self, idle: Duration, without_refresh: Duration) -> SystemTime {
+        let idle_end = record::time(self.seen.load(Ordering::Relaxed)) + idle;
+        let end = self.session.end.min(idle_end);
+        if self.held().tokens.refresh.is_none() { end.min(self.session.created + without_refresh) } else { end }
+    }
+
+    /// Notes activity. True if it is time to write that down.
+    pub fn touch(&self, now: SystemTime) -> bool {
+        let now = seconds(now);
+        self.seen.fetch_max(now, Ordering::Relaxed);
+        let written = self.written.load(Ordering::Relaxed);
+        now >= written + COALESCE.as_secs()
+            && self.written.compare_exchange(written, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// True once a second at most: so many requests, one read-ahead.
+    pub fn claims_read_ahead(&self, now: SystemTime) -> bool {
+        let (now, before) = (seconds(now), self.ahead_at.load(Ordering::Relaxed));
+        now >= before && self.ahead_at.compare_exchange(before, now + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// A copy of what it may ask of the provider.
+    pub fn held(&self) -> Held {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The groups of the ID token, where no refresh token can bring newer ones.
+    pub fn held_groups(&self) -> Option<Vec<GroupPath>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).groups.clone()
+    }
+
+    /// It was ended while somebody held it. True the first time.
+    pub fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// It was ended.
+    pub fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Its tokens were given after `other`.
+    pub fn is_newer_than(&self, other: &Tokens) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).tokens.issued > other.issued
+    }
+
+    /// Takes what a refresh brought.
+    pub fn hold(&self, held: Held) {
+        self.retry_at.store(0, Ordering::Relaxed);
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
+    /// A refresh failed: not again before `until`.
+    pub fn defer_refresh(&self, until: SystemTime) {
+        self.retry_at.store(seconds(until), Ordering::Relaxed);
+    }
+
+    /// The record to store, tokens and activity as they are now.
+    pub fn record(&self, ring: &KeyRing, held: &Held) -> Vec<u8> {
+        record::seal(ring, &self.id, &self.as_seen(), held)
+    }
+
+    /// Opens the tokens of a record of this session, perhaps newer than ours.
+    ///
+    /// # Errors
+    /// Any [`record::RecordError`].
+    pub fn open(&self, ring: &KeyRing, record: &[u8]) -> Result<Held, record::RecordError> {
+        record::open_tokens(ring, &self.id, record)
+    }
+
+    /// The session with its activity as it is now.
+    pub fn as_seen(&self) -> Session {
+        Session { seen: record::time(self.seen.load(Ordering::Relaxed)), ..self.session.clone() }
+    }
+}
+
+/// When a refresh is due: at three quarters of the access token's life.
+fn ahead(tokens: &Tokens) -> SystemTime {
+    let life = tokens.access_expires.duration_since(tokens.issued).unwrap_or_default();
+    tokens.issued + life.mul_f64(0.75)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(1800);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn live(change: impl FnOnce(&mut Session, &mut Held)) -> (Arc<Live>, SystemTime) {
+        let (id, now) = (SessionId::new(), record::time(1_789_000_000));
+        let (mut session, mut held) = record::tests::sample(&id, now);
+        session.end = now + 8 * HOUR;
+        change(&mut session, &mut held);
+        (Live::new(id, session, held), now)
+    }
+
+    /// S-55: idle and absolute lives are kept on the server, by a clock that is given.
+    #[test]
+    fn s55_idle_and_absolute_lives_end_a_session() {
+        let (live, now) = live(|_, _| ());
+        assert_eq!(live.clock(now + IDLE - Duration::from_secs(1), IDLE, HOUR), Clock::Alive);
+        assert_eq!(live.clock(now + IDLE, IDLE, HOUR), Clock::Idle);
+        live.touch(now + IDLE);
+        assert_eq!(live.clock(now + IDLE, IDLE, HOUR), Clock::Alive);
+        assert_eq!(live.clock(now + 8 * HOUR, 9 * HOUR, HOUR), Clock::Over);
+    }
+
+    #[test]
+    fn a_refresh_is_due_in_the_last_quarter_and_needed_after_the_outage() {
+        let (live, now) = live(|_, _| ());
+        let day = 24 * HOUR;
+        assert_eq!(live.clock(now + HOUR, day, HOUR), Clock::Alive);
+        assert_eq!(live.clock(now + HOUR + HOUR / 2, day, HOUR), Clock::RefreshAhead);
+        live.defer_refresh(now + 2 * HOUR);
+        assert_eq!(live.clock(now + HOUR + HOUR / 2, day, HOUR), Clock::Alive);
+        assert_eq!(live.clock(now + 2 * HOUR + OUTAGE, day, HOUR), Clock::RefreshFirst);
+    }
+
+    #[test]
+    fn without_a_refresh_token_a_session_lives_an_hour() {
+        let (live, now) = live(|_, held| held.tokens.refresh = None);
+        assert_eq!(live.clock(now + HOUR - Duration::from_secs(1), 8 * HOUR, HOUR), Clock::Alive);
+        assert_eq!(live.clock(now + HOUR, 8 * HOUR, HOUR), Clock::Over);
+        assert_eq!(live.ends(8 * HOUR, HOUR), now + HOUR);
+    }
+
+    #[test]
+    fn activity_is_written_at_most_once_a_minute() {
+        let (live, now) = live(|_, _| ());
+        assert!(!live.touch(now + Duration::from_secs(59)));
+        assert!(live.touch(now + Duration::from_secs(60)));
+        assert!(!live.touch(now + Duration::from_secs(61)));
+    }
+}
