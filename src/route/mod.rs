@@ -1,11 +1,12 @@
 //! From a canonical request to the place it goes: one of our endpoints, or a route's upstream.
 
-use crate::{
-    canonical::{Canonical, Host},
-    group::GroupPath,
-    principal::Name,
-    refusal::Refusal,
-};
+mod endpoint;
+mod table;
+
+pub use endpoint::Endpoint;
+pub use table::Routes;
+
+use crate::{canonical::Host, config::RouteSettings, group::GroupPath, principal::Name};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// One route: what is asked for, and where it is forwarded.
@@ -17,7 +18,7 @@ pub struct Route {
     pub name: Name,
     /// The host it answers to.
     pub host: Host,
-    /// The path it answers to, always ending in `/`; `/` for all.
+    /// The path it answers to, always ending in `/`; `/` for all. `/v1/` answers to `/v1` too, unless `exact`.
     pub path: Arc<str>,
     /// Tells upper from lower case and a trailing slash (`paths: exact`).
     pub exact: bool,
@@ -91,6 +92,7 @@ pub enum Destination<'a> {
     Upstream(&'a Arc<Route>),
 }
 
+<<<<<<< HEAD:src/route.rs
 /// Our own endpoints.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
@@ -130,5 +132,28 @@ impl Routes {
     pub fn find(&self, asked: &Canonical) -> Result<Destination<'_>, Refusal> {
         let _ = (asked, &self.public_host);
         unimplemented!()
+=======
+impl Route {
+    /// The route that `settings` describe, at position `index` of the configuration.
+    pub fn new(index: usize, settings: &RouteSettings) -> Self {
+        let settings = settings.clone();
+        Self {
+            index,
+            name: settings.name,
+            host: settings.host,
+            path: settings.path,
+            exact: settings.exact,
+            upstream: settings.upstream,
+            providers: settings.providers,
+            header_provider: settings.header_provider,
+            audience: settings.audience,
+            labels: settings.labels,
+            groups_header: settings.groups_header,
+            origins: settings.origins,
+            encoded_slash: settings.encoded_slash,
+            errors: settings.errors,
+            timeouts: settings.timeouts,
+        }
+>>>>>>> 2cdd9c6 (canonical, route: parse a request once, find its route):src/route/mod.rs
     }
 }
