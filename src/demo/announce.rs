@@ -1,0 +1,82 @@
+//! What the demo prints once it serves.
+
+use super::place::{Place, Ports};
+use std::io::IsTerminal;
+
+/// The whole block, ready to print.
+pub(super) fn block(ports: &Ports, place: &Place) -> String {
+    let bold = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let head = |text: &str| if bold { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() };
+    [
+        format!("\n{}\n\n", head("Vestibule demo: a proxy, a GitLab, a portal and an API, on this machine alone")),
+        running(ports, place),
+        format!("\n{}\n\n", head("Who you can be")),
+        people(),
+        format!("\n{}\n\n", head("From the command line")),
+        commands(ports, place),
+        "\nCtrl-C ends everything and removes the directory.\n\n".to_owned(),
+    ]
+    .concat()
+}
+
+fn running(ports: &Ports, place: &Place) -> String {
+    let kind = if place.embedded() { "the starter policies" } else { "your own: an edit acts on the next request" };
+    format!(
+        "  Open in a browser   {}/\n  Demo GitLab         {}/\n  Behind the proxy    portal 127.0.0.1:{}, API 127.0.0.1:{}\n  \
+         Configuration       {}\n  Policies            {}\n                      ({kind})\n",
+        ports.public_url(),
+        ports.issuer(),
+        ports.portal,
+        ports.api,
+        place.directory().join("vestibule.yaml").display(),
+        place.policies().display(),
+    )
+}
+
+fn people() -> String {
+    let rows = [
+        ("ada", "owner of acme", "the portal; reads and restarts services"),
+        ("ben", "developer of acme/platform", "the portal; reads and restarts services"),
+        ("cleo", "reporter of acme/payments", "the portal; reads services, restarts none"),
+        ("dan", "guest of contractors", "public pages and the documentation, /docs/"),
+    ];
+    rows.iter().map(|(login, place, may)| format!("  {login:<6}{place:<29}{may}\n")).collect()
+}
+
+/// Lines that can be pasted as they are.
+fn commands(ports: &Ports, place: &Place) -> String {
+    let (site, idp, directory) = (ports.public_url(), ports.issuer(), place.directory().display());
+    let steps = [
+        ("Where the cookies go", format!("jar={directory}/jar")),
+        ("A public page: 200", format!("curl -i {site}/public/")),
+        ("No session: 401, and why", format!("curl -i {site}/api/services")),
+        (
+            "Sign in as ben: first at GitLab, then here",
+            format!(
+                "curl -sb $jar -c $jar {idp}/demo/as/ben\n\
+                 curl -sLb $jar -c $jar -o /dev/null -w '%{{http_code}}\\n' {site}/.vestibule/sign-in/gitlab"
+            ),
+        ),
+        (
+            "Read, and write",
+            format!(
+                "curl -b $jar {site}/api/services\n\
+                 curl -b $jar -X POST {site}/api/services/catalogue/restart"
+            ),
+        ),
+        (
+            "Take ben out of his group: refused within 60 s, without a new sign-in",
+            format!(
+                "curl -X POST '{idp}/demo/people/ben/leave?group=acme'\n\
+                 curl -i -b $jar {site}/api/services"
+            ),
+        ),
+        ("And back in", format!("curl -X POST '{idp}/demo/people/ben/join?group=acme/platform&role=developer'")),
+        ("What was decided, and by which policy", format!("vestibule audit tail -c {directory}/vestibule.yaml")),
+    ];
+    let each = |(title, lines): &(&str, String)| {
+        let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
+        format!("  # {title}\n{lines}")
+    };
+    steps.iter().map(each).collect::<Vec<_>>().join("\n")
+}
