@@ -1,5 +1,6 @@
 //! The body of every response that leaves us: our own bytes, or an upstream's as they come.
 
+use crate::forward::Answer;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
@@ -18,6 +19,7 @@ pub struct Body(Kind);
 
 enum Kind {
     Full(Option<Bytes>),
+    Upstream(Answer),
     Streamed(Streamed),
 }
 
@@ -31,6 +33,11 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self(Kind::Full((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// An upstream's answer, without a box around it.
+    pub fn upstream(answer: Answer) -> Self {
+        Self(Kind::Upstream(answer))
     }
 
     /// Another body, frame by frame.
@@ -55,6 +62,7 @@ impl HttpBody for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Upstream(answer) => Pin::new(answer).poll_frame(cx),
             Kind::Streamed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -62,6 +70,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
+            Kind::Upstream(answer) => answer.is_end_stream(),
             Kind::Streamed(body) => body.is_end_stream(),
         }
     }
@@ -69,6 +78,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Upstream(answer) => answer.size_hint(),
             Kind::Streamed(body) => body.size_hint(),
         }
     }

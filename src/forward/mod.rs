@@ -5,23 +5,97 @@ use crate::{
     body::Body,
     canonical::Judged,
     principal::Principal,
-    refusal::Refusal,
+    refusal::{Reason, Refusal},
     route::Route,
 };
-use http::Response;
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
+mod answer;
+pub mod assertion;
+mod exchange;
+mod frames;
+mod headers;
+mod identity;
+mod idle;
+mod pool;
 pub mod streams;
+mod tunnel;
+pub mod upgrade;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::Answer;
+
+use answer::{Home, Watch};
+use assertion::AssertionKeys;
+use exchange::Exchange;
+use identity::{Identities, Identity};
+use pool::{ConnectError, Line, Pool};
+use streams::{Registered, Stream, Streams};
+use upload::Upload;
+
+/// Bodies up to this many bytes are over before a decision could be made anew.
+const SMALL: u64 = 64 * 1024;
 
 /// Forwards from one core: its own connections to the upstreams.
-pub struct Forward {}
+pub struct Forward {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    identities: Identities,
+}
+
+/// What all cores share.
+pub struct Shared {
+    /// The register of long-lived connections.
+    pub streams: Arc<Streams>,
+    /// Who signs assertions.
+    pub keys: Arc<AssertionKeys>,
+    /// `iss` of assertions: the origin of `public_url`, without a trailing slash.
+    pub issuer: Arc<str>,
+    /// The names of our cookies, which no upstream can set: session and binding.
+    pub cookies: [Arc<str>; 2],
+    /// How to get at the client's stream after a 101.
+    pub open: upgrade::Open,
+}
+
+/// The session a request came with, as far as forwarding needs it.
+#[derive(Clone, Debug)]
+pub struct SessionRef {
+    /// SHA-256 of the handle: the session's key in stores and registers.
+    pub key: [u8; 32],
+    /// What audit events and assertions (`sid`) call it; reveals nothing that could be used as the session.
+    pub hash: Arc<str>,
+}
+
+/// One request on its way through here.
+struct Passage<'a> {
+    judged: Judged,
+    route: &'a Arc<Route>,
+    session: Option<&'a SessionRef>,
+    crossing: &'a Crossing,
+    identity: Option<Arc<Identity>>,
+    personal: bool,
+}
 
 impl Forward {
+    /// Forwards for one core. Connections are opened as they are needed.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, pool: Arc::default(), identities: Identities::default() }
+    }
+
     /// Sends a permitted request upstream and returns the answer, whose body streams.
     ///
+    /// A WebSocket handshake (`judged.asked.websocket`) needs `upgrade`, taken from the request before it was parsed. A
+    /// stream is registered in [`Shared::streams`] while it lasts: every WebSocket, every event stream, and every body of
+    /// unknown length or of more than 64 KiB.
+    ///
     /// # Errors
-    /// `UpstreamFailed`, `UpstreamTimeout`, `ClientTimeout`.
+    /// `UpstreamFailed`, `UpstreamTimeout`, `ClientTimeout`; `BadRequest` where the client's body breaks off; the reason
+    /// of the cut, where a long upload is cut; `Internal`, if no assertion can be signed.
     #[allow(clippy::too_many_arguments)]
     pub async fn send(
         &self,
@@ -32,9 +106,147 @@ impl Forward {
         upgrade: Option<OnUpgrade>,
         route: &Arc<Route>,
         crossing: &Crossing,
-        cut: Option<streams::Registered>,
+        session: Option<&SessionRef>,
     ) -> Result<Response<Body>, Refusal> {
-        let _ = (permit, principal, judged, body, upgrade, route, crossing, cut);
-        unimplemented!()
+        drop(permit); // spent: it lets one request through
+        let identity =
+            self.identities.of(principal, session, route, &self.shared.keys, &self.shared.issuer).map_err(|cause| {
+                Refusal::new(Reason::Internal, "The request cannot be signed.").because(cause).closing()
+            })?;
+        let personal = principal.person().is_some();
+        let passage = Passage { judged, route, session, crossing, identity, personal };
+        if passage.judged.asked.websocket {
+            self.upgrade(passage, &body, upgrade).await
+        } else {
+            let nothing_unread = http_body::Body::is_end_stream(&body);
+            self.pass(passage, body)
+                .await
+                .map_err(|refusal| Refusal { close: refusal.close && !nothing_unread, ..refusal })
+        }
     }
+
+    /// An ordinary request: on a warm connection if there is one, else on a new one.
+    async fn pass(&self, passage: Passage<'_>, body: Incoming) -> Result<Response<Body>, Refusal> {
+        let (route, large) = (passage.route, is_large(&body));
+        let (upload, ended) = Upload::new(body, route.timeouts.request_idle, passage.crossing.clone());
+        let watch = large.then(|| self.register(passage.stream()));
+        let replayable = upload.is_empty() && is_safe(&passage.judged.asked.method);
+        let mut request = passage.request(upload)?;
+        let mut exchange = Exchange::new(ended, watch, &route.timeouts, passage.crossing);
+        if let Some(line) = self.pool.take(&route.upstream.authority) {
+            match exchange.run(line, request).await? {
+                Ok((answer, line)) => return self.answered(passage, exchange, answer, line),
+                Err(dead) => {
+                    request = match dead.unsent {
+                        Some(unsent) => unsent,
+                        None if replayable && dead.silent => passage.request(Upload::none())?,
+                        None => return Err(failed(dead.cause)),
+                    }
+                }
+            }
+        }
+        let connect = self.pool.connect(&route.upstream.authority, route.timeouts.connect);
+        let line = exchange.unless_cut(connect).await?.map_err(unreachable)?;
+        match exchange.run(line, request).await? {
+            Ok((answer, line)) => self.answered(passage, exchange, answer, line),
+            Err(dead) => Err(failed(dead.cause)),
+        }
+    }
+
+    fn answered(
+        &self,
+        passage: Passage<'_>,
+        exchange: Exchange<'_>,
+        answer: Response<Incoming>,
+        line: Line,
+    ) -> Result<Response<Body>, Refusal> {
+        let (in_time, watch) = exchange.close();
+        let home = || Home { pool: self.pool.clone(), authority: passage.route.upstream.authority.clone() };
+        let home = in_time.then(home); // an early answer leaves a connection in an unclear state
+        self.answer(passage, answer, line, home, watch)
+    }
+
+    /// Turns the upstream's answer into ours.
+    fn answer(
+        &self,
+        passage: Passage<'_>,
+        answer: Response<Incoming>,
+        line: Line,
+        home: Option<Home>,
+        watch: Option<Watch>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut head, body) = answer.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(failed("upstream switched protocols unasked".into()));
+        }
+        if let Some(flaw) = headers::ambiguous(&head.headers) {
+            return Err(failed(flaw.into()));
+        }
+        headers::clean_answer(&mut head.headers, &self.shared.cookies, passage.personal);
+        let (limit, crossing) = (passage.route.timeouts.stream_idle, passage.crossing.clone());
+        if head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+            crossing.stream_opened();
+        }
+        let watch = match watch {
+            None if is_large(&body) => Some(self.register(passage.into_stream())),
+            watch => watch,
+        };
+        let mut response = Response::new(Body::upstream(Answer::new(body, limit, line, crossing, home, watch)));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        Ok(response)
+    }
+
+    fn register(&self, stream: Stream) -> Watch {
+        let registered: Registered = self.shared.streams.register(stream);
+        Watch::new(registered)
+    }
+}
+
+impl Passage<'_> {
+    fn request(&self, upload: Upload) -> Result<Request<Upload>, Refusal> {
+        headers::request(&self.judged.asked, self.identity.as_deref(), upload)
+            .map_err(|error| Refusal::new(Reason::Internal, "The request cannot be written.").because(error).closing())
+    }
+
+    fn stream(&self) -> Stream {
+        Stream { judged: self.judged.clone(), route: self.route.clone(), session: self.session.cloned() }
+    }
+
+    fn into_stream(self) -> Stream {
+        Stream { judged: self.judged, route: self.route.clone(), session: self.session.cloned() }
+    }
+}
+
+/// Not known to be over soon.
+fn is_large(body: &Incoming) -> bool {
+    use http_body::Body;
+    !body.is_end_stream() && body.size_hint().exact().is_none_or(|length| length > SMALL)
+}
+
+/// Sending it twice is as good as once.
+fn is_safe(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}
+
+/// The upstream broke the protocol or left. What the client has not sent yet is not read, so its connection ends.
+fn failed(cause: String) -> Refusal {
+    Refusal::new(Reason::UpstreamFailed, "The upstream did not give a usable answer.").because(cause).closing()
+}
+
+/// There is no connection to the upstream.
+fn unreachable(error: ConnectError) -> Refusal {
+    let refusal = match &error {
+        ConnectError::Timeout { .. } => {
+            Refusal::new(Reason::UpstreamTimeout, "The upstream did not accept a connection in time.")
+        }
+        _ => Refusal::new(Reason::UpstreamFailed, "The upstream cannot be reached."),
+    };
+    refusal.because(chain(&error)).closing()
+}
+
+/// An error and what is behind it, on one line.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,0 +1,364 @@
+//! Heads: the request as the upstream gets it, the answer as the client gets it.
+
+use super::{identity::Identity, upload::Upload};
+use crate::canonical::{Canonical, Target};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    header::{
+        CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        VARY,
+    },
+    uri::PathAndQuery,
+};
+use std::sync::Arc;
+
+const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+const LOGIN: HeaderName = HeaderName::from_static("x-forwarded-preferred-username");
+const EMAIL: HeaderName = HeaderName::from_static("x-forwarded-email");
+const GROUPS: HeaderName = HeaderName::from_static("x-forwarded-groups");
+const TRUNCATED: HeaderName = HeaderName::from_static("vestibule-groups-truncated");
+const ASSERTION: HeaderName = HeaderName::from_static("vestibule-assertion");
+const CLIENT: HeaderName = HeaderName::from_static("x-forwarded-for");
+const AUTHORITY: HeaderName = HeaderName::from_static("x-forwarded-host");
+const SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
+/// A request that cannot be written; only a fault of ours can make one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HeadError {
+    #[error("canonical target is not a path: {0}")]
+    Target(#[from] http::uri::InvalidUri),
+    #[error("{0} is not a header value")]
+    Value(&'static str),
+}
+
+/// The request as the upstream gets it. Nothing is copied from the client's message but what `asked` holds.
+pub(super) fn request(
+    asked: &Canonical,
+    identity: Option<&Identity>,
+    upload: Upload,
+) -> Result<Request<Upload>, HeadError> {
+    let mut headers = asked.headers.clone();
+    let authority = HeaderValue::from_str(&asked.authority).map_err(|_| HeadError::Value("authority"))?;
+    headers.insert(HOST, authority.clone());
+    frame(&mut headers, &asked.method, &upload);
+    introduce(&mut headers, identity);
+    let client = HeaderValue::try_from(asked.client.to_string()).map_err(|_| HeadError::Value("client address"))?;
+    headers.insert(CLIENT, client);
+    headers.insert(AUTHORITY, authority);
+    headers.insert(SCHEME, HeaderValue::from_static(if asked.https { "https" } else { "http" }));
+    let id = HeaderValue::try_from(format!("{:032x}", asked.id.0)).map_err(|_| HeadError::Value("request id"))?;
+    headers.insert(REQUEST_ID, id);
+    let trace = HeaderValue::from_str(&asked.traceparent).map_err(|_| HeadError::Value("traceparent"))?;
+    headers.insert(TRACE, trace);
+    let mut request = Request::new(upload);
+    *request.method_mut() = asked.method.clone();
+    *request.uri_mut() = target(&asked.target)?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The canonical target in origin form (RFC 9112, section 3.2.1).
+fn target(target: &Target) -> Result<Uri, HeadError> {
+    let text = match &target.query {
+        Some(query) => format!("{}?{query}", target.path),
+        None => target.path.to_string(),
+    };
+    Ok(Uri::from(PathAndQuery::try_from(text)?))
+}
+
+/// Leaves framing to hyper, which writes exactly one field for it, save where hyper would take a body for none and
+/// where the absence of a length would say more than its being 0 (RFC 9110, section 8.6).
+fn frame(headers: &mut HeaderMap, method: &Method, upload: &Upload) {
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT] {
+        headers.remove(name);
+    }
+    if upload.unsized_body() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    } else if upload.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(method) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+/// Says who asks. A name that is not set is removed, so that nobody else can have set it.
+fn introduce(headers: &mut HeaderMap, identity: Option<&Identity>) {
+    let plain = identity.and_then(|identity| identity.plain.as_ref());
+    put(headers, USER, plain.map(|plain| &plain.user));
+    put(headers, LOGIN, plain.map(|plain| &plain.login));
+    put(headers, EMAIL, plain.and_then(|plain| plain.email.as_ref()));
+    put(headers, GROUPS, plain.and_then(|plain| plain.groups.as_ref()));
+    let truncated = plain.is_some_and(|plain| plain.truncated).then(|| HeaderValue::from_static("true"));
+    put(headers, TRUNCATED, truncated.as_ref());
+    put(headers, ASSERTION, identity.map(|identity| &identity.assertion));
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
+    match value {
+        Some(value) => headers.insert(name, value.clone()),
+        None => headers.remove(name),
+    };
+}
+
+/// Says what is wrong with an answer's framing: anything that two readers could read in two ways.
+pub(super) fn ambiguous(headers: &HeaderMap) -> Option<&'static str> {
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let (coding, more) = (codings.next(), codings.next());
+    if lengths > 1 {
+        Some("upstream sent several Content-Length fields")
+    } else if lengths == 1 && coding.is_some() {
+        Some("upstream sent Content-Length with Transfer-Encoding")
+    } else if more.is_some() || coding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        Some("upstream sent a Transfer-Encoding other than `chunked`")
+    } else if headers.get(CONTENT_LENGTH).is_some_and(|value| !value.as_bytes().iter().all(u8::is_ascii_digit)) {
+        Some("upstream sent a Content-Length that is not a number")
+    } else {
+        None
+    }
+}
+
+/// Makes an upstream's header fields fit for the client: end-to-end fields only, our own names kept from it, and nothing that lets
+/// a shared cache give one person's answer to another.
+pub(super) fn clean_answer(headers: &mut HeaderMap, cookies: &[Arc<str>; 2], personal: bool) {
+    drop_hop_by_hop(headers);
+    drop_our_names(headers);
+    drop_our_cookies(headers, cookies);
+    if personal {
+        keep_private(headers);
+    }
+}
+
+/// RFC 9110, section 7.6.1: what `Connection` lists, then the fields that are about one hop whatever it lists.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let options: Vec<HeaderName> = list(headers, &CONNECTION)
+            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
+            .filter(|option| option != CONTENT_LENGTH)
+            .collect();
+        options.iter().for_each(|option| while headers.remove(option).is_some() {});
+    }
+    for name in [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn drop_our_names(headers: &mut HeaderMap) {
+    let ours = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("vestibule-")
+            || name.starts_with("x-vestibule-")
+            || name.starts_with("proxy-")
+            || name == "http2-settings"
+    };
+    while let Some(name) = headers.keys().find(|name| ours(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// An upstream can neither set nor clear our cookies.
+fn drop_our_cookies(headers: &mut HeaderMap, cookies: &[Arc<str>; 2]) {
+    if headers.get_all(SET_COOKIE).iter().any(|value| is_ours(value, cookies)) {
+        let others: Vec<_> =
+            headers.get_all(SET_COOKIE).iter().filter(|value| !is_ours(value, cookies)).cloned().collect();
+        replace(headers, SET_COOKIE, others);
+    }
+    if headers.contains_key(CLEAR_SITE_DATA) {
+        let kept: Vec<_> = list(headers, &CLEAR_SITE_DATA)
+            .flat_map(|what| match what.as_str() {
+                "\"cookies\"" => &[][..],
+                "\"*\"" => &["\"cache\"", "\"storage\"", "\"executionContexts\""][..],
+                "\"cache\"" => &["\"cache\""][..],
+                "\"storage\"" => &["\"storage\""][..],
+                "\"executionContexts\"" => &["\"executionContexts\""][..],
+                "\"clientHints\"" => &["\"clientHints\""][..],
+                _ => &[][..],
+            })
+            .copied()
+            .collect();
+        let kept = HeaderValue::try_from(kept.join(", ")).ok().filter(|value| !value.is_empty());
+        replace(headers, CLEAR_SITE_DATA, kept);
+    }
+}
+
+/// A browser takes `=name=value` for a cookie without name and sends it back as `name=value`.
+fn is_ours(value: &HeaderValue, cookies: &[Arc<str>; 2]) -> bool {
+    let pair = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t' || *byte == b'=';
+    let start = pair.iter().position(|byte| !blank(byte)).unwrap_or(pair.len());
+    let name = pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+    cookies.iter().any(|ours| ours.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// `public` becomes `private`, `s-maxage` goes, and the answer depends on who asked.
+fn keep_private(headers: &mut HeaderMap) {
+    let shared = |directive: &str| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("public") || name.eq_ignore_ascii_case("s-maxage")
+    };
+    if list(headers, &CACHE_CONTROL).any(|directive| shared(&directive)) {
+        let mut kept: Vec<_> = list(headers, &CACHE_CONTROL).filter(|directive| !shared(directive)).collect();
+        let closed = |directive: &String| {
+            directive.eq_ignore_ascii_case("private") || directive.eq_ignore_ascii_case("no-store")
+        };
+        if !kept.iter().any(closed) {
+            kept.insert(0, "private".into());
+        }
+        replace(headers, CACHE_CONTROL, HeaderValue::try_from(kept.join(", ")).ok());
+    }
+    let vary: Vec<String> = list(headers, &VARY).collect();
+    let lacks = |name: &str| !vary.iter().any(|has| has == "*" || has.eq_ignore_ascii_case(name));
+    let missing = match (lacks("cookie"), lacks("authorization")) {
+        (true, true) => "Cookie, Authorization",
+        (true, false) => "Cookie",
+        (false, true) => "Authorization",
+        (false, false) => return,
+    };
+    headers.append(VARY, HeaderValue::from_static(missing));
+}
+
+/// The members of a comma-separated list over all its fields; commas in quoted strings do not count.
+pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
+    headers.get_all(name).iter().flat_map(|value| {
+        let (mut members, mut quoted, mut escaped) = (vec![Vec::new()], false, false);
+        for byte in value.as_bytes() {
+            match byte {
+                b',' if !quoted => {
+                    members.push(Vec::new());
+                    continue;
+                }
+                b'"' if !escaped => quoted = !quoted,
+                _ => {}
+            }
+            escaped = quoted && !escaped && *byte == b'\\';
+            if let Some(member) = members.last_mut() {
+                member.push(*byte);
+            }
+        }
+        members
+            .into_iter()
+            .map(|member| String::from_utf8_lossy(&member).trim().to_owned())
+            .filter(|member| !member.is_empty())
+    })
+}
+
+fn replace(headers: &mut HeaderMap, name: HeaderName, values: impl IntoIterator<Item = HeaderValue>) {
+    headers.remove(&name);
+    for value in values {
+        headers.append(name.clone(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(fields: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        clean_answer(&mut headers, &["__Host-vestibule".into(), "vestibule-8080".into()], true);
+        headers.remove(VARY);
+        headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned())).collect()
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.into(), value.into())
+    }
+
+    #[test]
+    fn drops_what_is_about_one_hop() {
+        let kept = cleaned(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("upgrade", "h2c"),
+            ("trailer", "x"),
+            ("server", "up"),
+        ]);
+        assert_eq!(kept, [pair("server", "up")]);
+    }
+
+    #[test]
+    fn drops_our_cookies_in_every_spelling_and_keeps_the_others() {
+        let kept = cleaned(&[
+            ("set-cookie", "__Host-vestibule=x; Path=/"),
+            ("set-cookie", " =__host-VESTIBULE=x"),
+            ("set-cookie", "vestibule-8080 = y"),
+            ("set-cookie", "vestibule-8080"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=__Host-vestibule=1"),
+            ("clear-site-data", "\"*\""),
+        ]);
+        assert_eq!(
+            kept,
+            [
+                pair("set-cookie", "a=1"),
+                pair("set-cookie", "b=__Host-vestibule=1"),
+                pair("clear-site-data", "\"cache\", \"storage\", \"executionContexts\""),
+            ]
+        );
+        assert!(cleaned(&[("clear-site-data", "\"cookies\"")]).is_empty());
+    }
+
+    #[test]
+    fn drops_fields_in_our_name() {
+        assert!(cleaned(&[("vestibule-assertion", "x"), ("x-vestibule-login", "y")]).is_empty());
+    }
+
+    #[test]
+    fn public_answers_become_private() {
+        let table = [
+            ("public, max-age=60", "private, max-age=60"),
+            ("max-age=60, s-maxage=600", "private, max-age=60"),
+            ("Public", "private"),
+            ("private=\"a, public\", max-age=1", "private=\"a, public\", max-age=1"),
+            ("no-cache", "no-cache"),
+            ("public, no-store", "no-store"),
+        ];
+        for (sent, kept) in table {
+            assert_eq!(cleaned(&[("cache-control", sent)]), [pair("cache-control", kept)], "{sent}");
+        }
+    }
+
+    #[test]
+    fn personal_answers_vary_by_who_asks() {
+        for (sent, expected) in [
+            (None, vec!["Cookie, Authorization"]),
+            (Some("Accept"), vec!["Accept", "Cookie, Authorization"]),
+            (Some("cookie"), vec!["cookie", "Authorization"]),
+            (Some("*"), vec!["*"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(sent) = sent {
+                headers.insert(VARY, HeaderValue::from_static(sent));
+            }
+            keep_private(&mut headers);
+            assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn finds_framing_that_can_be_read_in_two_ways() {
+        let judge = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            ambiguous(&headers).is_some()
+        };
+        assert!(judge(&[("content-length", "3"), ("content-length", "3")]));
+        assert!(judge(&[("content-length", "3"), ("transfer-encoding", "chunked")]));
+        assert!(judge(&[("transfer-encoding", "gzip, chunked")]));
+        assert!(judge(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]));
+        assert!(judge(&[("content-length", "+3")]));
+        assert!(!judge(&[("content-length", "3")]));
+        assert!(!judge(&[("transfer-encoding", "Chunked")]));
+    }
+}
