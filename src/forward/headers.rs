@@ -61,15 +61,6 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// The canonical target in origin form (RFC 9112, section 3.2.1).
-fn target(target: &Target) -> Result<Uri, HeadError> {
-    let text = match &target.query {
-        Some(query) => format!("{}?{query}", target.path),
-        None => target.path.to_string(),
-    };
-    Ok(Uri::from(PathAndQuery::try_from(text)?))
-}
-
 /// Leaves framing to hyper, which writes exactly one field for it, save where hyper would take a body for none and
 /// where the absence of a length would say more than its being 0 (RFC 9110, section 8.6).
 fn frame(headers: &mut HeaderMap, method: &Method, upload: &Upload) {

@@ -49,7 +49,6 @@ impl Endpoint {
             ("callback", Some(name)) if public => provider(name, providers).map(Self::Callback),
             ("sign-out", None) => Some(Self::SignOut),
             ("session", None) => Some(Self::Session),
-            ("portal", None) => Some(Self::Portal),
             ("assets", Some(name)) if is_asset(name) => Some(Self::Asset(name.to_owned())),
             _ => None,
         }
@@ -82,7 +81,7 @@ mod tests {
             ("/.vestibule/callback/gitlab", Some(Endpoint::Callback(name("gitlab")))),
             ("/.vestibule/sign-out", Some(Endpoint::SignOut)),
             ("/.vestibule/session", Some(Endpoint::Session)),
-            ("/.vestibule/portal", Some(Endpoint::Portal)),
+            ("/.vestibule/portal", None),
             ("/.vestibule/assets/page.css", Some(Endpoint::Asset("page.css".to_owned()))),
             ("/.well-known/vestibule/jwks.json", Some(Endpoint::Jwks)),
             ("/.vestibule", None),

@@ -92,47 +92,6 @@ pub enum Destination<'a> {
     Upstream(&'a Arc<Route>),
 }
 
-<<<<<<< HEAD:src/route.rs
-/// Our own endpoints.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Endpoint {
-    /// `sign-in`: the chooser, or straight on to the one provider.
-    SignIn,
-    /// `sign-in/<provider>`: on to this provider.
-    Start(Name),
-    /// `callback/<provider>`.
-    Callback(Name),
-    /// `sign-out`.
-    SignOut,
-    /// `session`: who am I, until when.
-    Session,
-    /// `assets/<name>`.
-    Asset(String),
-    /// `/.well-known/vestibule/jwks.json`.
-    Jwks,
-}
-
-/// All routes of one configuration.
-#[derive(Debug, Default)]
-pub struct Routes {
-    routes: Vec<Arc<Route>>,
-    public_host: Option<Host>,
-}
-
-impl Routes {
-    /// All routes, in the order of the configuration.
-    pub fn all(&self) -> &[Arc<Route>] {
-        &self.routes
-    }
-
-    /// Where this request goes.
-    ///
-    /// # Errors
-    /// `UnknownHost`, `NotFound`, or `BadRequest` where the path as sent and the folded path select different routes.
-    pub fn find(&self, asked: &Canonical) -> Result<Destination<'_>, Refusal> {
-        let _ = (asked, &self.public_host);
-        unimplemented!()
-=======
 impl Route {
     /// The route that `settings` describe, at position `index` of the configuration.
     pub fn new(index: usize, settings: &RouteSettings) -> Self {
@@ -154,6 +113,5 @@ impl Route {
             errors: settings.errors,
             timeouts: settings.timeouts,
         }
->>>>>>> 2cdd9c6 (canonical, route: parse a request once, find its route):src/route/mod.rs
     }
 }
