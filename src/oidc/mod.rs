@@ -2,19 +2,61 @@
 //!
 //! Knows nothing of sessions and cookies.
 
+mod cache;
+mod claims;
+mod clock;
+mod discovery;
+mod flow;
+mod fresh;
+mod http;
+mod id_token;
+mod jws;
+mod keys;
+mod rp;
+
+use self::{cache::CacheFile, discovery::Document, http::Http, keys::Keys};
 use crate::{
     config::ProviderSettings,
     group::GroupPath,
     principal::{MembershipSource, Person},
 };
+use arc_swap::ArcSwapOption;
 use secrecy::SecretString;
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+use tokio::sync::Notify;
 use url::Url;
 
 /// One provider: what it published about itself, its keys, and our client there.
+///
+/// Its asynchronous functions belong on the control plane, spawned, so that a client who leaves cancels none of them:
+/// a refresh token that was redeemed unseen is lost.
 pub struct Provider {
     /// As configured.
     pub settings: Arc<ProviderSettings>,
+    http: Http,
+    document: ArcSwapOption<Document>,
+    keys: Keys,
+    cache: CacheFile,
+    status: Mutex<Status>,
+    changed: Notify,
+}
+
+/// How it stands with a provider, for health and metrics.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Status {
+    /// When its discovery document was read, by this process or by the one that left it in the cache.
+    pub discovered: Option<SystemTime>,
+    /// When its keys were read.
+    pub keys_read: Option<SystemTime>,
+    /// Seconds by which its clock was ahead of ours at the last answer; negative if behind. Above 5 s it is warned of;
+    /// above 60 s nobody can sign in.
+    pub clock_ahead: Option<i64>,
+    /// Why the last attempt to read either failed; absent after one that succeeded.
+    pub last_error: Option<String>,
 }
 
 /// The tokens a provider gave for one session.
@@ -56,7 +98,7 @@ pub struct SignedIn {
     pub amr: Vec<String>,
     /// `acr`.
     pub acr: Option<String>,
-    /// Groups, if the answers had the claim.
+    /// Groups, if the answers had the claim and a list that can be read whole.
     pub groups: Option<GroupList>,
 }
 
@@ -96,7 +138,7 @@ pub enum ProviderError {
         /// `error` and `error_description`.
         description: String,
     },
-    /// 401 from userinfo: the access token is over.
+    /// 401 or 403 from userinfo: the access token is over, or the person is.
     #[error("provider `{provider}` does not accept the access token")]
     AccessToken {
         /// The provider.
@@ -144,16 +186,49 @@ impl Provider {
     /// A provider that is not discovered yet. The last good discovery document and keys, at most 24 h old, are read from
     /// `cache` and written there.
     pub fn new(settings: Arc<ProviderSettings>, cache: &Path) -> Arc<Self> {
-        let _ = cache;
-        Arc::new(Self { settings })
+        let provider = Self {
+            http: Http::new(&settings.issuer),
+            cache: CacheFile::new(cache, &settings),
+            settings,
+            document: ArcSwapOption::empty(),
+            keys: Keys::default(),
+            status: Mutex::default(),
+            changed: Notify::new(),
+        };
+        provider.recall(SystemTime::now());
+        Arc::new(provider)
     }
 
-    /// Discovers with back-off, then keeps metadata and keys fresh. Never returns; runs on the control plane.
-    pub async fn keep_fresh(self: Arc<Self>) {}
+    /// Discovers with back-off, then reads the document again every hour and the keys every 9 min. Never returns; runs
+    /// on the control plane.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        self.run().await;
+    }
 
-    /// Discovery has succeeded, now or from the cache.
+    /// The issuer, as configured and as its discovery document says.
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Discovery has succeeded, now or from the cache, and the keys are at most 24 h old: people can sign in.
     pub fn ready(&self) -> bool {
-        unimplemented!()
+        self.document.load().is_some() && self.usable_keys(SystemTime::now()).is_ok()
+    }
+
+    /// Waits until [`Self::ready`].
+    pub async fn until_ready(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.ready() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// How it stands with this provider.
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Where to send the browser.
@@ -161,42 +236,49 @@ impl Provider {
     /// # Errors
     /// [`ProviderError::Unavailable`] before discovery.
     pub fn authorization_url(&self, request: &AuthorizationRequest<'_>) -> Result<Url, ProviderError> {
-        let _ = request;
-        unimplemented!()
+        self.build_authorization_url(request)
     }
 
     /// Checks `iss` of an authorization response (RFC 9207): equal where present, present where the provider announces it.
     ///
     /// # Errors
-    /// [`ProviderError::Invalid`].
+    /// [`ProviderError::Invalid`]; [`ProviderError::Unavailable`] before discovery.
     pub fn check_response_issuer(&self, iss: Option<&str>) -> Result<(), ProviderError> {
-        let _ = iss;
-        unimplemented!()
+        match iss {
+            Some(iss) if iss == self.settings.issuer => Ok(()),
+            Some(_) => Err(self.invalid("the `iss` of its authorization response is another issuer's")),
+            None if self.document()?.names_itself_in_responses() => {
+                Err(self.invalid("its authorization response has no `iss`, which its discovery document promises"))
+            }
+            None => Ok(()),
+        }
     }
 
-    /// Redeems a code, checks the ID token, and reads userinfo where the kind needs it.
+    /// Redeems a code, checks the ID token, and reads userinfo where the kind needs it or the ID token has no groups or
+    /// username. An access token without `expires_in` is taken to live 1 h.
     ///
     /// # Errors
     /// Any [`ProviderError`].
     ///
     /// Source: OpenID Connect Core 1.0, section 3.1.3.
     pub async fn redeem(&self, grant: &CodeGrant<'_>, now: SystemTime) -> Result<SignedIn, ProviderError> {
-        let _ = (grant, now);
-        unimplemented!()
+        self.redeem_code(grant, now).await
     }
 
-    /// Redeems a refresh token. A new ID token must be of the same issuer, subject and audience.
+    /// Redeems a refresh token. A new ID token must be of the same issuer, subject and audience, with no nonce or the
+    /// same. Where the answer has no refresh or ID token, the one from before is kept; where it has no `expires_in`,
+    /// the access token is taken to live 1 h.
     ///
     /// # Errors
     /// Any [`ProviderError`]; `Rejected` means that the session is over, if the token was the current one.
     ///
     /// Source: OpenID Connect Core 1.0, section 12.
     pub async fn refresh(&self, before: &Tokens, subject: &str, now: SystemTime) -> Result<Refreshed, ProviderError> {
-        let _ = (before, subject, now);
-        unimplemented!()
+        self.refresh_tokens(before, subject, now).await
     }
 
-    /// Reads the groups of `subject` at userinfo. `None`: the answer has no such claim.
+    /// Reads the groups of `subject` at userinfo. `None`: the answer has no such claim, or a list that cannot be read
+    /// whole, so nobody can say.
     ///
     /// # Errors
     /// Any [`ProviderError`]; `AccessToken` where a refresh may help.
@@ -207,22 +289,19 @@ impl Provider {
         access: &SecretString,
         subject: &str,
     ) -> Result<Option<GroupList>, ProviderError> {
-        let _ = (access, subject);
-        unimplemented!()
+        self.read_groups(access, subject).await
     }
 
     /// Tells the provider to forget a token (RFC 7009), where it has an endpoint for that.
     ///
     /// # Errors
-    /// [`ProviderError::Unavailable`].
+    /// Any [`ProviderError`] but `AccessToken`; nothing in it is worth more than a warning.
     pub async fn revoke(&self, token: &SecretString) -> Result<(), ProviderError> {
-        let _ = token;
-        unimplemented!()
+        self.revoke_token(token).await
     }
 
     /// Where to send the browser so that the provider's own session ends too (RP-Initiated Logout 1.0), if it can do that.
     pub fn end_session_url(&self, id_token: Option<&SecretString>, back: &Url) -> Option<Url> {
-        let _ = (id_token, back);
-        unimplemented!()
+        self.build_end_session_url(id_token, back)
     }
 }

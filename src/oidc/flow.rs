@@ -1,0 +1,313 @@
+//! The messages that a sign-in and a session exchange with the provider.
+
+use super::{
+    AuthorizationRequest, CodeGrant, GroupList, Provider, ProviderError, Refreshed, SignedIn, Tokens,
+    claims::{self, Claimed, Claims, printable},
+    discovery::Document,
+    http::HttpError,
+    id_token::{self, Rules, TokenError},
+    jws::strict_object,
+    rp::{self, TokenAnswer, TokenErrorBody},
+};
+use crate::{config::ProviderKind, principal::MembershipSource};
+use http::{StatusCode, header};
+use openidconnect::{
+    AuthenticationFlow, AuthorizationCode, CsrfToken, ErrorResponseType, HttpRequest, Nonce, OAuth2TokenResponse,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError,
+    core::{CoreAuthPrompt, CoreErrorResponseType, CoreResponseType},
+};
+use secrecy::{ExposeSecret, SecretString};
+use std::time::{Duration, SystemTime};
+use url::{Url, form_urlencoded};
+
+/// The life of an access token whose answer does not say it.
+const USUAL_LIFE: Duration = Duration::from_secs(3600);
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+const LONGEST_DESCRIPTION: usize = 200;
+
+impl Provider {
+    pub(super) fn build_authorization_url(&self, request: &AuthorizationRequest<'_>) -> Result<Url, ProviderError> {
+        let client = self.client(&*self.document()?)?;
+        let verifier = request.verifier.expose_secret();
+        if !(43..=128).contains(&verifier.len()) {
+            return Err(self.invalid("our code verifier is not of 43 to 128 characters"));
+        }
+        let challenge = PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(verifier.to_owned()));
+        let (state, nonce) = (request.state.to_owned(), request.nonce.to_owned());
+        let client = client.set_redirect_uri(RedirectUrl::from_url(request.redirect_uri.clone()));
+        let mut asked = client
+            .authorize_url(
+                AuthenticationFlow::<CoreResponseType>::AuthorizationCode,
+                move || CsrfToken::new(state),
+                move || Nonce::new(nonce),
+            )
+            .set_pkce_challenge(challenge)
+            .add_scopes(rp::scopes(&self.settings));
+        if let Some(prompt) = request.prompt {
+            asked = asked.add_prompt(CoreAuthPrompt::Extension(prompt.to_owned()));
+        }
+        Ok(asked.url().0)
+    }
+
+    pub(super) async fn redeem_code(&self, grant: &CodeGrant<'_>, now: SystemTime) -> Result<SignedIn, ProviderError> {
+        let document = self.document()?;
+        let client = self.client(&document)?.set_redirect_uri(RedirectUrl::from_url(grant.redirect_uri.clone()));
+        let answer = client
+            .exchange_code(AuthorizationCode::new(grant.code.expose_secret().to_owned()))
+            .set_pkce_verifier(PkceCodeVerifier::new(grant.verifier.expose_secret().to_owned()))
+            .request_async(&self.http)
+            .await
+            .map_err(|cause| self.grant_error(cause))?;
+        let token = answer.id_token.as_deref().ok_or_else(|| self.invalid("its token response has no ID token"))?;
+        let id_token = self.verified(token, &Rules::sign_in(grant, answer.access_token(), now)).await?;
+        let tokens = self.tokens(&answer, None, now)?;
+        let subject = id_token::subject(&id_token).to_owned();
+        let userinfo = match &document.userinfo_endpoint {
+            Some(endpoint) if self.needs_userinfo(&id_token) => {
+                Some(self.userinfo(endpoint, &tokens.access, &subject).await?)
+            }
+            _ => None,
+        };
+        self.signed_in(&id_token, userinfo.as_ref(), tokens)
+    }
+
+    pub(super) async fn refresh_tokens(
+        &self,
+        before: &Tokens,
+        subject: &str,
+        now: SystemTime,
+    ) -> Result<Refreshed, ProviderError> {
+        let client = self.client(&*self.document()?)?;
+        let current = before.refresh.as_ref().ok_or_else(|| self.invalid("it gave no refresh token"))?;
+        let current = RefreshToken::new(current.expose_secret().to_owned());
+        let answer = client
+            .exchange_refresh_token(&current)
+            .request_async(&self.http)
+            .await
+            .map_err(|cause| self.grant_error(cause))?;
+        let groups = match answer.id_token.as_deref() {
+            None => None,
+            Some(token) => {
+                let rules = Rules::refresh(before.id.as_ref(), subject, answer.access_token(), now);
+                self.groups_of_id_token(&self.verified(token, &rules).await?)
+            }
+        };
+        Ok(Refreshed { tokens: self.tokens(&answer, Some(before), now)?, groups })
+    }
+
+    pub(super) async fn read_groups(
+        &self,
+        access: &SecretString,
+        subject: &str,
+    ) -> Result<Option<GroupList>, ProviderError> {
+        let document = self.document()?;
+        let Some(endpoint) = &document.userinfo_endpoint else { return Ok(None) };
+        let userinfo = self.userinfo(endpoint, access, subject).await?;
+        Ok(self.listed(claims::groups(&self.settings, &userinfo), MembershipSource::Userinfo))
+    }
+
+    pub(super) async fn revoke_token(&self, token: &SecretString) -> Result<(), ProviderError> {
+        let document = self.document()?;
+        let Some(endpoint) = &document.revocation_endpoint else { return Ok(()) };
+        let request = self.revocation(endpoint, document.secret_in_body(), token)?;
+        let answer = openidconnect::AsyncHttpClient::call(&self.http, request).await;
+        let answer = answer.map_err(|cause| self.http_error(&cause))?;
+        if answer.status() == StatusCode::OK {
+            return Ok(());
+        }
+        match serde_json::from_slice::<TokenErrorBody>(answer.body()) {
+            Ok(body) => Err(self.oauth_error(&body)),
+            Err(_) => Err(self.invalid(format!("its revocation endpoint answered {}", answer.status()))),
+        }
+    }
+
+    pub(super) fn build_end_session_url(&self, id_token: Option<&SecretString>, back: &Url) -> Option<Url> {
+        let mut url = self.document().ok()?.end_session_endpoint.clone()?;
+        let mut query = url.query_pairs_mut();
+        if let Some(token) = id_token {
+            query.append_pair("id_token_hint", token.expose_secret());
+        }
+        query.append_pair("client_id", &self.settings.client_id);
+        query.append_pair("post_logout_redirect_uri", back.as_str());
+        drop(query);
+        Some(url)
+    }
+
+    fn client(&self, document: &Document) -> Result<rp::Rp, ProviderError> {
+        rp::client(&self.settings, document).map_err(|cause| self.invalid(cause))
+    }
+
+    /// Verifies an ID token. A key that we do not know, or a wrong signature, causes one read of newer keys (at most
+    /// every 30 s) and a second try.
+    async fn verified(&self, token: &str, rules: &Rules<'_>) -> Result<Claims, ProviderError> {
+        let keys = self.usable_keys(SystemTime::now())?;
+        let unknown = match id_token::verify(&self.settings, token, &keys, rules) {
+            Ok(claims) => return Ok(claims),
+            Err(cause @ TokenError::Rule(_)) => return Err(self.invalid(cause.to_string())),
+            Err(cause @ TokenError::Key(_)) => cause,
+        };
+        match self.keys.newer(&keys, self.read_keys()).await? {
+            None => Err(self.invalid(unknown.to_string())),
+            Some(newer) => {
+                id_token::verify(&self.settings, token, &newer, rules).map_err(|cause| self.invalid(cause.to_string()))
+            }
+        }
+    }
+
+    /// The tokens of an answer, completed by those of before: a provider may keep refresh and ID token as they are.
+    fn tokens(&self, answer: &TokenAnswer, before: Option<&Tokens>, now: SystemTime) -> Result<Tokens, ProviderError> {
+        let access = answer.access_token().secret();
+        if access.is_empty() || !access.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(self.invalid("its access token is not visible ASCII"));
+        }
+        let refresh = answer.refresh_token().map(|token| SecretString::from(token.secret().as_str()));
+        let id = answer.id_token.as_deref().map(SecretString::from);
+        Ok(Tokens {
+            access: SecretString::from(access.as_str()),
+            access_expires: now + answer.expires_in().unwrap_or(USUAL_LIFE).min(LONGEST_LIFE),
+            issued: now,
+            refresh: refresh.or_else(|| before.and_then(|tokens| tokens.refresh.clone())),
+            id: id.or_else(|| before.and_then(|tokens| tokens.id.clone())),
+        })
+    }
+
+    /// GitLab lists inherited groups at userinfo only, and older versions the username too.
+    fn needs_userinfo(&self, id_token: &Claims) -> bool {
+        self.settings.kind == ProviderKind::Gitlab
+            || claims::groups(&self.settings, id_token) == Claimed::Absent
+            || !id_token.contains_key("preferred_username")
+    }
+
+    /// Reads userinfo and makes sure that it is about `subject`.
+    async fn userinfo(&self, endpoint: &Url, access: &SecretString, subject: &str) -> Result<Claims, ProviderError> {
+        let answer = self.http.get(endpoint, Some(access.expose_secret())).await;
+        let answer = answer.map_err(|cause| self.http_error(&cause))?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(ProviderError::AccessToken { provider: self.name() });
+            }
+            status => return Err(self.invalid(format!("its userinfo endpoint answered {status}"))),
+        }
+        if answer
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/jwt"))
+        {
+            return Err(self.invalid("its userinfo answer is signed, which is not supported"));
+        }
+        let userinfo = strict_object(answer.body()).map_err(|cause| self.invalid(format!("userinfo: {cause}")))?;
+        if id_token::subject(&userinfo) != subject {
+            return Err(self.invalid("the `sub` of its userinfo answer is another person's"));
+        }
+        Ok(userinfo)
+    }
+
+    fn signed_in(
+        &self,
+        id_token: &Claims,
+        userinfo: Option<&Claims>,
+        tokens: Tokens,
+    ) -> Result<SignedIn, ProviderError> {
+        let text = |claim: &str| id_token.get(claim)?.as_str().map(|text| printable(text, 255));
+        let methods = id_token.get("amr").and_then(|value| value.as_array()).into_iter().flatten();
+        let groups = self.groups_of_id_token(id_token).or_else(|| self.groups_of_userinfo(id_token, userinfo?));
+        Ok(SignedIn {
+            person: claims::person(&self.settings, id_token::subject(id_token), id_token, userinfo),
+            tokens,
+            sid: text("sid"),
+            auth_time: id_token::time(id_token, "auth_time").map_err(|cause| self.invalid(cause.to_string()))?,
+            amr: methods.filter_map(|method| Some(printable(method.as_str()?, 64))).take(32).collect(),
+            acr: text("acr"),
+            groups,
+        })
+    }
+
+    /// None for GitLab, whose ID token lists direct memberships at most.
+    fn groups_of_id_token(&self, id_token: &Claims) -> Option<GroupList> {
+        if self.settings.kind == ProviderKind::Gitlab {
+            return None;
+        }
+        self.listed(claims::groups(&self.settings, id_token), MembershipSource::IdToken)
+    }
+
+    /// Userinfo speaks where the ID token has no such claim; where the ID token has one that cannot be read, the list
+    /// is unknown.
+    fn groups_of_userinfo(&self, id_token: &Claims, userinfo: &Claims) -> Option<GroupList> {
+        let is_asked =
+            self.settings.kind == ProviderKind::Gitlab || claims::groups(&self.settings, id_token) == Claimed::Absent;
+        let claimed = is_asked.then(|| claims::groups(&self.settings, userinfo))?;
+        self.listed(claimed, MembershipSource::Userinfo)
+    }
+
+    fn listed(&self, claimed: Claimed, source: MembershipSource) -> Option<GroupList> {
+        match claimed {
+            Claimed::Listed(paths) => Some(GroupList { paths, source }),
+            Claimed::Absent => None,
+            Claimed::Unreadable(cause) => {
+                tracing::warn!(provider = %self.settings.name, claim = self.settings.groups_claim, source = source.as_str(),
+                    "groups are unknown: {cause}");
+                None
+            }
+        }
+    }
+
+    /// RFC 7009, section 2.1. Without `token_type_hint`, because the provider finds either kind.
+    fn revocation(&self, endpoint: &Url, in_body: bool, token: &SecretString) -> Result<HttpRequest, ProviderError> {
+        let (id, secret) = (self.settings.client_id.as_str(), self.settings.client_secret.expose_secret());
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token.expose_secret());
+        let mut request = http::Request::post(endpoint.as_str())
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if in_body {
+            form.append_pair("client_id", id).append_pair("client_secret", secret);
+        } else {
+            request = request.header(header::AUTHORIZATION, basic(id, secret));
+        }
+        request.body(form.finish().into_bytes()).map_err(|_| self.invalid("its revocation endpoint is no URL"))
+    }
+
+    fn grant_error(&self, error: RequestTokenError<HttpError, TokenErrorBody>) -> ProviderError {
+        match error {
+            RequestTokenError::ServerResponse(body) => self.oauth_error(&body),
+            RequestTokenError::Request(cause) => self.http_error(&cause),
+            RequestTokenError::Parse(cause, _) => {
+                // Only where: the message itself would repeat a value, perhaps a token.
+                self.invalid(format!("its token response cannot be read at `{}`", cause.path()))
+            }
+            RequestTokenError::Other(_) => self.invalid("its token response is empty or no JSON"),
+        }
+    }
+
+    /// By the parsed field `error`, never by text (RFC 6749, section 5.2).
+    fn oauth_error(&self, body: &TokenErrorBody) -> ProviderError {
+        let provider = self.name();
+        let said = printable(body.error_description().map_or("", String::as_str), LONGEST_DESCRIPTION);
+        match body.error() {
+            CoreErrorResponseType::InvalidGrant => ProviderError::Rejected { provider, description: said },
+            error @ (CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient) => {
+                ProviderError::Client { provider, description: format!("{}: {said}", word(error)) }
+            }
+            error @ (CoreErrorResponseType::InvalidRequest
+            | CoreErrorResponseType::InvalidScope
+            | CoreErrorResponseType::UnsupportedGrantType
+            | CoreErrorResponseType::Extension(_)) => {
+                let word = printable(word(error), 64);
+                ProviderError::Invalid { provider, cause: format!("it answered `{word}`: {said}") }
+            }
+        }
+    }
+}
+
+fn word<E: ErrorResponseType + AsRef<str>>(error: &E) -> &str {
+    error.as_ref()
+}
+
+/// RFC 6749, section 2.3.1: both halves are form-encoded first.
+fn basic(id: &str, secret: &str) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret))))
+}
