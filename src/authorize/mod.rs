@@ -80,6 +80,9 @@ impl Authorize {
         &self.digest
     }
 
+    /// The ids of all policies.
+    pub fn ids(&self) -> std::collections::BTreeSet<Arc<str>> { Default::default() }
+
     /// Decides one request.
     pub fn decide(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Decision {
         let _ = (principal, judged, route, now);

@@ -1,14 +1,13 @@
 //! Heads: the request as the upstream gets it, the answer as the client gets it.
 
 use super::{identity::Identity, upload::Upload};
-use crate::canonical::{Canonical, Target};
+use crate::canonical::Canonical;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{
         CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
         VARY,
     },
-    uri::PathAndQuery,
 };
 use std::sync::Arc;
 
@@ -29,8 +28,6 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 /// A request that cannot be written; only a fault of ours can make one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeadError {
-    #[error("canonical target is not a path: {0}")]
-    Target(#[from] http::uri::InvalidUri),
     #[error("{0} is not a header value")]
     Value(&'static str),
 }
@@ -56,7 +53,7 @@ pub(super) fn request(
     headers.insert(TRACE, trace);
     let mut request = Request::new(upload);
     *request.method_mut() = asked.method.clone();
-    *request.uri_mut() = target(&asked.target)?;
+    *request.uri_mut() = Uri::from(asked.target.path_and_query().clone());
     *request.headers_mut() = headers;
     Ok(request)
 }

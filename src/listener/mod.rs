@@ -134,12 +134,11 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    let mut closing = phase.clone();
-    let mut closed = pin!(closing.wait_for(|phase| *phase >= Phase::Closing));
+    let mut closed = pin!(closing(phase.clone()));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = &mut closed => return,
+            () = &mut closed => return,
         };
         match accepted {
             Ok((stream, address)) => {
@@ -153,8 +152,13 @@ where
     }
 }
 
+/// Waits until the process closes.
+async fn closing(mut phase: watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await.map(drop);
+}
+
 /// One connection, until it ends or the process closes.
-async fn serve<S>(stream: TcpStream, peer: Peer, service: S, mut phase: watch::Receiver<Phase>)
+async fn serve<S>(stream: TcpStream, peer: Peer, service: S, phase: watch::Receiver<Phase>)
 where
     S: Service<Arrival, Response = http::Response<crate::body::Body>, Error = std::convert::Infallible>
         + Clone
@@ -177,7 +181,7 @@ where
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        _ = phase.wait_for(|phase| *phase >= Phase::Closing) => {
+        () = closing(phase) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

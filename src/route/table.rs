@@ -46,6 +46,11 @@ impl Routes {
         &self.routes
     }
 
+    /// True for the host of `public_url`, where people sign in.
+    pub fn is_public(&self, host: &Host) -> bool {
+        self.public_host.as_ref() == Some(host)
+    }
+
     /// Where this request goes.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ pub struct Live {
     written: AtomicU64,
     /// Held while a refresh is under way, so that there is one at a time.
     pub refreshing: tokio::sync::Mutex<()>,
+    ended: AtomicBool,
     /// Not before this second is another refresh tried after one that failed.
     retry_at: AtomicU64,
     /// Not before this second does a request ask for a read-ahead again.
