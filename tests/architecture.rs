@@ -1,0 +1,200 @@
+//! Imports point one way, and nothing walks round the hallway. Read from the sources, so that it cannot drift.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Every top-level module with the modules it may name. What is not listed may name nothing of ours.
+const MAY_NAME: &[(&str, &[&str])] = &[
+    // words
+    ("group", &[]),
+    ("principal", &["group"]),
+    ("route", &["canonical", "config", "group", "principal", "refusal"]),
+    ("canonical", &["principal", "refusal", "route"]),
+    ("refusal", &["answer", "body", "canonical", "pages", "principal", "route"]),
+    ("body", &["forward"]), // the body of an upstream's answer, without a box
+    ("answer", &["body", "pages"]),
+    ("pages", &[]),
+    ("config", &["canonical", "group", "principal", "route"]),
+    ("cookie", &["config"]),
+    ("metrics", &["refusal"]),
+    // engines
+    ("oidc", &["config", "group", "principal"]),
+    ("session", &["group", "oidc", "principal"]),
+    ("control", &["audit", "config", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
+    // steps, in the order of the hallway
+    ("identify", &["canonical", "control", "principal", "refusal", "session"]),
+    ("membership", &["audit", "config", "control", "group", "identify", "oidc", "principal", "session"]),
+    ("authorize", &["canonical", "config", "group", "principal", "refusal", "route"]),
+    ("audit", &["authorize", "canonical", "config", "principal", "refusal", "route"]),
+    ("forward", &["audit", "body", "canonical", "group", "principal", "refusal", "route"]),
+    (
+        "login",
+        &[
+            "answer", "audit", "body", "canonical", "config", "control", "cookie", "forward", "identify", "membership",
+            "oidc", "pages", "principal", "refusal", "route", "session",
+        ],
+    ),
+    // the hall and what stands around it
+    (
+        "gateway",
+        &[
+            "audit", "authorize", "body", "canonical", "config", "control", "cookie", "forward", "identify", "login",
+            "membership", "principal", "refusal", "route",
+        ],
+    ),
+    ("vigil", &["forward", "gateway", "identify", "refusal", "session"]),
+    (
+        "reload",
+        &[
+            "audit", "authorize", "config", "control", "cookie", "gateway", "metrics", "oidc", "principal", "route",
+            "session",
+        ],
+    ),
+    ("listener", &["audit", "body", "canonical", "forward", "gateway", "metrics", "refusal"]),
+    (
+        "cli",
+        &[
+            "audit", "authorize", "config", "control", "cookie", "demo", "forward", "gateway", "listener", "login",
+            "membership", "metrics", "principal", "reload", "route", "session", "vigil",
+        ],
+    ),
+    ("demo", &["body", "cli", "config"]),
+];
+
+/// Modules that decide: no sockets, no runtime, no clock of their own.
+const PURE: &[&str] = &["authorize", "canonical", "group", "pages", "principal", "route"];
+
+fn sources() -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let inside = path.strip_prefix(&root).expect("below src").to_str().expect("UTF-8").to_owned();
+                let module = inside.split('/').next().expect("a name").trim_end_matches(".rs").to_owned();
+                let test_only = ["/tests.rs", "/testing.rs", "/corpus.rs"].iter().any(|end| inside.ends_with(end));
+                let text = fs::read_to_string(&path).expect("text");
+                if !test_only && !inside.contains("/tests/") {
+                    files.push((module, path, without_tests_and_comments(&text)));
+                }
+            }
+        }
+    }
+    files
+}
+
+fn without_tests_and_comments(text: &str) -> String {
+    let text = match text.find("#[cfg(test)]\nmod tests {").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests {")) {
+        Some(end) => &text[..end],
+        None => text,
+    };
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules that follow `crate::`, one by one or in braces.
+fn named(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => names.extend(word(rest)),
+            Some(list) => {
+                let (mut depth, mut start) = (0, true);
+                for (position, letter) in list.char_indices() {
+                    match letter {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        _ if start && letter.is_alphabetic() => {
+                            names.extend(word(&list[position..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+fn word(text: &str) -> Option<String> {
+    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+#[test]
+fn imports_point_one_way() {
+    let may: BTreeMap<_, BTreeSet<_>> =
+        MAY_NAME.iter().map(|(module, names)| (*module, names.iter().copied().collect())).collect();
+    let modules: BTreeSet<_> = may.keys().copied().collect();
+    let mut wrong = Vec::new();
+    for (module, path, text) in sources() {
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some(allowed) = may.get(&*module) else {
+            wrong.push(format!("{}: module `{module}` is not in the table", path.display()));
+            continue;
+        };
+        for name in named(&text) {
+            if name != module && modules.contains(&*name) && !allowed.contains(&*name) {
+                wrong.push(format!("{}: `{module}` may not name `{name}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_decides_has_no_runtime_and_no_clock() {
+    for (module, path, text) in sources() {
+        if PURE.contains(&&*module) {
+            for forbidden in ["tokio::", "hyper::", "SystemTime::now", "Instant::now"] {
+                assert!(!text.contains(forbidden), "{} uses {forbidden}", path.display());
+            }
+        }
+    }
+}
+
+/// A permission is made in one place, so that forwarding without a recorded decision cannot be written.
+#[test]
+fn only_audit_makes_a_permit() {
+    for (module, path, text) in sources() {
+        if module != "audit" {
+            assert!(!text.contains("Permit {"), "{}", path.display());
+        }
+    }
+    let all: Vec<_> = sources();
+    let makers = all.iter().filter(|(_, _, text)| text.contains("Permit {") && text.contains("fn admit")).count();
+    assert_eq!(makers, 1, "one file admits");
+}
+
+/// The whole life of a request can be read on a screen.
+#[test]
+fn the_hallway_fits_a_screen() {
+    let gateway = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gateway.rs")).expect("text");
+    let walk = gateway.split("pub async fn walk").nth(1).expect("the hallway");
+    let lines = walk.lines().take_while(|line| *line != "    }").count();
+    assert!(lines <= 45, "{lines} lines");
+    let steps = ["Canonical::parse", "routes.find", ".caller(", ".principal(", ".decide(", ".admit(", ".send("];
+    let places: Vec<_> = steps.iter().map(|step| walk.find(step).unwrap_or_else(|| panic!("{step} is gone"))).collect();
+    assert!(places.is_sorted(), "the order of the steps: {places:?}");
+}
+
+#[test]
+fn library_code_does_not_unwrap() {
+    for (_, path, text) in sources() {
+        for forbidden in [".unwrap()", "todo!(", "unimplemented!(", "dbg!("] {
+            assert!(!text.contains(forbidden), "{} has {forbidden}", path.display());
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The real program, configured in a directory of its own.
+
+use super::{
+    http1::{Answer, Wire},
+    provider::{CLIENT_ID, CLIENT_SECRET, Provider},
+    upstream::Upstream,
+};
+use serde_json::Value;
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use url::Url;
+
+/// A browser that is signed in, as far as the gateway can tell: its cookies.
+#[derive(Clone, Debug)]
+pub(crate) struct Browser {
+    pub(crate) session: String,
+    pub(crate) binding: String,
+}
+
+/// A running gateway; it ends with this value.
+pub(crate) struct Gateway {
+    pub(crate) port: u16,
+    pub(crate) directory: TempDir,
+    child: Option<Child>,
+}
+
+/// Everyone in `platform`, and only they, may use the route `app`; `/public/` is for all.
+pub(crate) const POLICIES: &str = r#"
+@id("platform")
+@reason("The application is for everyone in platform.")
+@remedy("Ask an owner of platform to add you.")
+permit (principal is User in Namespace::"gitlab:platform", action, resource == Route::"app");
+
+@id("public")
+@reason("Everybody may see the public pages.")
+permit (principal, action in Action::"read", resource == Route::"app")
+when { context.path like "/public/*" };
+"#;
+
+/// The configuration of most tests. `PORT` stands for the gateway's port; `more` is added at the end, `route` to the
+/// route, `provider` to the provider.
+pub(crate) fn configuration(issuer: &str, upstream: &Upstream, provider: &str, route: &str, more: &str) -> String {
+    format!(
+        "public_url: http://127.0.0.1:PORT\n\
+         listen: 127.0.0.1:PORT\n\
+         workers: 2\n\
+         drain: 0s\n\
+         providers:\n\
+         \x20 - name: gitlab\n\
+         \x20   kind: gitlab\n\
+         \x20   issuer: {issuer}\n\
+         \x20   client_id: {CLIENT_ID}\n\
+         \x20   client_secret: {{ file: secret }}\n\
+         {provider}\
+         routes:\n\
+         \x20 - name: app\n\
+         \x20   upstream: http://127.0.0.1:{}\n\
+         {route}\
+         policies: ./policies\n\
+         {more}",
+        upstream.port
+    )
+}
+
+impl Gateway {
+    /// Starts the provider's environment for a gateway: its callback may be at any port of 127.0.0.1.
+    pub(crate) fn provider(env: &[(&str, &str)]) -> Option<Provider> {
+        let mut all = vec![("REDIRECT_URIS", "http://127.0.0.1/.vestibule/callback/gitlab"), ("PROFILE", "gitlab")];
+        all.extend_from_slice(env);
+        Provider::start(&all)
+    }
+
+    /// Starts the program with this configuration and these policies.
+    pub(crate) async fn start(configuration: &str, policies: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut gateway = Self { port: free_port(), directory, child: None };
+        gateway.write("secret", CLIENT_SECRET);
+        fs::create_dir(gateway.path("policies")).expect("a directory");
+        gateway.write("policies/app.cedar", policies);
+        gateway.write("vestibule.yaml", &configuration.replace("PORT", &gateway.port.to_string()));
+        gateway.run().await;
+        gateway
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+        if name == "secret" {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("set");
+        }
+    }
+
+    /// Starts the program and waits until it listens.
+    pub(crate) async fn run(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).expect("a log");
+        let child = program()
+            .args(["run", "-c"])
+            .arg(self.path("vestibule.yaml"))
+            .env("VESTIBULE_LOG", "debug,hyper=off,hyper_util=off")
+            .stderr(log)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        self.child = Some(child);
+        let start = Instant::now();
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(20), "it does not listen:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends the program as an operator does, and waits for it.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let kill = Command::new("kill").arg(child.id().to_string()).status();
+            assert!(kill.is_ok_and(|status| status.success()));
+            let ended = tokio::task::spawn_blocking(move || child.wait()).await.expect("waited").expect("ended");
+            assert!(ended.success(), "{}", self.log());
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Every audit record that was written so far.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let mut files: Vec<_> = fs::read_dir(self.path("state/journal"))
+            .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+            .unwrap_or_default();
+        files.sort();
+        let text: String = files
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .collect();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for an audit record that `fits`.
+    pub(crate) async fn audited(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = self.audit().into_iter().find(|record| fits(record)) {
+                return found;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "no record: {what}\n{:#?}", self.audit());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Sends bytes as they are on a connection of their own and reads one answer.
+    pub(crate) async fn raw(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut wire = Wire::connect(self.port).await;
+        wire.send(bytes).await;
+        wire.answer().await.unwrap_or_default()
+    }
+
+    /// A request with `headers`, each a line without its end; no body.
+    pub(crate) async fn request(&self, method: &str, target: &str, headers: &[&str]) -> Answer {
+        let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        self.raw(format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{length}{lines}\r\n", self.port)).await
+    }
+
+    pub(crate) async fn get(&self, target: &str, headers: &[&str]) -> Answer {
+        self.request("GET", target, headers).await
+    }
+
+    /// A request as `browser`.
+    pub(crate) async fn get_as(&self, browser: &Browser, target: &str) -> Answer {
+        self.get(target, &[&self.cookies(browser)]).await
+    }
+
+    /// The `Cookie` line of a browser.
+    pub(crate) fn cookies(&self, browser: &Browser) -> String {
+        format!(
+            "Cookie: {}={}; {}={}",
+            self.session_cookie(),
+            browser.session,
+            self.binding_cookie(),
+            browser.binding
+        )
+    }
+
+    pub(crate) fn session_cookie(&self) -> String {
+        format!("vestibule-{}", self.port)
+    }
+
+    pub(crate) fn binding_cookie(&self) -> String {
+        format!("vestibule-{}-binding", self.port)
+    }
+
+    /// Begins a sign-in: where the provider is to be asked, and the binding cookie.
+    pub(crate) async fn begin(&self, to: &str, binding: Option<&str>) -> (Url, String) {
+        let to: String = url::form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        let cookie = binding.map(|value| format!("Cookie: {}={value}", self.binding_cookie()));
+        let lines: Vec<&str> = cookie.iter().map(String::as_str).collect();
+        let answer = self.get(&format!("/.vestibule/sign-in/gitlab?to={to}"), &lines).await;
+        assert_eq!(answer.status, 302, "{}\n{}", answer.text(), self.log());
+        let location = Url::parse(answer.header("location").expect("a location")).expect("a URL");
+        let set = answer.cookie(&self.binding_cookie());
+        (location, set.or_else(|| binding.map(str::to_owned)).expect("a binding cookie"))
+    }
+
+    /// Comes back from the provider.
+    pub(crate) async fn come_back(&self, url: &Url, binding: &str) -> Answer {
+        let target = &url[url::Position::BeforePath..];
+        self.get(target, &[&format!("Cookie: {}={binding}", self.binding_cookie())]).await
+    }
+
+    /// Signs `user` in, all the way.
+    pub(crate) async fn sign_in(&self, provider: &Provider, user: &str) -> Browser {
+        let (url, binding) = self.begin("/", None).await;
+        let callback = provider.authorize(&url, user).await;
+        let answer = self.come_back(&callback.url, &binding).await;
+        assert_eq!(answer.status, 303, "{}\n{}", answer.text(), self.log());
+        let session = answer.cookie(&self.session_cookie()).expect("a session cookie");
+        Browser { session, binding }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the gateway\n{}", self.log());
+        }
+    }
+}
+
+/// The program under test.
+pub(crate) fn program() -> Command {
+    Command::new(Path::new(env!("CARGO_BIN_EXE_vestibule")))
+}
+
+/// A port that nobody uses right now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
