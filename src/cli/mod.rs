@@ -1,2 +1,203 @@
-//! Command line.
+//! Command line: arguments, exit codes, where results and errors go.
+//!
+//! Results stand on standard output, one error line (or the list of a configuration's mistakes) on standard error.
+//! The exit code is 0 for yes, 1 for no, 2 for wrong usage or a fault.
+
+pub mod audit;
+mod check;
+mod config;
+pub mod policy;
 pub mod run;
+
+use crate::{
+    config::{ConfigErrors, Settings},
+    demo,
+};
+use clap::{Parser, Subcommand};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// An OIDC identity-aware reverse proxy: sign in once, decide every request by policy, prove it afterwards.
+#[derive(Debug, Parser)]
+#[command(name = "vestibule", version, disable_help_subcommand = true)]
+struct Arguments {
+    /// The configuration.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "./vestibule.yaml",
+        env = "VESTIBULE_CONFIG"
+    )]
+    config: PathBuf,
+    /// Write results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Run,
+    /// Try everything on loopback, with nothing to set up.
+    Demo {
+        /// The port of the portal on loopback.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Check the configuration, the policies and the keys.
+    Check,
+    /// The configuration's schema, and the configuration with all defaults.
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
+    /// Look into policies and decisions.
+    Policy {
+        #[command(subcommand)]
+        command: policy::PolicyCommand,
+    },
+    /// Look into the audit trail.
+    Audit {
+        /// The journal's directory. Default: `journal` below `state` of the configuration.
+        #[arg(long, global = true, value_name = "DIR")]
+        journal: Option<PathBuf>,
+        /// The public key that the journal was signed for. Default: `audit.pub` below `keys` of the configuration.
+        #[arg(long, global = true, value_name = "FILE")]
+        public_key: Option<PathBuf>,
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
+}
+
+/// Why a command gave neither yes nor no.
+enum Fault {
+    /// One line.
+    Line(String),
+    /// The configuration is wrong.
+    Config(ConfigErrors),
+}
+
+impl From<String> for Fault {
+    fn from(line: String) -> Self {
+        Self::Line(line)
+    }
+}
+
+impl From<ConfigErrors> for Fault {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Config(errors)
+    }
+}
+
+/// Reads the arguments, runs the command and says how it went.
+pub fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(arguments) => verdict(arguments.run()),
+        Err(usage) => {
+            // A closed output leaves nobody to tell.
+            let _ = usage.print();
+            ExitCode::from(if usage.use_stderr() { 2 } else { 0 })
+        }
+    }
+}
+
+impl Arguments {
+    fn run(&self) -> Result<bool, Fault> {
+        match &self.command {
+            Command::Run => {
+                run::run(&self.config)?;
+                Ok(true)
+            }
+            Command::Demo { port } => {
+                demo::run(*port)?;
+                Ok(true)
+            }
+            Command::Check => Ok(check::run(&self.config, self.json)?),
+            Command::Config { command } => config::run(command, &self.config, self.json),
+            Command::Policy { command } => Ok(policy::run(command, &self.settings()?)?),
+            Command::Audit { journal, public_key, command } => {
+                let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
+                Ok(audit::run(command, &journal, &public_key, self.json)?)
+            }
+        }
+    }
+
+    fn settings(&self) -> Result<Settings, ConfigErrors> {
+        crate::config::load(&self.config)
+    }
+
+    /// Where the trail and its key are. The configuration is read only for what the arguments leave open.
+    fn trail(&self, journal: Option<&Path>, public_key: Option<&Path>) -> Result<(PathBuf, PathBuf), ConfigErrors> {
+        if let (Some(journal), Some(public_key)) = (journal, public_key) {
+            return Ok((journal.to_owned(), public_key.to_owned()));
+        }
+        let settings = self.settings()?;
+        let journal = journal.map_or_else(|| settings.state.join("journal"), Path::to_owned);
+        let public_key = public_key.map_or_else(|| settings.keys.join("audit.pub"), Path::to_owned);
+        Ok((journal, public_key))
+    }
+}
+
+fn verdict(result: Result<bool, Fault>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(fault) => {
+            complain(&fault);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn complain(fault: &Fault) {
+    let mut out = io::stderr().lock();
+    let text = match fault {
+        Fault::Config(errors) => errors.render(io::stderr().is_terminal()),
+        // What comes from a configuration is rendered already.
+        Fault::Line(line) if line.starts_with("error") => line.clone(),
+        Fault::Line(line) => format!("error: {line}"),
+    };
+    // A closed output leaves nobody to tell.
+    let _ = writeln!(out, "{text}");
+}
+
+/// Writes a result to standard output. Whoever closes it early wants no more, which is no fault.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_can_be_named_before_and_after_the_command() {
+        for line in [["vestibule", "-c", "a.yaml", "run"], ["vestibule", "run", "-c", "a.yaml"]] {
+            let arguments = Arguments::try_parse_from(line).expect("valid arguments");
+            assert_eq!(arguments.config, Path::new("a.yaml"));
+        }
+    }
+
+    #[test]
+    fn the_trail_is_read_without_a_configuration_if_both_places_are_named() {
+        let arguments = Arguments::try_parse_from(["vestibule", "-c", "/nowhere/vestibule.yaml", "check"])
+            .expect("valid arguments");
+        let (journal, key) = (Path::new("/j"), Path::new("/k"));
+        assert_eq!(arguments.trail(Some(journal), Some(key)).ok(), Some((journal.to_owned(), key.to_owned())));
+        assert!(arguments.trail(Some(journal), None).is_err());
+    }
+}

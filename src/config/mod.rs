@@ -1,13 +1,46 @@
 //! The configuration as meant. `file.rs` has it as written; only what stands here leaves `config/`.
 
+mod file;
+mod mask;
+mod meaning;
+#[cfg(test)]
+mod messages;
+mod mistake;
+mod provider;
+mod route;
+mod schema;
+mod secret;
+mod show;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod unsupported;
+mod value;
+
+pub use mistake::{ConfigError, ConfigErrors};
+pub use schema::schema;
+pub(crate) use secret::open_to_others;
+
 use crate::{
     canonical::Host,
     principal::Name,
     route::{ErrorBody, GroupPattern, Timeouts, Upstream},
 };
+use aws_lc_rs::digest::{SHA256, digest};
+use file::ConfigFile;
 use ipnet::IpNet;
+use meaning::Meaning;
+use mistake::{Mistake, Report};
 use secrecy::SecretString;
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use url::Url;
 
 /// The whole configuration, checked.
@@ -170,5 +203,111 @@ pub enum AuditMode {
     Required,
 }
 
-/// Placeholder.
-pub fn load(_: &std::path::Path) -> Result<Settings, String> { unimplemented!() }
+/// No configuration is longer; the rest of a longer file is not read.
+const LONGEST: u64 = 4 << 20;
+
+/// The environment variables that are UTF-8.
+type Environment = BTreeMap<String, String>;
+
+/// A configuration that was read without a mistake.
+#[derive(Debug)]
+struct Loaded {
+    settings: Settings,
+    written: ConfigFile,
+}
+
+/// Reads the configuration in `file`, and the secrets that it names. Changes nothing.
+///
+/// # Errors
+/// Every mistake at once, each with its place.
+pub fn load(file: &Path) -> Result<Settings, ConfigErrors> {
+    Ok(read(file)?.settings)
+}
+
+/// The effective configuration in `file` as YAML: every default written out, every path resolved, no secret in it.
+///
+/// # Errors
+/// Every mistake at once, each with its place.
+pub fn show(file: &Path) -> Result<String, ConfigErrors> {
+    let loaded = read(file)?;
+    let shown = show::effective(&loaded.settings, &loaded.written);
+    serde_saphyr::to_string(&shown).map_err(|error| unwritable(file, &error))
+}
+
+/// The same as [`show`], as JSON.
+///
+/// # Errors
+/// Every mistake at once, each with its place.
+pub fn show_json(file: &Path) -> Result<serde_json::Value, ConfigErrors> {
+    let loaded = read(file)?;
+    let shown = show::effective(&loaded.settings, &loaded.written);
+    serde_json::to_value(shown).map_err(|error| unwritable(file, &error))
+}
+
+fn unwritable(file: &Path, error: &dyn std::error::Error) -> ConfigErrors {
+    ConfigErrors::about(file, format!("the configuration cannot be written: {error}"), "use `vestibule check`")
+}
+
+fn read(file: &Path) -> Result<Loaded, ConfigErrors> {
+    let fault = |error: std::io::Error| {
+        let message = format!("cannot read the configuration {}: {error}", mistake::quote(&file.display().to_string()));
+        ConfigErrors::about(file, message, "name the file with `-c FILE` or `VESTIBULE_CONFIG`")
+    };
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(fault)?;
+    opened.take(LONGEST + 1).read_to_end(&mut bytes).map_err(fault)?;
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    parse(&bytes, file, &environment.collect())
+}
+
+/// Reads a configuration that stands in `file`.
+fn parse(bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    if bytes.len() as u64 > LONGEST {
+        return Err(ConfigErrors::about(
+            file,
+            "the configuration is longer than 4 MiB".to_owned(),
+            "is it the right file?",
+        ));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        ConfigErrors::about(file, format!("line {line} of the configuration is not UTF-8"), "save the file as UTF-8")
+    })?;
+    let root = tree::parse(text).map_err(|broken| broken_yaml(file, text, broken))?;
+    let mut report = Report::new(file, text, tree::places(&root));
+    let written = schema::check(&root, &mut report);
+    let base = file.parent().unwrap_or(Path::new(""));
+    let digest = hex(digest(&SHA256, bytes).as_ref());
+    let loaded = written.and_then(|written| {
+        let settings = Meaning { report: &mut report, base, environment }.settings(file, digest, &written)?;
+        Some(Loaded { settings, written })
+    });
+    let warnings = report.finish()?;
+    match loaded {
+        Some(loaded) => Ok(Loaded { settings: Settings { warnings, ..loaded.settings }, ..loaded }),
+        None => Err(ConfigErrors::about(
+            file,
+            "the configuration is incomplete".to_owned(),
+            "use `vestibule config schema`",
+        )),
+    }
+}
+
+fn broken_yaml(file: &Path, text: &str, broken: tree::Broken) -> ConfigErrors {
+    let mut report = Report::new(file, text, Default::default());
+    report.add_at(broken.span, Mistake::new("", "this cannot be read as YAML").expected(broken.message.clone()));
+    let fallback = ConfigErrors::about(
+        file,
+        format!("this cannot be read as YAML: {}", broken.message),
+        "check quotes, brackets and indentation",
+    );
+    match report.finish() {
+        Err(errors) if errors.all().iter().all(|error| error.position.is_some()) => errors,
+        _ => fallback,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
