@@ -1,0 +1,187 @@
+// A real Backstage, web app and all, behind Vestibule: its own sign-in, catalog, streams and WebSocket work unchanged.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Process, Provider, Vestibule, freePort, launch, reachProvider, shot, signIn, until, watch } from './lib.mjs';
+
+const START = join(dirname(fileURLToPath(import.meta.url)), '../fixtures/backstage/start.sh');
+const POLICY = `
+@id("portal-for-everyone-in-acme")
+@reason("The portal is open to everyone in acme and its subgroups.")
+@remedy("Ask an owner of acme for an invitation.")
+permit (principal is User in Namespace::"gitlab:acme", action, resource == Route::"backstage");
+`;
+const MEMBERS = { alice: { 'acme/platform': 'owner', 'acme/platform/sre': 'owner' }, bob: { 'acme/payments': 'developer' } };
+
+/** Starts Backstage on a port of its own, told that people reach it at `url`. */
+async function startBackstage(url) {
+  const port = await freePort();
+  const backstage = new Process('bash', [START], {
+    env: {
+      ...process.env, BACKSTAGE_PORT: String(port), BACKSTAGE_APP: '1', BACKSTAGE_BASE_URL: url,
+      BACKSTAGE_RESOLVER: 'forwardedPreferredUsernameMatchingUserEntityName',
+    },
+  });
+  const address = `http://127.0.0.1:${port}`;
+  await until('Backstage is ready', async () => {
+    if (!backstage.running) throw new Error(`Backstage ended:\n${backstage.tail()}`);
+    return (await fetch(`${address}/.backstage/health/v1/readiness`).catch(() => undefined))?.ok;
+  }, 600_000);
+  await until('the catalog knows its people', async () => {
+    const headers = { 'x-forwarded-preferred-username': 'bob' };
+    return (await fetch(`${address}/api/auth/oauth2Proxy/refresh`, { headers })).ok;
+  }, 60_000);
+  return { process: backstage, address };
+}
+
+// Run in the page, where the browser's own rules hold. Each takes one argument, as `page.evaluate` does.
+
+/** A Backstage token, asked for as Backstage's sign-in page asks. */
+const backstageToken = async () => {
+  const answer = await fetch('/api/auth/oauth2Proxy/refresh', { headers: { 'X-Requested-With': 'XMLHttpRequest' } });
+  return (await answer.json()).backstageIdentity.token;
+};
+
+/** When each event of a stream arrived, in milliseconds after the first. */
+const eventTimes = async token => {
+  const answer = await fetch('/api/tick/stream?n=5&ms=200', { headers: { authorization: `Bearer ${token}` } });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const times = [];
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return times;
+    for (const _ of value.matchAll(/^data:/gm)) times.push(performance.now());
+  }
+};
+
+/** Opens the signals WebSocket, subscribes, has a message sent, and returns it. The socket stays open as `window.signals`. */
+const signalMessage = async token => {
+  const open = () => new Promise(resolve => {
+    const socket = new WebSocket(`ws://${location.host}/api/signals`, [token]);
+    const timer = setTimeout(() => { socket.close(); resolve(undefined); }, 2000);
+    socket.onopen = () => { clearTimeout(timer); resolve(socket); };
+  });
+  let socket; // Backstage never answers the first upgrade after its start, and its own client tries again too
+  for (let tries = 0; tries < 4 && !socket; tries += 1) socket = await open();
+  if (!socket) return 'the WebSocket did not open';
+  window.signals = socket;
+  window.signalsClosed = new Promise(on => { socket.onclose = () => on(Date.now()); });
+  const message = new Promise(on => { socket.onmessage = event => on(event.data); });
+  socket.send(JSON.stringify({ action: 'subscribe', channel: 'tick' }));
+  await new Promise(on => setTimeout(on, 300));
+  await fetch('/api/tick/now', { headers: { authorization: `Bearer ${token}` } });
+  return Promise.race([message, new Promise(on => setTimeout(() => on('no message in 5 s'), 5000))]);
+};
+
+describe('backstage', () => {
+  let provider, backstage, vestibule, browser, context, page, noted;
+
+  before(async () => {
+    const port = await freePort();
+    backstage = await startBackstage(`http://localhost:${port}`);
+    provider = await Provider.start();
+    for (const [user, memberships] of Object.entries(MEMBERS)) await provider.admin('user', { user, memberships });
+    const route = { name: 'backstage', upstream: backstage.address, body: 'backstage', groups_header: ['gitlab:acme/**'], encoded_slash: true };
+    vestibule = await Vestibule.start({ provider, port, route, policies: POLICY });
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await vestibule?.stop();
+    await provider?.stop();
+    await backstage?.process.stop();
+  });
+  beforeEach(async () => {
+    context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+    noted = watch(context);
+    page = await context.newPage();
+  });
+  afterEach(async () => {
+    await context.close();
+    assert.deepEqual(noted.problems, [], 'content security policy violations and script errors');
+  });
+
+  const enter = async (user, path = '/catalog') => {
+    await page.goto(vestibule.url + path);
+    await signIn(page, user, vestibule.url);
+  };
+  const component = name => page.getByRole('link', { name, exact: true }).first();
+
+  for (const [user, own, others] of [['alice', 'runner-fleet', 'ledger'], ['bob', 'ledger', 'runner-fleet']]) {
+    it(`shows ${user} the components that are ${user}'s own`, async () => {
+      await enter(user);
+      await component(own).waitFor({ timeout: 30_000 });
+      assert.equal(await component(others).count(), 0, `${others} belongs to others`);
+      await shot(page, `backstage-catalog-${user}`);
+    });
+  }
+
+  it('tells Backstage who it is, and lets its own bearer token through', async () => {
+    await enter('alice');
+    const token = await page.evaluate(backstageToken);
+    const who = await page.evaluate(async bearer => {
+      const answer = await fetch('/api/tick/whoami', { headers: { authorization: `Bearer ${bearer}` } });
+      return answer.json();
+    }, token);
+    assert.equal(who.principal.userEntityRef, 'user:default/alice');
+    assert.equal(who.headers['x-forwarded-preferred-username'], 'alice');
+    assert.match(who.headers['x-forwarded-groups'], /acme\/platform/);
+    assert.ok(who.headers['vestibule-assertion'], 'a signed assertion');
+    assert.ok(!/vestibule/.test(who.headers.cookie ?? ''), 'our cookie stays with us');
+  });
+
+  it('streams server-sent events one by one', async () => {
+    await enter('alice');
+    const times = await page.evaluate(eventTimes, await page.evaluate(backstageToken));
+    const gaps = times.slice(1).map((at, i) => at - times[i]);
+    assert.equal(times.length, 5);
+    assert.ok(gaps.every(gap => gap > 100 && gap < 1000), `gaps of about 200 ms: ${gaps.map(Math.round)}`);
+  });
+
+  it('carries the signals WebSocket, and closes it at sign-out', async () => {
+    await enter('alice');
+    const message = await page.evaluate(signalMessage, await page.evaluate(backstageToken));
+    assert.match(message, /"channel":"tick"/);
+
+    const other = await context.newPage();
+    await other.goto(`${vestibule.url}/.vestibule/sign-out`);
+    const asked = Date.now();
+    await other.locator('form button, form input[type=submit]').first().click();
+    const closed = await page.evaluate(() => Promise.race([window.signalsClosed, new Promise(on => setTimeout(() => on(0), 5000))]));
+    assert.ok(closed, 'the open WebSocket is closed within 5 s of sign-out');
+    console.log(`open WebSocket closed ${closed - asked} ms after sign-out`);
+  });
+
+  it('answers calls after sign-out with 401 in the shape of Backstage, and pages with sign-in', async () => {
+    await enter('bob');
+    const other = await context.newPage();
+    await other.goto(`${vestibule.url}/.vestibule/sign-out`);
+    await other.locator('form button, form input[type=submit]').first().click();
+    await other.waitForLoadState();
+    await shot(other, 'backstage-signed-out');
+
+    const call = await page.evaluate(async () => {
+      const answer = await fetch('/api/auth/oauth2Proxy/refresh', { headers: { 'X-Requested-With': 'XMLHttpRequest' } });
+      return { status: answer.status, redirected: answer.redirected, body: await answer.json() };
+    });
+    assert.deepEqual([call.status, call.redirected], [401, false]);
+    assert.equal(call.body.error.name, 'AuthenticationError');
+    assert.ok(call.body.error.message, 'a sentence for the person');
+    assert.deepEqual(call.body.response, { statusCode: 401 });
+    assert.equal(call.body.request.method, 'GET');
+
+    await provider.admin('revoke', { user: 'bob' });
+    await page.reload();
+    await reachProvider(page);
+  });
+
+  it('refuses a person outside acme with the reason that the policy gives', async () => {
+    await enter('mallory', '/');
+    const body = await page.locator('body').innerText();
+    assert.match(body, /The portal is open to everyone in acme and its subgroups\./);
+    assert.match(body, /Ask an owner of acme for an invitation\./);
+    assert.equal((await page.reload()).status(), 403);
+    await shot(page, 'backstage-refused');
+  });
+});
