@@ -1,83 +1,112 @@
 // `vestibule demo`: nothing to set up, four people to try, and each sees what the policies say.
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import { Process, PROGRAM, freePort, launch, ownCookies, shot, until, watch } from './lib.mjs';
+import { execFile } from 'node:child_process';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { PROGRAM, Process, freePort, launch, ownCookies, shot, until, watch } from './lib.mjs';
 
-const PEOPLE = 4;
-const people = page => page.locator('button[name=user], a[href*="user="], button[value]');
+const PEOPLE = { ada: 200, ben: 200, cleo: 200, dan: 403 };
+
+/** What the demo's own command lines must print, by the words of their titles. */
+const COMMANDS = [
+  [/public page/i, /^HTTP\/1\.1 200 /],
+  [/no session/i, /^HTTP\/1\.1 401 /],
+  [/sign in as ben/i, /200$/],
+  [/read, and write/i, /\S/],
+];
+
+/** The command lines in what the demo printed: `# title`, then lines for a shell, each two blanks in. */
+function commands(said) {
+  const blocks = said.slice(said.indexOf('From the command line')).split(/\n {2}# /).slice(1);
+  return blocks.map(block => {
+    const [title, ...lines] = block.split('\n');
+    return { title, script: lines.filter(line => line.startsWith('  ')).join('\n') };
+  });
+}
 
 describe('demo', () => {
-  let demo, browser, portal, said;
+  let demo, browser, origin, said, context, page, noted;
 
   before(async () => {
     const port = await freePort();
     demo = new Process(PROGRAM, ['demo', '--port', String(port)]);
-    portal = await until('the demo prints its address', () => {
+    said = await until('the demo says where it is', () => {
       if (!demo.running) throw new Error(`the demo ended:\n${demo.tail()}`);
-      said = demo.tail();
-      return said.match(new RegExp(`http://[a-z.0-9-]+:${port}`))?.[0];
+      return /Ctrl-C/.test(demo.tail()) && demo.tail();
     });
-    await until('the demo answers', () => fetch(portal, { redirect: 'manual' }).then(() => true, () => {
-      if (!demo.running) throw new Error(`the demo ended:\n${demo.tail()}`);
-    }));
+    origin = said.match(new RegExp(`http://[a-z.]+:${port}`))[0];
     browser = await launch();
   });
   after(async () => {
     await browser?.close();
     await demo?.stop();
   });
-
-  it('prints ready curl lines', () => {
-    assert.match(demo.tail(), /curl .*http/);
+  beforeEach(async () => {
+    context = await browser.newContext({ viewport: { width: 1100, height: 900 } });
+    noted = watch(context);
+    page = await context.newPage();
+  });
+  afterEach(async () => {
+    await context.close();
+    assert.deepEqual(noted.problems, [], 'content security policy violations and script errors');
   });
 
-  it('shows each of the four people the portal, or a refusal with its reason', async () => {
-    const seen = [];
-    for (let i = 0; i < PEOPLE; i += 1) {
-      const context = await browser.newContext();
-      try {
-        const noted = watch(context);
-        const page = await context.newPage();
-        await page.goto(portal);
-        await people(page).first().waitFor();
-        if (i === 0) await shot(page, 'demo-provider');
-        assert.equal(await people(page).count(), PEOPLE, 'people to choose from');
-        const who = (await people(page).nth(i).innerText()).trim();
-        await people(page).nth(i).click();
-        await page.waitForURL(url => url.origin === portal && !url.pathname.startsWith('/.vestibule/sign-in'));
-        await page.waitForLoadState();
-        const again = await page.reload();
-        const text = await page.locator('body').innerText();
-        await shot(page, `demo-person-${i + 1}`);
-        seen.push({ who, status: again.status() });
-        assert.ok([200, 403].includes(again.status()), `${who}: status ${again.status()}`);
-        if (again.status() === 403) assert.match(text, /open to|ask /i, `${who} is told the reason`);
-        assert.deepEqual(noted.problems, [], who);
-      } finally {
-        await context.close();
+  /** Opens the portal and signs in as `who`; the status of the page it ends at. */
+  const enter = async who => {
+    await page.goto(origin);
+    await page.locator(`button[value=${who}]`).waitFor();
+    if (who === 'ada') await shot(page, 'demo-provider');
+    await page.locator(`button[value=${who}]`).click();
+    await page.waitForURL(`${origin}/`);
+    return (await page.reload()).status();
+  };
+
+  it('offers four people', async () => {
+    await page.goto(origin);
+    const people = page.locator('button[value]');
+    await people.first().waitFor();
+    assert.deepEqual(await people.evaluateAll(all => all.map(button => button.value)), Object.keys(PEOPLE));
+  });
+
+  for (const [who, status] of Object.entries(PEOPLE)) {
+    it(`shows ${who} ${status === 200 ? 'the portal' : 'a refusal with its reason'}`, async () => {
+      assert.equal(await enter(who), status);
+      const text = await page.locator('body').innerText();
+      if (status === 200) {
+        assert.match(text, new RegExp(`Hello, ${who}`));
+        assert.match(text, /Verified/, 'the portal could check the assertion');
+        await until('events arrive', async () => /\d/.test(await page.locator('#ticks').innerText()));
+      } else {
+        assert.match(text, /open to everyone in acme/i);
+        assert.match(text, /ask an owner of acme/i);
+        assert.match(text, new RegExp(who), 'it says who you are');
       }
-    }
-    assert.ok(seen.some(({ status }) => status === 200), `somebody sees the portal: ${JSON.stringify(seen)}`);
-    assert.ok(seen.some(({ status }) => status === 403), `somebody is refused: ${JSON.stringify(seen)}`);
-  });
+      await shot(page, `demo-${who}`);
+    });
+  }
 
   it('signs out', async () => {
-    const context = await browser.newContext();
-    try {
-      const page = await context.newPage();
-      await page.goto(portal);
-      await people(page).first().click();
-      await page.waitForURL(url => url.origin === portal && !url.pathname.startsWith('/.vestibule/sign-in'));
-      await page.goto(`${portal}/.vestibule/sign-out`);
-      await page.locator('form button, form input[type=submit]').first().click();
-      await page.waitForLoadState();
-      await shot(page, 'demo-signed-out');
-      const live = (await ownCookies(context, portal)).filter(cookie => /^vestibule-\d+$/.test(cookie.name));
-      assert.deepEqual(live, [], 'no session cookie is left');
-      const session = await page.request.get(`${portal}/.vestibule/session`);
-      assert.equal(session.status(), 401);
-    } finally {
-      await context.close();
+    await enter('ben');
+    await page.goto(`${origin}/.vestibule/sign-out`);
+    await shot(page, 'demo-sign-out');
+    await page.locator('form button').first().click();
+    await page.waitForLoadState();
+    await shot(page, 'demo-signed-out');
+    const live = (await ownCookies(context, origin)).filter(cookie => /^vestibule-\d+$/.test(cookie.name));
+    assert.deepEqual(live, [], 'no session cookie is left');
+    await page.goto(`${origin}/public/`);
+    assert.equal(await page.evaluate(async () => (await fetch('/api/services')).status), 401);
+  });
+
+  it('prints command lines that work as they are', async () => {
+    const printed = commands(said);
+    const setup = printed.filter(({ script }) => /^ *jar=/.test(script)).map(({ script }) => script);
+    for (const [words, expected] of COMMANDS) {
+      const block = printed.find(({ title }) => words.test(title));
+      assert.ok(block, `a block about ${words}`);
+      const script = ['set -e', ...setup, block.script].join('\n');
+      const { stdout } = await promisify(execFile)('bash', ['-c', script.replaceAll('curl -i', 'curl -si')]);
+      assert.match(stdout.trim(), expected, block.title);
     }
   });
 });
