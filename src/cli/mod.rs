@@ -112,7 +112,7 @@ impl Arguments {
     fn run(&self) -> Result<bool, Fault> {
         match &self.command {
             Command::Run => {
-                run::run(&self.config)?;
+                run::run(&self.config, Box::new(|_| ()))?;
                 Ok(true)
             }
             Command::Demo { port } => {
