@@ -1,17 +1,75 @@
 //! Decides by Cedar policies. Pure: no hyper, no tokio, no clock of its own.
+//!
+//! For each principal and route the policies that can match are sliced once; a request evaluates that handful, or
+//! nothing at all where an equal request was decided before.
+
+mod context;
+mod entities;
+mod facts;
+mod index;
+mod judge;
+mod lint;
+mod nearest;
+mod policies;
+mod schema;
+mod slice;
+#[cfg(test)]
+mod sliced;
+mod sources;
+#[cfg(test)]
+mod starter;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use crate::{
-    canonical::Judged,
+    canonical::{Canonical, Judged},
     config::{ProviderSettings, RouteSettings},
-    principal::Principal,
+    principal::{Membership, Principal, Strength},
     refusal::Note,
     route::Route,
 };
-use std::{path::Path, sync::Arc, time::SystemTime};
+use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Request};
+use context::Inputs;
+use entities::Named;
+use judge::Book;
+use moka::sync::Cache;
+use policies::Checked;
+use slice::{Hinging, Key, Slice, Subset};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use words::{Action, Kind, Reads, Uid};
+
+/// Slices that are kept: one for each person and route that is active.
+const SLICES: u64 = 65_536;
+
+/// Sets of policies that are kept: one for each way in which policies match together.
+const SUBSETS: u64 = 16_384;
+
+/// How long a slice is kept. Not needed for right answers; it bounds what is held for people who went away.
+const AGE: Duration = Duration::from_secs(600);
 
 /// One generation of policies, ready to decide with.
 pub struct Authorize {
-    digest: Arc<str>,
+    book: Book,
+    named: Named,
+    engine: Authorizer,
+    actions: [EntityUid; 8],
+    /// The actions and their groups, part of every slice.
+    hierarchy: Entities,
+    slices: Cache<Key, Arc<Slice>>,
+    subsets: Cache<Box<[u32]>, Arc<Subset>>,
+    /// How often Cedar was asked.
+    evaluations: AtomicU64,
 }
 
 /// What a decision says.
@@ -61,6 +119,11 @@ pub struct PolicyError {
     pub message: String,
 }
 
+/// The Cedar schema of these routes, as text: what `policies/vestibule.cedarschema` has to hold.
+pub fn schema_text(routes: &[RouteSettings]) -> String {
+    schema::text(routes)
+}
+
 impl Authorize {
     /// Loads `*.cedar` below `policies`, expands `allow:` of the routes, validates strictly and prepares the slices.
     ///
@@ -71,21 +134,163 @@ impl Authorize {
         routes: &[RouteSettings],
         providers: &[Arc<ProviderSettings>],
     ) -> Result<Self, Vec<PolicyError>> {
-        let _ = (policies, routes, providers);
-        unimplemented!()
+        Self::new(policies::load(policies, routes, providers)?)
+    }
+
+    fn new(Checked { policies, schema }: Checked) -> Result<Self, Vec<PolicyError>> {
+        let hierarchy = schema.action_entities().map_err(|error| {
+            vec![PolicyError { place: "policies".into(), message: format!("no action can be made: {error}") }]
+        })?;
+        let digest = policies::digest(&policies);
+        Ok(Self {
+            named: Named::of(&policies),
+            book: Book::new(policies, digest),
+            engine: Authorizer::new(),
+            actions: Action::ALL.map(|action| Uid::new(Kind::Action, action.as_str()).to_cedar()),
+            hierarchy,
+            slices: Cache::builder().max_capacity(SLICES).time_to_live(AGE).build(),
+            subsets: Cache::builder().max_capacity(SUBSETS).time_to_live(AGE).build(),
+            evaluations: AtomicU64::new(0),
+        })
     }
 
     /// Digest of the whole policy set, in hex.
     pub fn digest(&self) -> &Arc<str> {
-        &self.digest
+        &self.book.digest
     }
 
-    /// The ids of all policies.
-    pub fn ids(&self) -> std::collections::BTreeSet<Arc<str>> { Default::default() }
+    /// The `@id` of every policy; those of `allow` lists are `route:NAME:allow:N`.
+    pub fn ids(&self) -> BTreeSet<Arc<str>> {
+        self.book.policies.iter().map(|policy| policy.id.clone()).collect()
+    }
 
-    /// Decides one request.
+    /// Every policy as Cedar text, `allow` lists expanded, each under the place it comes from.
+    pub fn show(&self) -> String {
+        let texts: Vec<_> =
+            self.book.policies.iter().map(|policy| format!("// {}\n{}\n", policy.place, policy.text())).collect();
+        texts.join("\n")
+    }
+
+    /// Decides one request. `now` is read only by policies that ask for the time.
     pub fn decide(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Decision {
-        let _ = (principal, judged, route, now);
-        unimplemented!()
+        let asked = &judged.asked;
+        let action = if asked.websocket { Some(Action::Connect) } else { Action::of(&asked.method) };
+        let Some(action) = action else {
+            return self.book.without_policy(Outcome::NotPermitted); // no policy can name such a method
+        };
+        let strength = match principal {
+            Principal::Anonymous => None,
+            Principal::User { strength, .. } => Some(&**strength),
+        };
+        let slice = self.slice(principal, route);
+        let inputs = Inputs::of(slice.subset.reads, action, asked, strength);
+        if let Some(kept) = inputs.as_ref().and_then(|inputs| slice.recall(inputs)) {
+            return kept;
+        }
+        let decision = self.evaluate(&slice, route, action, asked, strength, now);
+        if let Some(inputs) = inputs {
+            slice.keep(inputs, &decision);
+        }
+        decision
+    }
+
+    fn evaluate(
+        &self,
+        slice: &Slice,
+        route: &Route,
+        action: Action,
+        asked: &Canonical,
+        strength: Option<&Strength>,
+        now: SystemTime,
+    ) -> Decision {
+        self.evaluations.fetch_add(1, Ordering::Relaxed);
+        let Some(context) = context::context(slice.subset.reads, asked, strength, now) else {
+            return self.book.without_policy(Outcome::Failed);
+        };
+        let (principal, resource) = (slice.principal.clone(), slice.resource.clone());
+        let action_uid = self.actions[action as usize].clone();
+        let Ok(request) = Request::new(principal, action_uid, resource, context, None) else {
+            return self.book.without_policy(Outcome::Failed);
+        };
+        let response = self.engine.is_authorized(&request, &slice.subset.policies, &slice.entities);
+        self.book.judge(slice, route.name.as_str(), action, &response)
+    }
+
+    /// The slice of `principal` on `route`: kept from an earlier request, or built now.
+    fn slice(&self, principal: &Principal, route: &Route) -> Arc<Slice> {
+        let person = principal.person();
+        let membership = match principal {
+            Principal::User { membership: Membership::Known(groups), .. } => Some(groups.version),
+            Principal::User { membership: Membership::Unknown(_), .. } | Principal::Anonymous => None,
+        };
+        let key = Key { user: person.map(|person| person.id.clone()), membership, route: route.index };
+        if let Some(kept) = self.slices.get(&key).filter(|slice| slice.is_of(person)) {
+            return kept;
+        }
+        let slice = Arc::new(self.build(principal, route));
+        self.slices.insert(key, slice.clone());
+        slice
+    }
+
+    fn build(&self, principal: &Principal, route: &Route) -> Slice {
+        let (uid, parents, unknown) = match principal {
+            Principal::Anonymous => (Uid::new(Kind::Anonymous, "anonymous"), Vec::new(), None),
+            Principal::User { person, membership, .. } => {
+                let provider = person.id.provider.as_str();
+                match membership {
+                    Membership::Known(groups) => {
+                        (entities::user(&person.id), self.named.parents(provider, &groups.paths), None)
+                    }
+                    Membership::Unknown(_) => (entities::user(&person.id), Vec::new(), Some(provider)),
+                }
+            }
+        };
+        let name = route.name.as_str();
+        let mut candidates = self.book.index.candidates(&uid, &parents, name);
+        let hinging = unknown.map(|provider| self.set_aside(&mut candidates, provider, name)).unwrap_or_default();
+        let person = principal.person().cloned();
+        let asker = person.as_ref().map_or_else(entities::anonymous, |person| entities::person(person, &parents));
+        let resource = entities::route(route);
+        let (principal, asked) = (asker.uid(), resource.uid());
+        let entities = self.hierarchy.clone().add_entities([asker, resource], None);
+        let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
+        Slice::new(person, principal, asked, entities, self.subset(candidates), hinging)
+    }
+
+    /// Takes out what cannot be decided while nobody knows the groups of a person of `provider`.
+    fn set_aside(&self, candidates: &mut Vec<u32>, provider: &str, route: &str) -> Hinging {
+        let mut hinging = Hinging::default();
+        for number in self.book.hinging(candidates, provider) {
+            let facts = &self.book.get(number).facts;
+            let none = words::Actions::default();
+            let (permits, forbids) = if facts.permits { (facts.actions, none) } else { (none, facts.actions) };
+            hinging.add(permits, forbids);
+        }
+        for members in self.book.index.members(provider, route) {
+            hinging.add(members.permits, members.forbids);
+        }
+        hinging
+    }
+
+    /// These policies as one set, shared with everyone whom the same ones can match.
+    fn subset(&self, members: Vec<u32>) -> Arc<Subset> {
+        let members = members.into_boxed_slice();
+        if let Some(kept) = self.subsets.get(&members) {
+            return kept;
+        }
+        let chosen = members.iter().map(|number| self.book.get(*number));
+        let mut reads = Reads::default();
+        chosen.clone().for_each(|policy| reads.add(policy.facts.reads));
+        let policies = PolicySet::from_policies(chosen.map(|policy| policy.policy.clone()));
+        let policies = policies.expect("ids are unique: load refuses doubles");
+        let subset = Arc::new(Subset { policies, members: members.clone(), reads });
+        self.subsets.insert(members, subset.clone());
+        subset
+    }
+
+    /// How often Cedar was asked.
+    #[cfg(test)]
+    fn evaluations(&self) -> u64 {
+        self.evaluations.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,233 @@
+//! What a policy says, read once from its syntax: its scope, what it reads, whom it names.
+
+use super::words::{Actions, Attribute, Kind, Reads, Scope, Uid};
+use cedar_policy::{
+    Policy,
+    pst::{BinaryOp, Clause, Effect, Expr, Literal, Template, UnaryOp, Var},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What a policy says.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) permits: bool,
+    pub(super) principal: Scope,
+    pub(super) resource: Scope,
+    pub(super) actions: Actions,
+    pub(super) reads: Reads,
+    /// Every entity it names, in scopes and conditions, without actions.
+    pub(super) uids: Vec<Uid>,
+    /// Providers whose people's membership the conditions mention.
+    pub(super) conditions: BTreeSet<Arc<str>>,
+    /// A permit that reads `path` in a place where a difference lets more through.
+    pub(super) path_negated: bool,
+    /// It reads the person behind a job.
+    pub(super) job_person: bool,
+    /// It asks about an entity that is not part of the request.
+    pub(super) strangers: Vec<Uid>,
+}
+
+impl Facts {
+    /// Reads a policy that has passed validation; `None` where its syntax is beyond what the schema allows.
+    pub(super) fn of(policy: &Policy) -> Option<Self> {
+        let policy = policy.to_pst().ok()?;
+        let template: &Template = policy.body();
+        let mut facts = Self {
+            permits: template.effect == Effect::Permit,
+            principal: Scope::principal(&template.principal)?,
+            resource: Scope::resource(&template.resource)?,
+            actions: Actions::of(&template.action),
+            reads: Reads::default(),
+            uids: Vec::new(),
+            conditions: BTreeSet::new(),
+            path_negated: false,
+            job_person: false,
+            strangers: Vec::new(),
+        };
+        for clause in template.clauses() {
+            match clause {
+                Clause::When(expr) => facts.walk(expr, Sign::Plain)?,
+                Clause::Unless(expr) => facts.walk(expr, Sign::Negated)?,
+            }
+        }
+        if facts.about_people() {
+            let groups = facts.uids.iter().filter(|uid| uid.kind.is_membership());
+            facts.conditions = groups.filter_map(Uid::provider).map(Arc::from).collect();
+        }
+        facts.uids.extend([&facts.principal, &facts.resource].into_iter().filter_map(|scope| scope.uid().cloned()));
+        Some(facts)
+    }
+
+    /// True if the policy mentions what people of `provider` are members of.
+    pub(super) fn mentions(&self, provider: &str) -> bool {
+        self.conditions.contains(provider) || self.member_scope().is_some_and(|uid| uid.provider() == Some(provider))
+    }
+
+    /// The group, namespace or role whose members the principal scope names.
+    pub(super) fn member_scope(&self) -> Option<&Uid> {
+        self.principal.uid().filter(|uid| uid.kind.is_membership() && self.about_people())
+    }
+
+    /// False where the principal scope leaves people out: a namespace is a place then, not a membership.
+    fn about_people(&self) -> bool {
+        self.principal.kind().is_none_or(|kind| kind == Kind::User)
+    }
+
+    fn walk(&mut self, expr: &Expr, sign: Sign) -> Option<()> {
+        match expr {
+            Expr::Literal(literal) => self.literal(literal)?,
+            Expr::Var(Var::Context) => self.reads = Reads::ALL,
+            Expr::Var(Var::Principal | Var::Action | Var::Resource) => {}
+            Expr::GetAttr { expr, attr } => self.attribute(expr, attr.as_str(), sign)?,
+            Expr::HasAttr { expr, attrs } => self.attribute(expr, attrs.first().as_str(), sign)?,
+            Expr::UnaryOp { op: UnaryOp::Not, expr } => self.walk(expr, sign.negated())?,
+            Expr::UnaryOp { expr, .. } | Expr::Like { expr, .. } => self.walk(expr, sign)?,
+            Expr::BinaryOp { op, left, right } => {
+                if *op == BinaryOp::In {
+                    self.ask_about(left)?;
+                }
+                let sign = match op {
+                    BinaryOp::And | BinaryOp::Or => sign,
+                    BinaryOp::NotEq => sign.negated(),
+                    _ if is_simple(left) && is_simple(right) => sign,
+                    _ => Sign::Either,
+                };
+                self.walk(left, sign)?;
+                self.walk(right, sign)?;
+            }
+            Expr::Is { expr, in_expr, .. } => {
+                self.ask_about(expr)?;
+                self.walk(expr, sign)?;
+                in_expr.iter().try_for_each(|expr| self.walk(expr, sign))?;
+            }
+            Expr::IfThenElse { cond, then_expr, else_expr } => {
+                self.walk(cond, Sign::Either)?;
+                self.walk(then_expr, sign)?;
+                self.walk(else_expr, sign)?;
+            }
+            Expr::Set(items) => items.iter().try_for_each(|item| self.walk(item, sign))?,
+            Expr::Record(fields) => fields.values().try_for_each(|field| self.walk(field, sign))?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn literal(&mut self, literal: &Literal) -> Option<()> {
+        if let Literal::EntityUID(uid) = literal {
+            let uid = Uid::of(uid)?;
+            if uid.kind != Kind::Action {
+                self.uids.push(uid);
+            }
+        }
+        Some(())
+    }
+
+    fn attribute(&mut self, of: &Expr, name: &str, sign: Sign) -> Option<()> {
+        if let Expr::Var(Var::Context) = of {
+            let read = Reads::named(name);
+            self.reads.add(read);
+            self.path_negated |= read.contains(Attribute::Path) && sign != Sign::Plain;
+            return Some(());
+        }
+        self.job_person |= name == "user" && *of != Expr::Var(Var::Resource);
+        self.ask_about(of)?;
+        self.walk(of, sign)
+    }
+
+    /// Notes an entity written out where only the principal, the action or the resource can be asked.
+    fn ask_about(&mut self, expr: &Expr) -> Option<()> {
+        if let Expr::Literal(Literal::EntityUID(uid)) = expr {
+            self.strangers.push(Uid::of(uid)?);
+        }
+        Some(())
+    }
+}
+
+/// Whether more of a condition makes the policy apply more often.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Sign {
+    Plain,
+    Negated,
+    Either,
+}
+
+impl Sign {
+    fn negated(self) -> Self {
+        match self {
+            Self::Plain => Self::Negated,
+            Self::Negated => Self::Plain,
+            Self::Either => Self::Either,
+        }
+    }
+}
+
+/// True for what is not itself a condition.
+fn is_simple(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(Literal::Bool(_)) => false,
+        Expr::Literal(_) | Expr::Var(_) | Expr::GetAttr { .. } | Expr::Set(_) | Expr::Record(_) => true,
+        Expr::UnaryOp { op, .. } => *op != UnaryOp::Not,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorize::words::Action;
+
+    fn facts(text: &str) -> Facts {
+        Facts::of(&Policy::parse(None, text).expect("the policy parses")).expect("the policy can be read")
+    }
+
+    #[test]
+    fn finds_what_a_policy_reads_of_the_context() {
+        let facts = facts(
+            r#"permit (principal, action, resource)
+               when { context.path like "/a/*" && context has acr && context.acr == "2" };"#,
+        );
+        let read: Vec<_> = Attribute::ALL.into_iter().filter(|attribute| facts.reads.contains(*attribute)).collect();
+        assert_eq!(read, [Attribute::Path, Attribute::Acr]);
+        assert!(!facts.reads.time());
+    }
+
+    #[test]
+    fn the_context_as_a_whole_reads_everything() {
+        let facts = facts("permit (principal, action, resource) when { context == context };");
+        assert_eq!(facts.reads, Reads::ALL);
+        assert!(facts.reads.time());
+    }
+
+    #[test]
+    fn action_groups_stand_for_their_members() {
+        let facts = facts(r#"permit (principal, action in [Action::"read", Action::"PUT"], resource);"#);
+        let actions: Vec<_> = Action::ALL.into_iter().filter(|action| facts.actions.contains(*action)).collect();
+        assert_eq!(actions, [Action::Get, Action::Head, Action::Options, Action::Put]);
+    }
+
+    #[test]
+    fn a_namespace_is_membership_for_people_and_a_place_for_jobs() {
+        let people = facts(r#"permit (principal is User in Namespace::"gitlab:acme", action, resource);"#);
+        assert!(people.mentions("gitlab") && !people.mentions("okta"));
+        let jobs = facts(r#"permit (principal is Job in Namespace::"gitlab:acme", action, resource);"#);
+        assert!(!jobs.mentions("gitlab"));
+    }
+
+    #[test]
+    fn negated_conditions_mention_membership_too() {
+        let facts = facts(r#"permit (principal, action, resource) unless { principal in Group::"gitlab:acme" };"#);
+        assert!(facts.mentions("gitlab"));
+        assert_eq!(facts.member_scope(), None);
+    }
+
+    #[test]
+    fn tells_where_a_path_is_negated() {
+        let negated = |text: &str| facts(&format!("permit (principal, action, resource) {text};")).path_negated;
+        assert!(!negated(r#"when { context.path like "/a/*" || context.path == "/b" }"#));
+        assert!(!negated(r#"unless { !(context.path like "/a/*") }"#));
+        assert!(negated(r#"unless { context.path like "/a/*" }"#));
+        assert!(negated(r#"when { context.path != "/a" }"#));
+        assert!(negated(r#"when { (context.path like "/a/*") == false }"#));
+        assert!(negated(r#"when { if context.path like "/a/*" then false else true }"#));
+    }
+}

@@ -1,0 +1,220 @@
+//! Loads and checks policies. Every mistake is reported, each with its place.
+
+use super::{
+    PolicyError,
+    facts::Facts,
+    lint::Lint,
+    schema,
+    sources::{self, Source},
+};
+use crate::config::{ProviderSettings, RouteSettings};
+use aws_lc_rs::digest;
+use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+/// The name of the checked-in schema, in the directory of the policies.
+const SCHEMA_FILE: &str = "vestibule.cedarschema";
+
+/// One policy that has passed every check.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    pub(super) id: Arc<str>,
+    /// Its id in Cedar is the same.
+    pub(super) policy: Policy,
+    pub(super) facts: Facts,
+    /// Where it stands.
+    pub(super) place: String,
+    pub(super) reason: Option<Arc<str>>,
+    pub(super) remedy: Option<Arc<str>>,
+}
+
+impl Loaded {
+    /// The text as its author wrote it.
+    pub(super) fn text(&self) -> String {
+        self.policy.to_cedar().unwrap_or_else(|| self.policy.to_string())
+    }
+}
+
+/// Policies that have passed every check, and the schema they were checked against.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) policies: Vec<Loaded>,
+    pub(super) schema: Schema,
+}
+
+/// Loads and checks all policies: the files below `directory` in the order of their paths, then the `allow` lists.
+pub(super) fn load(
+    directory: Option<&Path>,
+    routes: &[RouteSettings],
+    providers: &[Arc<ProviderSettings>],
+) -> Result<Checked, Vec<PolicyError>> {
+    let mut errors = Vec::new();
+    let mut found = directory.map_or_else(Vec::new, |directory| sources::files(directory, &mut errors));
+    if let Some(directory) = directory {
+        errors.extend(stale_schema(directory, routes));
+        if found.iter().all(|source| source.text.trim().is_empty()) && errors.is_empty() {
+            let place = directory.display().to_string();
+            errors.push(PolicyError { place, message: "no policy here, expected `*.cedar` files".into() });
+        }
+    }
+    found.extend(sources::expand(routes));
+    let schema = match schema::schema(routes) {
+        Ok(schema) => schema,
+        Err(message) => {
+            errors.push(PolicyError { place: "routes".into(), message });
+            return Err(errors);
+        }
+    };
+    let (policies, mistakes) = check(&found, routes, providers, &schema);
+    errors.extend(mistakes);
+    if policies.is_empty() && errors.is_empty() {
+        let message = "no policy: nobody could be let in; name a directory, or write `allow` on a route".into();
+        errors.push(PolicyError { place: "policies".into(), message });
+    }
+    if errors.is_empty() { Ok(Checked { policies, schema }) } else { Err(errors) }
+}
+
+/// Checks the policies of `sources`: the good ones, and every mistake in the others.
+pub(super) fn check(
+    sources: &[Source],
+    routes: &[RouteSettings],
+    providers: &[Arc<ProviderSettings>],
+    schema: &Schema,
+) -> (Vec<Loaded>, Vec<PolicyError>) {
+    let mut loader = Loader {
+        validator: Validator::new(schema.clone()),
+        lint: Lint { routes, providers },
+        loaded: Vec::new(),
+        places: HashMap::new(),
+        errors: Vec::new(),
+    };
+    sources.iter().for_each(|source| loader.source(source));
+    (loader.loaded, loader.errors)
+}
+
+/// SHA-256, in hex, of the ids and texts of all policies in the order of their ids.
+pub(super) fn digest(policies: &[Loaded]) -> Arc<str> {
+    let mut sorted: Vec<&Loaded> = policies.iter().collect();
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut context = digest::Context::new(&digest::SHA256);
+    for policy in sorted {
+        for text in [&*policy.id, &policy.text()] {
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text.as_bytes());
+        }
+    }
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+fn stale_schema(directory: &Path, routes: &[RouteSettings]) -> Option<PolicyError> {
+    let file = directory.join(SCHEMA_FILE);
+    let place = file.display().to_string();
+    let found = match std::fs::read_to_string(&file) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(PolicyError { place, message: format!("cannot read: {error}") }),
+    };
+    let fresh = found.lines().eq(schema::text(routes).lines());
+    let message = format!("stale; run `vestibule policy schema > {place}`");
+    (!fresh).then_some(PolicyError { place, message })
+}
+
+struct Loader<'a> {
+    validator: Validator,
+    lint: Lint<'a>,
+    loaded: Vec<Loaded>,
+    places: HashMap<Arc<str>, String>,
+    errors: Vec<PolicyError>,
+}
+
+impl Loader<'_> {
+    /// Loads the policies of one source, in the order in which they stand.
+    fn source(&mut self, source: &Source) {
+        let set: PolicySet = match source.text.parse() {
+            Ok(set) => set,
+            Err(errors) => {
+                return self.errors.extend(errors.iter().map(|error| detailed(source, 0, &DetailedError::from(error))));
+            }
+        };
+        for template in set.templates() {
+            let place = source.place(template.as_ref().loc().map_or(0, |loc| loc.start()));
+            let message = "templates are not supported: write the entity instead of `?principal` or `?resource`".into();
+            self.errors.push(PolicyError { place, message });
+        }
+        let mut policies: Vec<_> = set.policies().map(|policy| (start(policy), policy)).collect();
+        policies.sort_by_key(|(start, _)| *start);
+        policies.into_iter().for_each(|(start, policy)| self.policy(source, start, policy));
+    }
+
+    fn policy(&mut self, source: &Source, start: usize, policy: &Policy) {
+        let known = self.errors.len();
+        let id = self.name(source, start, policy);
+        let policy = policy.new_id(PolicyId::new(id.as_deref().unwrap_or_default()));
+        self.validate(source, start, &policy);
+        let Some(facts) = Facts::of(&policy) else {
+            if self.errors.len() == known {
+                let message = "the policy uses syntax that cannot be analysed".into();
+                self.errors.push(PolicyError { place: source.place(start), message });
+            }
+            return;
+        };
+        self.lint.policy(source, start, &facts, &mut self.errors);
+        let Some(id) = id.filter(|_| self.errors.len() == known) else { return };
+        let annotation = |key| policy.annotation(key).map(Arc::from);
+        let (reason, remedy) = (annotation("reason"), annotation("remedy"));
+        self.loaded.push(Loaded { id, policy, facts, place: source.place(start), reason, remedy });
+    }
+
+    /// The policy's `@id`, if it has one that nobody else has.
+    fn name(&mut self, source: &Source, start: usize, policy: &Policy) -> Option<Arc<str>> {
+        let message = match policy.annotation("id") {
+            None => "the policy has no `@id`, which audit records name: write `@id(\"…\")` above it".to_owned(),
+            Some(id) if id.is_empty() || id.len() > 128 || id.chars().any(char::is_control) => {
+                format!("`@id` has {} bytes, expected 1 to 128 without control characters", id.len())
+            }
+            Some(id) if id.starts_with("route:") && !source.expanded => {
+                format!("`@id(\"{id}\")` begins with `route:`, which stands for the `allow` of a route: choose another")
+            }
+            Some(id) => match self.places.get(id) {
+                Some(first) => format!("`@id(\"{id}\")` is also the id of the policy at {first}: choose another"),
+                None => {
+                    self.places.insert(id.into(), source.place(start));
+                    return Some(id.into());
+                }
+            },
+        };
+        self.errors.push(PolicyError { place: source.place(start), message });
+        None
+    }
+
+    fn validate(&mut self, source: &Source, start: usize, policy: &Policy) {
+        let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return };
+        let result = self.validator.validate(&alone, ValidationMode::Strict);
+        let mut found: Vec<DetailedError> = result.validation_errors().map(DetailedError::from).collect();
+        if found.is_empty() {
+            found = result.validation_warnings().map(DetailedError::from).collect(); // else they only follow from errors
+        }
+        for error in found.iter().map(|error| detailed(source, start, error)) {
+            if !self.errors.contains(&error) {
+                self.errors.push(error);
+            }
+        }
+    }
+}
+
+fn start(policy: &Policy) -> usize {
+    policy.as_ref().loc().map_or(0, |loc| loc.start())
+}
+
+/// One of Cedar's errors in our words: its own, without the policy's name, with the place and what helps.
+fn detailed(source: &Source, start: usize, error: &DetailedError) -> PolicyError {
+    let label = error.source_locations.first();
+    let place = source.place(label.map_or(start, |label| label.loc.start));
+    let text = match error.message.strip_prefix("for policy `").and_then(|rest| rest.split_once('`')) {
+        Some((_, rest)) => rest.trim_start_matches([',', ':', ' ']),
+        None => &error.message,
+    };
+    let more = label.and_then(|label| label.label.as_deref()).into_iter().chain(error.help.as_deref());
+    let message = more.fold(text.to_owned(), |message, more| format!("{message}; {more}"));
+    PolicyError { place, message }
+}

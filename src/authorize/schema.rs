@@ -1,0 +1,151 @@
+//! The Cedar schema, generated from the configuration.
+
+use crate::config::RouteSettings;
+use cedar_policy::Schema;
+use std::collections::BTreeSet;
+
+/// Words that Cedar does not accept as a bare attribute name.
+const RESERVED: [&str; 11] = ["true", "false", "if", "then", "else", "in", "is", "like", "has", "__cedar", "null"];
+
+/// The schema as Cedar text. The same routes give the same text, in whatever order they stand.
+pub(super) fn text(routes: &[RouteSettings]) -> String {
+    let labels: BTreeSet<&str> = routes.iter().flat_map(|route| route.labels.keys().map(String::as_str)).collect();
+    let labels: Vec<_> = labels.into_iter().map(|label| format!("{}?: String", attribute(label))).collect();
+    let labels = if labels.is_empty() { String::new() } else { format!(" = {{ {} }}", labels.join(", ")) };
+    SCHEMA.replace(" = LABELS", &labels)
+}
+
+/// The schema as Cedar uses it.
+pub(super) fn schema(routes: &[RouteSettings]) -> Result<Schema, String> {
+    let (schema, _) = Schema::from_cedarschema_str(&text(routes)).map_err(|error| error.to_string())?;
+    Ok(schema)
+}
+
+/// A name as the schema writes it: bare where it can be.
+fn attribute(name: &str) -> String {
+    let bare = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !RESERVED.contains(&name);
+    if bare { name.to_owned() } else { format!("\"{}\"", name.escape_debug()) }
+}
+
+const SCHEMA: &str = r#"// What policies can be written about. Generated from the configuration; do not edit:
+//
+//     vestibule policy schema > policies/vestibule.cedarschema
+
+// Nobody known: no credential, or a session that is over.
+entity Anonymous;
+
+// A person. `email` is present only if the provider has verified it.
+entity User in [Group, Role, Namespace] = {
+  provider: String,
+  subject: String,
+  login: String,
+  email?: String,
+  name?: String,
+};
+
+// A CI job. `user` is the person who started it; all other names are GitLab's.
+entity Job in [Project] = {
+  user: User,
+  ref: String,
+  ref_type: String,
+  ref_protected: Bool,
+  pipeline_source: String,
+  runner_id: Long,
+  runner_environment: String,
+  project_id: Long,
+  job_id: Long,
+  sha: String,
+  environment?: String,
+  environment_protected?: Bool,
+  deployment_tier?: String,
+  environment_action?: String,
+  ci_config_ref_uri?: String,
+  source_project?: String,
+};
+
+// A machine with a token of its own.
+entity Service in [Group] = { issuer: String, client_id: String, scopes: Set<String> };
+
+// Effective membership of one group: direct, inherited from above, or invited. `Group::"gitlab:acme/platform"`.
+entity Group;
+
+// At least this level in this group. `Role::"gitlab:acme/platform#maintainer"`.
+entity Role in [Role];
+
+// Anywhere at or below this group. `Namespace::"gitlab:acme"`.
+entity Namespace in [Namespace];
+
+// One project. `Project::"gitlab:acme/shop/api"`.
+entity Project in [Namespace];
+
+// What is asked for: a route of the configuration, with its labels.
+entity Route = LABELS;
+
+// The operators' own pages.
+entity Console;
+
+// The request. `path` is as sent; `path_folded` is in lower case without one trailing slash.
+// `session_age` is in seconds.
+type Request = {
+  host: String,
+  path: String,
+  path_folded: String,
+  query: String,
+  client_ip: ipaddr,
+  now: datetime,
+  session_age?: Long,
+  amr: Set<String>,
+  acr?: String,
+  auth_time?: datetime,
+  class: String,
+  body: {},
+};
+
+action read;
+action write;
+
+action GET, HEAD, OPTIONS in [read] appliesTo {
+  principal: [Anonymous, User, Job, Service],
+  resource: [Route, Console],
+  context: Request,
+};
+
+// `connect` is an upgrade, such as a WebSocket.
+action POST, PUT, PATCH, DELETE, connect in [write] appliesTo {
+  principal: [Anonymous, User, Job, Service],
+  resource: [Route, Console],
+  context: Request,
+};
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorize::testing::route;
+
+    #[test]
+    fn labels_of_all_routes_become_optional_attributes_in_one_order() {
+        let mut routes = [route("a"), route("b")];
+        routes[0].labels.insert("tier".into(), "production".into());
+        routes[1].labels.insert("owner team".into(), "x".into());
+        routes[1].labels.insert("in".into(), "x".into());
+        let schema = text(&routes);
+        assert!(
+            schema.contains(r#"entity Route = { "in"?: String, "owner team"?: String, tier?: String };"#),
+            "{schema}"
+        );
+        routes.reverse();
+        assert_eq!(text(&routes), schema);
+        assert!(Schema::from_cedarschema_str(&schema).is_ok());
+    }
+
+    #[test]
+    fn routes_without_labels_make_a_schema_too() {
+        let schema = text(&[route("a")]);
+        assert!(schema.contains("entity Route;"), "{schema}");
+        let (_, warnings) = Schema::from_cedarschema_str(&schema).expect("the schema parses");
+        assert_eq!(warnings.count(), 0);
+    }
+}

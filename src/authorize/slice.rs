@@ -1,0 +1,143 @@
+//! The few policies that can match one principal on one route, and what they decided lately.
+
+use super::{
+    Decision,
+    context::Inputs,
+    words::{Action, Actions, Reads},
+};
+use crate::principal::{Person, UserId};
+use cedar_policy::{Entities, EntityUid, PolicySet};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Decisions that one slice keeps. When there are more it begins anew.
+const DECISIONS: usize = 128;
+
+/// Names one slice. The policies are fixed: a new generation of policies has slices of its own.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Key {
+    /// The person; `None` for nobody known.
+    pub(super) user: Option<UserId>,
+    /// The version of the person's membership; `None` while it is unknown.
+    pub(super) membership: Option<u64>,
+    /// The route's position.
+    pub(super) route: usize,
+}
+
+/// Policies that can match together. People with the same named groups share one.
+#[derive(Debug)]
+pub(super) struct Subset {
+    pub(super) policies: PolicySet,
+    /// Their numbers, in order.
+    pub(super) members: Box<[u32]>,
+    /// What they read of the context, all together.
+    pub(super) reads: Reads,
+}
+
+/// What one principal's requests to one route are decided by.
+#[derive(Debug)]
+pub(super) struct Slice {
+    /// Whose attributes `entities` holds.
+    pub(super) person: Option<Arc<Person>>,
+    pub(super) principal: EntityUid,
+    pub(super) resource: EntityUid,
+    pub(super) entities: Entities,
+    pub(super) subset: Arc<Subset>,
+    /// Policies that could match, if only somebody knew the groups.
+    pub(super) unknown: Hinging,
+    decisions: Mutex<HashMap<Inputs, Decision>>,
+}
+
+/// Policies that hinge on a membership that is unknown.
+#[derive(Debug, Default)]
+pub(super) struct Hinging {
+    permits: Actions,
+    forbids: Actions,
+}
+
+impl Hinging {
+    pub(super) fn add(&mut self, permits: Actions, forbids: Actions) {
+        self.permits.add(permits);
+        self.forbids.add(forbids);
+    }
+
+    pub(super) fn permits(&self, action: Action) -> bool {
+        self.permits.contains(action)
+    }
+
+    pub(super) fn forbids(&self, action: Action) -> bool {
+        self.forbids.contains(action)
+    }
+}
+
+impl Slice {
+    pub(super) fn new(
+        person: Option<Arc<Person>>,
+        principal: EntityUid,
+        resource: EntityUid,
+        entities: Entities,
+        subset: Arc<Subset>,
+        unknown: Hinging,
+    ) -> Self {
+        Self { person, principal, resource, entities, subset, unknown, decisions: Mutex::default() }
+    }
+
+    /// True if the slice was built from the attributes that `person` has now.
+    pub(super) fn is_of(&self, person: Option<&Arc<Person>>) -> bool {
+        match (&self.person, person) {
+            (None, None) => true,
+            (Some(built), Some(now)) => Arc::ptr_eq(built, now) || built == now,
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+
+    /// What was decided for equal inputs.
+    pub(super) fn recall(&self, inputs: &Inputs) -> Option<Decision> {
+        self.decisions().get(inputs).cloned()
+    }
+
+    /// Keeps a decision for the next request with equal inputs.
+    pub(super) fn keep(&self, inputs: Inputs, decision: &Decision) {
+        let mut decisions = self.decisions();
+        if decisions.len() >= DECISIONS {
+            decisions.clear();
+        }
+        decisions.insert(inputs, decision.clone());
+    }
+
+    /// A panic elsewhere cannot leave half an entry: the map is only read and inserted into.
+    fn decisions(&self) -> MutexGuard<'_, HashMap<Inputs, Decision>> {
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorize::{Outcome, testing::asked};
+
+    #[test]
+    fn keeps_a_bounded_number_of_decisions() {
+        let uid = || r#"Route::"r""#.parse::<EntityUid>().expect("an entity");
+        let subset = Subset { policies: PolicySet::new(), members: Box::new([]), reads: Reads::PATH };
+        let slice = Slice::new(None, uid(), uid(), Entities::empty(), Arc::new(subset), Hinging::default());
+        let inputs = |path: &str| Inputs::of(Reads::PATH, Action::Get, &asked("GET", path), None).expect("short");
+        let decision = Decision {
+            outcome: Outcome::Permitted,
+            policies: Arc::new([]),
+            notes: Arc::new([]),
+            digest: "".into(),
+            hinges_on_groups: false,
+        };
+        for number in 0..1000 {
+            let inputs = inputs(&format!("/{number}"));
+            slice.keep(inputs.clone(), &decision);
+            assert!(slice.recall(&inputs).is_some());
+            assert!(slice.decisions().len() <= DECISIONS);
+        }
+        assert!(slice.recall(&inputs("/0")).is_none());
+        assert!(slice.recall(&inputs("/1000")).is_none());
+    }
+}

@@ -1,0 +1,296 @@
+//! A slice decides what the whole set decides.
+
+use super::{
+    Authorize, Outcome, context, entities,
+    policies::{self, Checked},
+    schema,
+    testing::{asked, oidc, paths, person, placed, route, source},
+    words::{Action, Kind, Reads, Uid},
+};
+use crate::{
+    canonical::{Class, Judged},
+    config::RouteSettings,
+    group::GroupPath,
+    principal::{Groups, Membership, MembershipSource, Principal, Strength, Unknown},
+};
+use cedar_policy::{Authorizer, Decision, Entities, PolicySet, Request, Schema};
+use proptest::{
+    prelude::*,
+    sample::{select, subsequence},
+    test_runner::Config,
+};
+use std::{
+    sync::{Arc, LazyLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+const PRINCIPALS: &[&str] = &[
+    "principal",
+    "principal is User",
+    "principal is Anonymous",
+    "principal is Job",
+    r#"principal == User::"a:1""#,
+    r#"principal in User::"a:2""#,
+    r#"principal is User in Group::"a:g""#,
+    r#"principal is User in Group::"a:g/h""#,
+    r#"principal is User in Group::"b:g""#,
+    r#"principal is User in Namespace::"a:g""#,
+    r#"principal is User in Namespace::"b:g/h""#,
+];
+const ACTIONS: &[&str] = &[
+    "action",
+    r#"action == Action::"GET""#,
+    r#"action in Action::"read""#,
+    r#"action in [Action::"write", Action::"HEAD"]"#,
+    r#"action == Action::"connect""#,
+];
+const RESOURCES: &[&str] = &[
+    "resource",
+    "resource is Route",
+    "resource is Console",
+    r#"resource == Route::"r""#,
+    r#"resource in Route::"s""#,
+    r#"resource is Route in Route::"r""#,
+];
+const CONDITIONS: &[&str] = &[
+    "",
+    r#"when { context.path like "/a/*" }"#,
+    r#"unless { context.path_folded == "/a/b" }"#,
+    r#"when { context.query == "x" }"#,
+    r#"when { context.class == "navigation" }"#,
+    r#"when { context.client_ip.isInRange(ip("10.0.0.0/8")) }"#,
+    r#"when { context has acr && context.acr == "2" }"#,
+    r#"when { context.amr.contains("otp") }"#,
+    r#"when { context.now < datetime("1970-01-01T00:01:00Z") }"#,
+    r#"when { context has session_age && context.session_age * 9223372036854775807 < 5 }"#,
+    r#"when { resource has tier && resource.tier == "x" }"#,
+    r#"unless { principal in Group::"a:h" }"#,
+    r#"when { principal in Namespace::"a:g/h" || principal in Group::"b:g" }"#,
+    r#"when { principal == User::"b:1" || principal == User::"a:1" }"#,
+    r#"when { principal is User && principal.login == "2" }"#,
+    r#"when { principal is User && principal has email }"#,
+    r#"when { action == Action::"GET" }"#,
+    r#"when { context.host == "app.test" && context has auth_time }"#,
+];
+const PATHS: &[&str] = &["g", "g/h", "g/h/i", "gg", "h"];
+
+static ROUTES: LazyLock<[RouteSettings; 2]> = LazyLock::new(|| {
+    let mut routes = ["r", "s"].map(route);
+    routes.iter_mut().for_each(|route| route.exact = true);
+    routes[0].labels.insert("tier".into(), "x".into());
+    routes
+});
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| schema::schema(&*ROUTES).expect("the schema parses"));
+
+prop_compose! {
+    fn policy()(
+        effect in select(&["permit", "permit", "permit", "forbid"][..]),
+        principal in select(PRINCIPALS),
+        action in select(ACTIONS),
+        resource in select(RESOURCES),
+        condition in select(CONDITIONS),
+    ) -> String {
+        format!("{effect} ({principal}, {action}, {resource}) {condition};")
+    }
+}
+
+/// One request, and who asks.
+#[derive(Clone, Debug)]
+struct Asks {
+    provider: Option<&'static str>,
+    subject: &'static str,
+    groups: Vec<&'static str>,
+    route: usize,
+    method: &'static str,
+    target: &'static str,
+    websocket: bool,
+    client: &'static str,
+    class: Class,
+    strong: bool,
+    second: u64,
+}
+
+prop_compose! {
+    fn asks()(
+        provider in select(&[None, Some("a"), Some("a"), Some("b")][..]),
+        subject in select(&["1", "2"][..]),
+        groups in subsequence(PATHS, 0..=PATHS.len()),
+        route in 0..2_usize,
+        method in select(&["GET", "HEAD", "POST", "DELETE"][..]),
+        target in select(&["/", "/a/b", "/A/B/?x", "/a/c?x"][..]),
+        websocket in prop::bool::weighted(0.2),
+        client in select(&["10.0.0.1", "192.0.2.1", "::ffff:10.0.0.1", "2001:db8::1"][..]),
+        class in select(&[Class::Navigation, Class::Machine][..]),
+        strong in any::<bool>(),
+        second in select(&[0_u64, 1, 100][..]),
+    ) -> Asks {
+        Asks { provider, subject, groups, route, method, target, websocket, client, class, strong, second }
+    }
+}
+
+prop_compose! {
+    /// Requests that differ from the first in little: what a cache could take for the same.
+    fn alike()(
+        first in asks(),
+        others in prop::collection::vec((asks(), prop::bits::u8::ANY, prop::bits::u8::ANY), 0..6),
+    ) -> Vec<Asks> {
+        let others = others.iter().map(|(other, a, b)| first.mixed(other, a & b));
+        std::iter::once(first.clone()).chain(others).collect()
+    }
+}
+
+impl Asks {
+    /// The same request, with some parts of another.
+    fn mixed(&self, other: &Self, parts: u8) -> Self {
+        let from = |part: u8| if parts & 1 << part == 0 { self } else { other };
+        Self {
+            provider: from(0).provider,
+            subject: from(0).subject,
+            groups: from(1).groups.clone(),
+            route: from(2).route,
+            method: from(3).method,
+            websocket: from(3).websocket,
+            target: from(4).target,
+            client: from(5).client,
+            class: from(6).class,
+            strong: from(7).strong,
+            second: from(7).second,
+        }
+    }
+
+    /// The version stands for the person and the groups, as it does outside of tests.
+    fn principal(&self) -> Principal {
+        let Some(provider) = self.provider else { return Principal::Anonymous };
+        let groups = PATHS.iter().fold(0, |bits, path| bits << 1 | u64::from(self.groups.contains(path)));
+        let who = u64::from(provider == "b") << 1 | u64::from(self.subject == "2");
+        let strength = Strength {
+            created: Some(UNIX_EPOCH),
+            auth_time: self.strong.then_some(UNIX_EPOCH),
+            amr: if self.strong { Arc::new(["otp".to_owned()]) } else { Arc::new([]) },
+            acr: self.strong.then(|| "2".into()),
+        };
+        Principal::User {
+            person: person(provider, self.subject),
+            membership: Membership::Known(Groups {
+                paths: paths(&self.groups).into(),
+                source: MembershipSource::Userinfo,
+                read: UNIX_EPOCH,
+                version: groups << 2 | who,
+                stale: false,
+            }),
+            strength: Arc::new(strength),
+        }
+    }
+
+    fn judged(&self) -> Judged {
+        let mut asked = asked(self.method, self.target);
+        asked.websocket = self.websocket;
+        asked.client = self.client.parse().expect("an address");
+        asked.class = self.class;
+        Judged { asked }
+    }
+
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.second)
+    }
+
+    /// Every group and namespace the person is in, whether a policy names it or not.
+    fn parents(&self) -> Vec<Uid> {
+        let provider = self.provider.expect("asked for people");
+        let paths = paths(&self.groups);
+        let groups = paths.iter().map(|path| Uid::new(Kind::Group, format!("{provider}:{path}")));
+        let above = paths.iter().flat_map(GroupPath::lineage);
+        groups.chain(above.map(|path| Uid::new(Kind::Namespace, format!("{provider}:{path}")))).collect()
+    }
+}
+
+/// What plain Cedar says of the whole set: outcome and determining policies, any error being a failure.
+fn whole(policies: &PolicySet, asks: &Asks) -> (Outcome, Vec<String>) {
+    let (principal, judged) = (asks.principal(), asks.judged());
+    let (asker, strength) = match &principal {
+        Principal::Anonymous => (entities::anonymous(), None),
+        Principal::User { person, strength, .. } => (entities::person(person, &asks.parents()), Some(&**strength)),
+    };
+    let resource = entities::route(&placed(asks.route, &ROUTES[asks.route]));
+    let action = Uid::new(Kind::Action, if asks.websocket { "connect" } else { asks.method }).to_cedar();
+    let context = context::context(Reads::ALL, &judged.asked, strength, asks.now()).expect("a context");
+    let request = Request::new(asker.uid(), action, resource.uid(), context, Some(&SCHEMA)).expect("a request");
+    let entities = Entities::from_entities([asker, resource], Some(&SCHEMA)).expect("entities fit the schema");
+    let response = Authorizer::new().is_authorized(&request, policies, &entities);
+    let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+    reasons.sort();
+    if response.diagnostics().errors().next().is_some() {
+        return (Outcome::Failed, Vec::new());
+    }
+    match response.decision() {
+        Decision::Allow => (Outcome::Permitted, reasons),
+        Decision::Deny if reasons.is_empty() => (Outcome::NotPermitted, reasons),
+        Decision::Deny => (Outcome::Forbidden, reasons),
+    }
+}
+
+/// Some combinations of scope and condition are impossible, which load refuses: those are left out.
+fn authorize(policies: &[String]) -> Authorize {
+    let numbered = (0..).zip(policies).map(|(number, policy)| format!("@id(\"p{number}\") {policy}\n"));
+    let text: String = numbered.collect();
+    let (policies, _) = policies::check(&[source(&text)], &*ROUTES, &[oidc("a"), oidc("b")], &SCHEMA);
+    Authorize::new(Checked { policies, schema: SCHEMA.clone() }).expect("a step")
+}
+
+/// 2,000 cases, unless the environment asks for another number.
+fn cases() -> Config {
+    let config = Config::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() { config } else { Config { cases: 2000, ..config } }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    /// The slice, its few entities, its part of the context and its cache change no decision.
+    #[test]
+    fn slices_decide_what_the_whole_set_decides(
+        policies in prop::collection::vec(policy(), 1..8),
+        requests in alike(),
+    ) {
+        let authorize = authorize(&policies);
+        let set = PolicySet::from_policies(authorize.book.policies.iter().map(|policy| policy.policy.clone()));
+        let set = set.expect("unique ids");
+        for asks in requests.iter().chain(&requests) {
+            let route = placed(asks.route, &ROUTES[asks.route]);
+            let decision = authorize.decide(&asks.principal(), &asks.judged(), &route, asks.now());
+            let (outcome, reasons) = whole(&set, asks);
+            prop_assert_eq!(decision.outcome, outcome);
+            if outcome != Outcome::Failed {
+                let mut found: Vec<String> = decision.policies.iter().map(ToString::to_string).collect();
+                found.sort();
+                prop_assert_eq!(found, reasons);
+            }
+        }
+    }
+
+    /// What is decided without knowing the groups holds whatever they are.
+    #[test]
+    fn a_decision_without_membership_holds_for_every_membership(
+        policies in prop::collection::vec(policy(), 1..6),
+        asks in asks(),
+    ) {
+        let Principal::User { person, strength, .. } = asks.principal() else { return Ok(()) };
+        let authorize = authorize(&policies);
+        let unknown = Principal::User { person, strength, membership: Membership::Unknown(Unknown::NeverRead) };
+        let route = placed(asks.route, &ROUTES[asks.route]);
+        let decide = |principal| authorize.decide(principal, &asks.judged(), &route, asks.now()).outcome;
+        let (blind, seeing) = (decide(&unknown), decide(&asks.principal()));
+        // A policy about groups can fail only where it is evaluated, which is a refusal too.
+        let holds = blind == Outcome::MembershipUnknown || seeing == Outcome::Failed || seeing == blind;
+        prop_assert!(holds, "{:?} without membership, {:?} with", blind, seeing);
+    }
+}
+
+#[test]
+fn every_action_has_an_entity() {
+    for action in Action::ALL {
+        let uid = Uid::new(Kind::Action, action.as_str()).to_cedar();
+        assert!(SCHEMA.actions().any(|known| *known == uid), "{uid}");
+    }
+}
