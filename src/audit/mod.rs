@@ -1,19 +1,52 @@
 //! The audit trail: events in OCSF, a chained journal, and the [`Permit`] without which nothing is forwarded.
+//!
+//! A record takes this way: [`Crossing`] or [`Event`] → a bounded queue → one writer thread → a segment of the journal.
+//! `verify` and `search` read the segments, whether the proxy runs or not.
+
+mod crossing;
+mod event;
+mod journal;
+mod json;
+mod key;
+mod record;
+mod recover;
+pub mod search;
+mod segment;
+mod show;
+mod time;
+pub mod verify;
+mod writer;
+
+pub use crossing::Crossing;
+pub use key::PublicKey;
+pub use time::parse_moment;
 
 use crate::{
-    authorize::Decision,
-    canonical::Canonical,
+    authorize::{Decision, Outcome},
     config::AuditMode,
-    principal::{Person, Principal},
+    principal::Person,
     refusal::{Reason, Refusal},
-    route::Route,
 };
-use std::{path::Path, sync::Arc, time::SystemTime};
+use crossing::Phase;
+use journal::Journal;
+use key::Signer;
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use writer::{Message, Queue, Writer};
 
-/// The trail's front end: cheap to clone, usable from every thread.
+/// How long a decision waits for its record, and a stop for the writer.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// The trail's front end: cheap to clone, usable from every thread. When the last clone is dropped, the journal is closed.
 #[derive(Clone)]
-pub struct Audit {
+pub struct Audit(Arc<Front>);
+
+struct Front {
     mode: AuditMode,
+    queue: Arc<Queue>,
 }
 
 /// A recorded, allowed decision. Made only by [`Audit::admit`]; `forward` takes it by value.
@@ -21,46 +54,81 @@ pub struct Permit {
     decision: Decision,
 }
 
-/// One request's way through the hall, from its head to the end of its answer's body. Its completion event is written when
-/// the last clone is dropped, so that a client that leaves loses nothing.
-#[derive(Clone)]
-pub struct Crossing(Arc<()>);
-
 /// What is recorded beside requests.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A person signed in (OCSF Authentication: Logon).
-    SignedIn { person: Arc<Person>, session: String, client: std::net::IpAddr },
+    SignedIn {
+        /// Who.
+        person: Arc<Person>,
+        /// Hash of the session's handle.
+        session: String,
+        /// The client's address.
+        client: std::net::IpAddr,
+    },
     /// A sign-in failed.
-    SignInFailed { provider: String, reason: Reason, detail: String, client: std::net::IpAddr },
-    /// A session ended (Logoff), and why: `signed_out`, `refresh_rejected`, `idle`, `absolute`.
-    SessionEnded { person: Arc<Person>, session: String, why: &'static str },
+    SignInFailed {
+        /// The provider's name.
+        provider: String,
+        /// Why, as the person was told.
+        reason: Reason,
+        /// Why, for the operator.
+        detail: String,
+        /// The client's address.
+        client: std::net::IpAddr,
+    },
+    /// A session ended (Logoff).
+    SessionEnded {
+        /// Whose.
+        person: Arc<Person>,
+        /// Hash of the session's handle.
+        session: String,
+        /// Why: `signed_out`, `refresh_rejected`, `idle`, `absolute`.
+        why: &'static str,
+    },
     /// A refresh failed, and the session goes on for now.
-    RefreshDeferred { person: Arc<Person>, session: String, cause: String },
+    RefreshDeferred {
+        /// Whose.
+        person: Arc<Person>,
+        /// Hash of the session's handle.
+        session: String,
+        /// What failed.
+        cause: String,
+    },
     /// A person's groups changed.
-    GroupsChanged { person: Arc<Person>, added: Vec<String>, removed: Vec<String>, source: &'static str },
+    GroupsChanged {
+        /// Whose.
+        person: Arc<Person>,
+        /// Groups that are new.
+        added: Vec<String>,
+        /// Groups that are gone.
+        removed: Vec<String>,
+        /// Where they were read.
+        source: &'static str,
+    },
     /// Policies or configuration were loaded, or a load was refused.
-    Reloaded { what: &'static str, digest: String, added: Vec<String>, removed: Vec<String>, error: Option<String> },
+    Reloaded {
+        /// `policies` or `configuration`.
+        what: &'static str,
+        /// Digest of what is in force now.
+        digest: String,
+        /// What is new, such as ids of policies.
+        added: Vec<String>,
+        /// What is gone.
+        removed: Vec<String>,
+        /// Why the load was refused; then the old one stays in force.
+        error: Option<String>,
+    },
     /// The proxy started.
-    Started { digest: String },
+    Started {
+        /// Digest of the configuration.
+        digest: String,
+    },
     /// The proxy stops.
     Stopped,
 }
 
 impl Permit {
-    /// A permit without a record.
-    #[cfg(test)]
-    pub(crate) fn for_test() -> Self {
-        let decision = Decision {
-            outcome: crate::authorize::Outcome::Permitted,
-            policies: Arc::new([]),
-            notes: Arc::new([]),
-            digest: "".into(),
-            hinges_on_groups: false,
-        };
-        Self { decision }
-    }
-
     /// The decision it stands for.
     pub fn decision(&self) -> &Decision {
         &self.decision
@@ -68,108 +136,116 @@ impl Permit {
 }
 
 impl Audit {
-    /// Opens the journal in `directory`, recovers it, and starts its writer thread.
+    /// Opens the journal in `directory`, recovers it, and starts its writer thread. A segment is closed at `segment` bytes.
+    /// The key that signs is `audit.ed25519` in `keys`, made (0600) if absent; its public half is `audit.pub`.
     ///
     /// # Errors
     /// One line that says what cannot be opened.
     pub fn open(directory: &Path, keys: &Path, mode: AuditMode, segment: u64) -> Result<Self, String> {
-        let _ = (directory, keys, segment);
-        Ok(Self { mode })
+        let journal = Journal::open(directory, Signer::open(keys)?, segment, SystemTime::now())?;
+        Self::start(journal, mode)
+    }
+
+    fn start(journal: Journal, mode: AuditMode) -> Result<Self, String> {
+        let (queue, receiver) = Queue::new();
+        Writer::start(journal, Arc::clone(&queue), receiver)
+            .map_err(|error| format!("cannot start the audit thread: {error}"))?;
+        Ok(Self(Arc::new(Front { mode, queue })))
     }
 
     /// Starts a crossing.
     pub fn crossing(&self, now: SystemTime) -> Crossing {
-        let _ = (now, self.mode);
-        unimplemented!()
+        Crossing::new(Arc::clone(&self.0.queue), now)
     }
 
     /// Records `decision` and turns it into a permit, or into the refusal that it is.
     ///
-    /// In `required` mode the record is durable when this returns.
+    /// In `required` mode the record is durable when this returns, which it does within 5 s.
     ///
     /// # Errors
     /// The refusal that the decision is; `AuditUnavailable` if it cannot be recorded as `audit.mode` demands.
     pub async fn admit(&self, decision: Decision, crossing: &Crossing) -> Result<Permit, Refusal> {
-        let _ = (decision, crossing);
-        unimplemented!()
+        crossing.decided(&decision);
+        let refusal = refusal(&decision, crossing.is_person());
+        if let Some(refusal) = &refusal {
+            crossing.refused(refusal);
+        }
+        match self.0.mode {
+            AuditMode::BestEffort => {}
+            AuditMode::Required => self.durable(crossing).await.inspect_err(|refusal| crossing.refused(refusal))?,
+        }
+        refusal.map_or(Ok(Permit { decision }), Err)
     }
 
-    /// Waits until no crossing is open.
-    pub async fn idle(&self) {}
-
-    /// Flushes, signs a head and closes the journal.
-    pub fn close(&self) {}
-
-    /// Records written.
-    pub fn written(&self) -> u64 { 0 }
-
-    /// Records lost.
-    pub fn lost(&self) -> u64 { 0 }
+    async fn durable(&self, crossing: &Crossing) -> Result<(), Refusal> {
+        let refuse = |cause: &str| {
+            Refusal::new(Reason::AuditUnavailable, "the decision on this request cannot be recorded at the moment")
+                .because(cause)
+        };
+        let (waiter, answer) = tokio::sync::oneshot::channel();
+        let accepted = crossing.copy(Phase::Decision).is_some_and(|draft| self.0.queue.demand(draft, waiter));
+        if !accepted {
+            return Err(refuse("the audit journal cannot be written, or its queue is full"));
+        }
+        match tokio::time::timeout(BOUND, answer).await {
+            Ok(Ok(seq)) => {
+                crossing.recorded(seq);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(refuse("the audit journal cannot be written")),
+            Err(_) => Err(refuse("the audit journal was late: 5 s are allowed")),
+        }
+    }
 
     /// Records something that is not a request. Never waits.
     pub fn record(&self, event: Event, now: SystemTime) {
-        let _ = (event, now);
-        unimplemented!()
+        self.0.queue.offer(Message::Event(Box::new(event), now));
+    }
+
+    /// Writes what is left, signs it, and ends the writer. Waits for that, at most 5 s. What is recorded afterwards is lost.
+    pub fn close(&self) {
+        self.0.queue.close();
+        if !self.0.queue.join(BOUND) {
+            tracing::error!("the audit journal could not be closed within 5 s");
+        }
+    }
+
+    /// Events that were lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.0.queue.lost()
+    }
+
+    /// Events that were written since the start.
+    pub fn written(&self) -> u64 {
+        self.0.queue.written()
+    }
+
+    /// True while the journal can be written.
+    pub fn healthy(&self) -> bool {
+        self.0.queue.healthy()
     }
 }
 
-impl Crossing {
-    /// A crossing that nobody records.
-    #[cfg(test)]
-    pub(crate) fn for_test() -> Self {
-        Self(Arc::new(()))
-    }
-
-    /// The request, once it is parsed.
-    pub fn asked(&self, asked: &Canonical) {
-        let _ = asked;
-    }
-
-    /// The route, once it is found.
-    pub fn route(&self, route: &Route) {
-        let _ = route;
-    }
-
-    /// Who it is, once that is known.
-    pub fn principal(&self, principal: &Principal) {
-        let _ = principal;
-    }
-
-    /// The session, as a hash.
-    pub fn session(&self, hash: &str) {
-        let _ = hash;
-    }
-
-    /// It was refused.
-    pub fn refused(&self, refusal: &Refusal) {
-        let _ = refusal;
-    }
-
-    /// The answer's status.
-    pub fn status(&self, status: http::StatusCode) {
-        let _ = status;
-    }
-
-    /// Bytes of the answer's body that went out.
-    pub fn sent(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// Bytes of the request's body that came in.
-    pub fn received(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// The connection became a stream; one record is written now, one at its end.
-    pub fn stream_opened(&self) {}
-
-    /// Keeps `held` until the last clone is dropped.
-    pub fn hold<T: Send + 'static>(&self, held: T) {
-        let _ = held;
-    }
-
-    /// We ended the stream, and why.
-    pub fn cut(&self, why: Reason) {
-        let _ = why;
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
+
+/// The refusal that a decision is; `None` for a permit.
+fn refusal(decision: &Decision, person: bool) -> Option<Refusal> {
+    let (reason, detail) = match decision.outcome {
+        Outcome::Permitted => return None,
+        Outcome::Forbidden | Outcome::NotPermitted if !person => (Reason::NoSession, "this needs a sign-in"),
+        Outcome::Forbidden => (Reason::NotPermitted, "a policy forbids this request"),
+        Outcome::NotPermitted => (Reason::NotPermitted, "no policy permits this request"),
+        Outcome::MembershipUnknown => {
+            (Reason::MembershipUnknown, "this depends on your groups, and they cannot be read at the moment")
+        }
+        Outcome::Failed => (Reason::PolicyError, "a policy could not be evaluated"),
+    };
+    Some(Refusal::new(reason, detail).with_notes(Arc::clone(&decision.notes)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! One request's way through the hall, as far as the trail cares.
+
+use super::writer::{Message, Queue};
+use crate::{
+    authorize::Decision,
+    canonical::{Canonical, Class, RequestId},
+    principal::{Membership, MembershipSource, Name, Person, Principal, Unknown},
+    refusal::{Reason, Refusal},
+    route::Route,
+};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// One request's way through the hall, from its head to the end of its answer's body. Its completion event is written when
+/// the last clone is dropped, so that a client that leaves loses nothing.
+#[derive(Clone)]
+pub struct Crossing(Arc<Inner>);
+
+struct Inner {
+    queue: Arc<Queue>,
+    begun: Instant,
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Taken when the last clone is dropped.
+    draft: Mutex<Option<Box<Draft>>>,
+}
+
+/// What is known of a request. Holds no header, no query and no credential, so that none can be recorded.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    /// When its head was read.
+    pub(super) start: SystemTime,
+    /// From then until this record was made.
+    pub(super) duration: Duration,
+    /// Which of a request's records this is.
+    pub(super) phase: Phase,
+    /// The request; `None` if it could not be parsed.
+    pub(super) asked: Option<Asked>,
+    /// The route's name.
+    pub(super) route: Option<Name>,
+    /// Who asked; `None` if that was never looked for.
+    pub(super) who: Option<Who>,
+    /// Hash of the session's handle.
+    pub(super) session: Option<Box<str>>,
+    /// What the policies say.
+    pub(super) decision: Option<Decision>,
+    /// The number of the record of that decision, in `required` mode.
+    pub(super) recorded: Option<u64>,
+    /// Our answer in place of the upstream's.
+    pub(super) refusal: Option<Refused>,
+    /// The answer's status.
+    pub(super) status: Option<u16>,
+    /// Bytes of the answer's body.
+    pub(super) sent: u64,
+    /// Bytes of the request's body.
+    pub(super) received: u64,
+    /// Why we ended a stream.
+    pub(super) cut: Option<Reason>,
+}
+
+/// Which of a request's records a record is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// The only one, at its end.
+    Request,
+    /// The decision, made durable before a byte goes upstream.
+    Decision,
+    /// The end of a request whose decision has a record of its own.
+    Completion,
+    /// The connection became a stream.
+    StreamOpened,
+    /// The stream ended.
+    StreamEnded,
+}
+
+impl Phase {
+    /// The word in the record.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Decision => "decision",
+            Self::Completion => "completion",
+            Self::StreamOpened => "stream_opened",
+            Self::StreamEnded => "stream_ended",
+        }
+    }
+}
+
+/// What was asked, without the query.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) id: RequestId,
+    pub(super) trace: Option<u128>,
+    pub(super) method: http::Method,
+    pub(super) authority: Arc<str>,
+    pub(super) path: Arc<str>,
+    pub(super) class: Class,
+    pub(super) client: IpAddr,
+    pub(super) https: bool,
+}
+
+/// Who asked, and what is known of their groups.
+#[derive(Clone, Debug)]
+pub(super) enum Who {
+    Anonymous,
+    Person(Arc<Person>, Standing),
+}
+
+/// Where a membership comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Standing {
+    Known { source: MembershipSource, read: SystemTime, stale: bool },
+    Unknown(Unknown),
+}
+
+/// A refusal, without what only the answer needs.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    pub(super) detail: Box<str>,
+    pub(super) cause: Option<Box<str>>,
+}
+
+impl Crossing {
+    pub(super) fn new(queue: Arc<Queue>, now: SystemTime) -> Self {
+        let draft = Draft {
+            start: now,
+            duration: Duration::ZERO,
+            phase: Phase::Request,
+            asked: None,
+            route: None,
+            who: None,
+            session: None,
+            decision: None,
+            recorded: None,
+            refusal: None,
+            status: None,
+            sent: 0,
+            received: 0,
+            cut: None,
+        };
+        Self(Arc::new(Inner {
+            queue,
+            begun: Instant::now(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            draft: Mutex::new(Some(Box::new(draft))),
+        }))
+    }
+
+    /// The request, once it is parsed.
+    pub fn asked(&self, asked: &Canonical) {
+        let asked = Asked {
+            id: asked.id,
+            trace: trace(&asked.traceparent),
+            method: asked.method.clone(),
+            authority: Arc::clone(&asked.authority),
+            path: Arc::clone(&asked.target.path),
+            class: asked.class,
+            client: asked.client,
+            https: asked.https,
+        };
+        self.set(|draft| draft.asked = Some(asked));
+    }
+
+    /// The route, once it is found.
+    pub fn route(&self, route: &Route) {
+        self.set(|draft| draft.route = Some(route.name.clone()));
+    }
+
+    /// Who it is, once that is known.
+    pub fn principal(&self, principal: &Principal) {
+        let who = match principal {
+            Principal::Anonymous => Who::Anonymous,
+            Principal::User { person, membership, .. } => Who::Person(Arc::clone(person), Standing::of(membership)),
+        };
+        self.set(|draft| draft.who = Some(who));
+    }
+
+    /// The session, as a hash.
+    pub fn session(&self, hash: &str) {
+        self.set(|draft| draft.session = Some(hash.into()));
+    }
+
+    /// It was refused.
+    pub fn refused(&self, refusal: &Refusal) {
+        let refused = Refused {
+            reason: refusal.reason,
+            detail: refusal.detail.as_str().into(),
+            cause: refusal.cause.as_deref().map(Into::into),
+        };
+        self.set(|draft| draft.refusal = Some(refused));
+    }
+
+    /// The answer's status.
+    pub fn status(&self, status: http::StatusCode) {
+        self.set(|draft| draft.status = Some(status.as_u16()));
+    }
+
+    /// Bytes of the answer's body that went out, in addition to those reported before.
+    pub fn sent(&self, bytes: u64) {
+        self.0.sent.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of the request's body that came in, in addition to those reported before.
+    pub fn received(&self, bytes: u64) {
+        self.0.received.fetch_add(bytes, Relaxed);
+    }
+
+    /// The connection became a stream; one record is written now, one at its end.
+    pub fn stream_opened(&self) {
+        self.set(|draft| draft.phase = Phase::StreamEnded);
+        if let Some(draft) = self.copy(Phase::StreamOpened) {
+            self.0.queue.offer(Message::Crossing(draft));
+        }
+    }
+
+    /// We ended the stream, and why.
+    pub fn cut(&self, why: Reason) {
+        self.set(|draft| draft.cut = Some(why));
+    }
+
+    /// What the policies say.
+    pub(super) fn decided(&self, decision: &Decision) {
+        self.set(|draft| draft.decision = Some(decision.clone()));
+    }
+
+    /// The decision has the record `seq`, so the last record is a completion.
+    pub(super) fn recorded(&self, seq: u64) {
+        self.set(|draft| {
+            draft.recorded = Some(seq);
+            draft.phase = Phase::Completion;
+        });
+    }
+
+    /// True if a person asks, false for anybody else.
+    pub(super) fn is_person(&self) -> bool {
+        self.draft().as_ref().is_some_and(|draft| matches!(draft.who, Some(Who::Person(..))))
+    }
+
+    /// What is known so far, as the record of `phase`.
+    pub(super) fn copy(&self, phase: Phase) -> Option<Box<Draft>> {
+        let mut draft = self.draft().clone()?;
+        self.0.count(&mut draft);
+        draft.phase = phase;
+        Some(draft)
+    }
+
+    /// Changes the record.
+    pub(super) fn set(&self, change: impl FnOnce(&mut Draft)) {
+        if let Some(draft) = self.draft().as_deref_mut() {
+            change(draft);
+        }
+    }
+
+    fn draft(&self) -> MutexGuard<'_, Option<Box<Draft>>> {
+        self.0.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn count(&self, draft: &mut Draft) {
+        draft.duration = self.begun.elapsed();
+        draft.sent = self.sent.load(Relaxed);
+        draft.received = self.received.load(Relaxed);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut draft) = draft {
+            self.count(&mut draft);
+            self.queue.offer(Message::Crossing(draft));
+        }
+    }
+}
+
+impl Standing {
+    fn of(membership: &Membership) -> Self {
+        match membership {
+            Membership::Known(groups) => Self::Known { source: groups.source, read: groups.read, stale: groups.stale },
+            Membership::Unknown(why) => Self::Unknown(*why),
+        }
+    }
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context, section 3.2).
+fn trace(traceparent: &str) -> Option<u128> {
+    u128::from_str_radix(traceparent.get(3..35)?, 16).ok()
+}

@@ -1,0 +1,648 @@
+//! Events as OCSF 1.3 knows them, one JSON object each.
+//!
+//! | What happened | Class | Why this one |
+//! |---|---|---|
+//! | a request | HTTP Activity (4002), profile Security Control | the activity is the method; the profile has what we decided |
+//! | sign-in, sign-out, a refresh put off | Authentication (3002) | a session of a person begins, ends or is renewed |
+//! | groups changed | User Access Management (3005) | groups are what policies grant by; Group Management (3006) is about one group, not one person |
+//! | policies or configuration loaded | Entity Management (3004) | an update of a managed entity; Device Config State Change is about hosts |
+//! | start, stop | Application Lifecycle (6002) | exactly that |
+//!
+//! What OCSF has no place for stands under `unmapped`. There is no field for a header, a query, a cookie or a token.
+
+use super::{
+    Event,
+    crossing::{Asked, Draft, Phase, Refused, Standing, Who},
+    json::clip,
+    time::millis,
+};
+use crate::{authorize::Decision, principal::Person, refusal::Reason};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+/// The schema's version that we write.
+const SCHEMA: &str = "1.3.0";
+/// Longer texts than this are cut: a record stays one line of a sensible length.
+const TEXT: usize = 1024;
+/// Longer lists than this are cut; their length is recorded beside them.
+const LIST: usize = 500;
+
+/// One OCSF event. Absent fields are not written.
+#[derive(Serialize)]
+pub(super) struct Ocsf<'a> {
+    metadata: Metadata,
+    #[serde(flatten)]
+    class: ClassOf,
+    time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<u64>,
+    severity_id: u8,
+    severity: &'static str,
+    status_id: u8,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_detail: Option<&'a str>,
+    #[serde(flatten)]
+    control: Option<Control>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorizations: Vec<Authorization<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<Actor<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_endpoint: Option<Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst_endpoint: Option<Destination<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Named<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_request: Option<HttpRequest<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_response: Option<HttpResponse>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_protocol_id: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_remote: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    privileges: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity: Option<Entity<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<Product>,
+    unmapped: Unmapped<'a>,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    version: &'static str,
+    product: Product,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profiles: Option<[&'static str; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_uid: Option<Hex>,
+}
+
+/// Ourselves.
+#[derive(Clone, Copy)]
+struct Product;
+
+/// 128 bits in 32 hexadecimal digits.
+#[derive(Clone, Copy)]
+struct Hex(u128);
+
+/// Category, class and activity. Order and names as in the schema.
+struct ClassOf {
+    category: (u32, &'static str),
+    class: (u32, &'static str),
+    activity: (u32, &'static str),
+}
+
+const HTTP: ((u32, &str), (u32, &str)) = ((4, "Network Activity"), (4002, "HTTP Activity"));
+const AUTHENTICATION: ((u32, &str), (u32, &str)) = ((3, "Identity & Access Management"), (3002, "Authentication"));
+const ENTITY: ((u32, &str), (u32, &str)) = ((3, "Identity & Access Management"), (3004, "Entity Management"));
+const USER_ACCESS: ((u32, &str), (u32, &str)) = ((3, "Identity & Access Management"), (3005, "User Access Management"));
+const LIFECYCLE: ((u32, &str), (u32, &str)) = ((6, "Application Activity"), (6002, "Application Lifecycle"));
+
+/// The Security Control profile: what we did about a request.
+#[derive(Clone, Copy, Serialize)]
+struct Control {
+    action_id: u8,
+    action: &'static str,
+    disposition_id: u8,
+    disposition: &'static str,
+}
+
+#[derive(Serialize)]
+struct Authorization<'a> {
+    decision: &'static str,
+    policy: Policy<'a>,
+}
+
+#[derive(Serialize)]
+struct Policy<'a> {
+    uid: &'a str,
+}
+
+#[derive(Serialize)]
+struct Actor<'a> {
+    user: User<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idp: Option<Named<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session<'a>>,
+}
+
+/// `uid` is the provider's subject, `uid_alt` our id of the person, `name` the login, which may change.
+#[derive(Serialize)]
+struct User<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid_alt: Option<String>,
+    name: &'a str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    type_id: u8,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Session<'a> {
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Source {
+    ip: IpAddr,
+}
+
+#[derive(Serialize)]
+struct Destination<'a> {
+    hostname: &'a str,
+}
+
+#[derive(Serialize)]
+struct HttpRequest<'a> {
+    uid: Hex,
+    http_method: &'a str,
+    length: u64,
+    url: Url<'a>,
+}
+
+#[derive(Serialize)]
+struct Url<'a> {
+    scheme: &'static str,
+    hostname: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+struct HttpResponse {
+    code: u16,
+    length: u64,
+}
+
+#[derive(Serialize)]
+struct Entity<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    version: &'a str,
+}
+
+/// What OCSF has no place for.
+#[derive(Default, Serialize)]
+struct Unmapped<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_digest: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    membership: Option<MembershipOf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<List<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<List<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct MembershipOf {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<&'static str>,
+}
+
+/// A list, and its true length.
+#[derive(Serialize)]
+struct List<'a> {
+    count: usize,
+    items: Vec<&'a str>,
+}
+
+impl Serialize for Product {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut product = serializer.serialize_struct("Product", 3)?;
+        product.serialize_field("name", "Vestibule")?;
+        product.serialize_field("vendor_name", "Vestibule")?;
+        product.serialize_field("version", env!("CARGO_PKG_VERSION"))?;
+        product.end()
+    }
+}
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl Serialize for ClassOf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut class = serializer.serialize_struct("ClassOf", 7)?;
+        class.serialize_field("category_uid", &self.category.0)?;
+        class.serialize_field("category_name", self.category.1)?;
+        class.serialize_field("class_uid", &self.class.0)?;
+        class.serialize_field("class_name", self.class.1)?;
+        class.serialize_field("activity_id", &self.activity.0)?;
+        class.serialize_field("activity_name", self.activity.1)?;
+        class.serialize_field("type_uid", &(self.class.0 * 100 + self.activity.0))?;
+        class.end()
+    }
+}
+
+impl<'a> Ocsf<'a> {
+    fn new(class: ((u32, &'static str), (u32, &'static str)), activity: (u32, &'static str), time: u64) -> Self {
+        Self {
+            metadata: Metadata { version: SCHEMA, product: Product, profiles: None, correlation_uid: None },
+            class: ClassOf { category: class.0, class: class.1, activity },
+            time,
+            start_time: None,
+            end_time: None,
+            duration: None,
+            severity_id: 1,
+            severity: "Informational",
+            status_id: 1,
+            status: "Success",
+            status_code: None,
+            status_detail: None,
+            control: None,
+            authorizations: Vec::new(),
+            actor: None,
+            user: None,
+            session: None,
+            src_endpoint: None,
+            dst_endpoint: None,
+            service: None,
+            http_request: None,
+            http_response: None,
+            auth_protocol: None,
+            auth_protocol_id: None,
+            is_remote: None,
+            privileges: None,
+            entity: None,
+            app: None,
+            unmapped: Unmapped::default(),
+        }
+    }
+
+    fn failed(mut self, code: &'a str, detail: &'a str) -> Self {
+        (self.severity_id, self.severity) = (2, "Low");
+        (self.status_id, self.status) = (2, "Failure");
+        self.status_code = Some(code);
+        self.status_detail = Some(clip(detail, TEXT));
+        self
+    }
+
+    /// One record of a request.
+    pub(super) fn request(draft: &'a Draft) -> Self {
+        let (start, duration) = (millis(draft.start), u64::try_from(draft.duration.as_millis()).unwrap_or(u64::MAX));
+        let activity = draft.asked.as_ref().map_or((0, "Unknown"), |asked| activity(&asked.method));
+        let mut event = Self::new(HTTP, activity, start.saturating_add(duration));
+        if let Some(Refused { reason, detail, .. }) = &draft.refusal {
+            event = event.failed(reason.code(), detail);
+        } else if let Some(why) = draft.cut {
+            event = event.failed(why.code(), "we ended the stream");
+        } else if draft.status.is_none() && !matches!(draft.phase, Phase::Decision | Phase::StreamOpened) {
+            (event.status_id, event.status) = (99, "Other");
+            event.status_detail = Some("the client left before the answer");
+        }
+        event.metadata.profiles = Some(["security_control"]);
+        event.start_time = Some(start);
+        if !matches!(draft.phase, Phase::Decision | Phase::StreamOpened) {
+            (event.end_time, event.duration) = (Some(start.saturating_add(duration)), Some(duration));
+        }
+        event.control = Some(Control::of(draft));
+        event.authorizations = authorizations(draft.decision.as_ref());
+        event.actor = draft.who.as_ref().map(|who| Actor::of(who, draft.session.as_deref()));
+        event.http_response = draft.status.map(|code| HttpResponse { code, length: draft.sent });
+        event.unmapped = Unmapped::of(draft);
+        match &draft.asked {
+            Some(asked) => event.asked(asked, draft.received),
+            None => event,
+        }
+    }
+
+    fn asked(mut self, asked: &'a Asked, received: u64) -> Self {
+        let (hostname, port) = split(&asked.authority);
+        let scheme = if asked.https { "https" } else { "http" };
+        self.metadata.correlation_uid = Some(Hex(asked.id.0));
+        self.src_endpoint = Some(Source { ip: asked.client });
+        self.dst_endpoint = Some(Destination { hostname });
+        self.http_request = Some(HttpRequest {
+            uid: Hex(asked.id.0),
+            http_method: asked.method.as_str(),
+            length: received,
+            url: Url { scheme, hostname, port, path: &asked.path },
+        });
+        self
+    }
+
+    /// What is no request.
+    pub(super) fn other(event: &'a Event, now: SystemTime) -> Self {
+        let time = millis(now);
+        match event {
+            Event::SignedIn { person, session, client } => {
+                Self::authentication((1, "Logon"), person, session, time).from(*client)
+            }
+            Event::SignInFailed { provider, reason, detail, client } => {
+                let mut event =
+                    Self::new(AUTHENTICATION, (1, "Logon"), time).failed(reason.code(), detail).openid(provider);
+                event.user = Some(User::UNKNOWN);
+                event.from(*client)
+            }
+            Event::SessionEnded { person, session, why } => {
+                let mut event = Self::authentication((2, "Logoff"), person, session, time);
+                event.unmapped.why = Some(why);
+                event
+            }
+            Event::RefreshDeferred { person, session, cause } => {
+                Self::authentication((99, "Refresh deferred"), person, session, time).failed("refresh_deferred", cause)
+            }
+            Event::GroupsChanged { person, added, removed, source } => {
+                Self::groups(person, added, removed, source, time)
+            }
+            Event::Reloaded { what, digest, added, removed, error } => {
+                let mut event = Self::new(ENTITY, (3, "Update"), time);
+                event.entity = Some(Entity { name: what, kind: "configuration", version: digest });
+                event.unmapped.added = List::of(added);
+                event.unmapped.removed = List::of(removed);
+                match error {
+                    Some(error) => event.failed("reload_refused", error),
+                    None => event,
+                }
+            }
+            Event::Started { digest } => {
+                let mut event = Self::new(LIFECYCLE, (3, "Start"), time);
+                event.app = Some(Product);
+                event.unmapped.digest = Some(digest);
+                event
+            }
+            Event::Stopped => {
+                let mut event = Self::new(LIFECYCLE, (4, "Stop"), time);
+                event.app = Some(Product);
+                event
+            }
+        }
+    }
+
+    fn authentication(activity: (u32, &'static str), person: &'a Person, session: &'a str, time: u64) -> Self {
+        let mut event = Self::new(AUTHENTICATION, activity, time).openid(person.id.provider.as_str());
+        event.user = Some(User::of(person));
+        event.session = Some(Session { uid: session, issuer: Some(&person.issuer) });
+        event
+    }
+
+    fn openid(mut self, provider: &'a str) -> Self {
+        (self.auth_protocol_id, self.auth_protocol) = (Some(4), Some("OpenID"));
+        self.is_remote = Some(true);
+        self.service = Some(Named { name: clip(provider, TEXT), uid: None });
+        self
+    }
+
+    fn from(mut self, client: IpAddr) -> Self {
+        self.src_endpoint = Some(Source { ip: client });
+        self
+    }
+
+    fn groups(person: &'a Person, added: &'a [String], removed: &'a [String], source: &'static str, time: u64) -> Self {
+        let (activity, changed) = match (added, removed) {
+            (added, []) => ((1, "Assign Privileges"), Some(added)),
+            ([], removed) => ((2, "Revoke Privileges"), Some(removed)),
+            _ => ((99, "Assign and Revoke Privileges"), None),
+        };
+        let mut event = Self::new(USER_ACCESS, activity, time);
+        event.user = Some(User::of(person));
+        event.privileges = Some(match changed {
+            Some(groups) => items(groups).collect(),
+            None => items(added).chain(items(removed)).collect(),
+        });
+        event.unmapped.added = List::of(added);
+        event.unmapped.removed = List::of(removed);
+        event.unmapped.source = Some(source);
+        event
+    }
+}
+
+/// The activity of HTTP Activity that a method is. 1.3 has none for PATCH.
+fn activity(method: &http::Method) -> (u32, &'static str) {
+    match method.as_str() {
+        "CONNECT" => (1, "Connect"),
+        "DELETE" => (2, "Delete"),
+        "GET" => (3, "Get"),
+        "HEAD" => (4, "Head"),
+        "OPTIONS" => (5, "Options"),
+        "POST" => (6, "Post"),
+        "PUT" => (7, "Put"),
+        "TRACE" => (8, "Trace"),
+        "PATCH" => (99, "Patch"),
+        _ => (99, "Other"),
+    }
+}
+
+fn authorizations(decision: Option<&Decision>) -> Vec<Authorization<'_>> {
+    let Some(decision) = decision else { return Vec::new() };
+    let word = if decision.permits() { "Allowed" } else { "Denied" };
+    decision.policies.iter().map(|uid| Authorization { decision: word, policy: Policy { uid } }).collect()
+}
+
+impl Control {
+    const fn allowed(disposition_id: u8, disposition: &'static str) -> Self {
+        Self { action_id: 1, action: "Allowed", disposition_id, disposition }
+    }
+
+    const fn denied(disposition_id: u8, disposition: &'static str) -> Self {
+        Self { action_id: 2, action: "Denied", disposition_id, disposition }
+    }
+
+    /// A request that a policy permits stays allowed where its upstream fails; one that never reached a policy was denied
+    /// by whoever refused it.
+    fn of(draft: &Draft) -> Self {
+        let permitted = draft.decision.as_ref().is_some_and(Decision::permits);
+        match (&draft.refusal, draft.cut) {
+            (Some(refused), _) if permitted && refused.reason != Reason::AuditUnavailable => Self::allowed(27, "Error"),
+            (Some(refused), _) => Self::refused(refused.reason),
+            (None, Some(why)) if matches!(Self::refused(why).disposition_id, 2 | 26) => {
+                Self::denied(24, "Access Revoked")
+            }
+            (None, Some(_)) => Self::allowed(27, "Error"),
+            (None, None) if draft.decision.is_some() && !permitted => Self::denied(2, "Blocked"),
+            (None, None) => Self::allowed(1, "Allowed"),
+        }
+    }
+
+    fn refused(reason: Reason) -> Self {
+        match reason {
+            Reason::NotPermitted | Reason::WrongProvider | Reason::CrossSite | Reason::MembershipUnknown => {
+                Self::denied(2, "Blocked")
+            }
+            Reason::NoSession | Reason::SignInState | Reason::SignInRefused | Reason::SignInInvalid => {
+                Self::denied(26, "Unauthorized")
+            }
+            Reason::BadRequest
+            | Reason::TargetTooLong
+            | Reason::HeadTooLarge
+            | Reason::Expectation
+            | Reason::Method
+            | Reason::UnknownHost
+            | Reason::NotFound
+            | Reason::UntrustedPeer => Self::denied(25, "Rejected"),
+            Reason::PolicyError
+            | Reason::ProviderUnavailable
+            | Reason::StoreUnavailable
+            | Reason::AuditUnavailable
+            | Reason::Overloaded
+            | Reason::UpstreamFailed
+            | Reason::UpstreamTimeout
+            | Reason::ClientTimeout
+            | Reason::Internal => Self::denied(27, "Error"),
+        }
+    }
+}
+
+impl<'a> Actor<'a> {
+    fn of(who: &'a Who, session: Option<&'a str>) -> Self {
+        let session = |issuer| session.map(|uid| Session { uid, issuer });
+        match who {
+            Who::Anonymous => Self { user: User::ANONYMOUS, idp: None, session: session(None) },
+            Who::Person(person, _) => Self {
+                user: User::of(person),
+                idp: Some(Named { name: person.id.provider.as_str(), uid: Some(&person.issuer) }),
+                session: session(Some(&*person.issuer)),
+            },
+        }
+    }
+}
+
+impl<'a> User<'a> {
+    const ANONYMOUS: Self = Self { uid: None, uid_alt: None, name: "anonymous", kind: None, type_id: 99 };
+    const UNKNOWN: Self = Self { uid: None, uid_alt: None, name: "unknown", kind: None, type_id: 0 };
+
+    fn of(person: &'a Person) -> Self {
+        Self {
+            uid: Some(clip(&person.id.subject, TEXT)),
+            uid_alt: Some(format!("{}:{}", person.id.provider, clip(&person.id.subject, TEXT))),
+            name: clip(&person.login, TEXT),
+            kind: Some("User"),
+            type_id: 1,
+        }
+    }
+}
+
+impl<'a> Unmapped<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        let decision = draft.decision.as_ref();
+        Self {
+            phase: Some(draft.phase.as_str()),
+            route: draft.route.as_ref().map(|route| route.as_str()),
+            class: draft.asked.as_ref().map(|asked| asked.class.as_str()),
+            trace_id: draft.asked.as_ref().and_then(|asked| asked.trace).map(Hex),
+            principal: draft.who.as_ref().map(|who| match who {
+                Who::Anonymous => "anonymous",
+                Who::Person(..) => "user",
+            }),
+            outcome: decision.map(|decision| outcome(decision)),
+            policy_digest: decision.map(|decision| &*decision.digest),
+            decision_seq: draft.recorded,
+            membership: draft.who.as_ref().and_then(|who| MembershipOf::of(who, draft.start)),
+            cause: draft.refusal.as_ref().and_then(|refused| refused.cause.as_deref()).map(|cause| clip(cause, TEXT)),
+            cut: draft.cut.map(Reason::code),
+            ..Self::default()
+        }
+    }
+}
+
+fn outcome(decision: &Decision) -> &'static str {
+    use crate::authorize::Outcome;
+    match decision.outcome {
+        Outcome::Permitted => "permitted",
+        Outcome::Forbidden => "forbidden",
+        Outcome::NotPermitted => "not_permitted",
+        Outcome::MembershipUnknown => "membership_unknown",
+        Outcome::Failed => "failed",
+    }
+}
+
+impl MembershipOf {
+    fn of(who: &Who, now: SystemTime) -> Option<Self> {
+        match who {
+            Who::Anonymous => None,
+            Who::Person(_, Standing::Known { source, read, stale }) => Some(Self {
+                source: Some(source.as_str()),
+                age_seconds: Some(now.duration_since(*read).map_or(0, |age| age.as_secs())),
+                stale: Some(*stale),
+                unknown: None,
+            }),
+            Who::Person(_, Standing::Unknown(why)) => {
+                Some(Self { source: None, age_seconds: None, stale: None, unknown: Some(why.as_str()) })
+            }
+        }
+    }
+}
+
+impl<'a> List<'a> {
+    fn of(items: &'a [String]) -> Option<Self> {
+        (!items.is_empty()).then(|| Self { count: items.len(), items: self::items(items).collect() })
+    }
+}
+
+fn items(list: &[String]) -> impl Iterator<Item = &str> {
+    list.iter().take(LIST).map(|item| clip(item, TEXT))
+}
+
+/// Host and port of an authority; brackets of an IPv6 address stay.
+fn split(authority: &Arc<str>) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (authority, None),
+        },
+        _ => (authority, None),
+    }
+}

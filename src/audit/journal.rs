@@ -1,0 +1,254 @@
+//! The journal on disk: append-only segments of chained lines, with signed heads.
+//!
+//! A line is pending from [`Journal::push`] until it is on disk. Whatever fails in between, the lines stay as they are and
+//! are written again, so that the chain never forks.
+
+use super::{
+    key::Signer,
+    record::{Chain, FORMAT, Kind, Opening, Recovery},
+    recover::{self, End, Tail},
+    segment::Segment,
+    time::millis,
+};
+use aws_lc_rs::rand;
+use serde::Serialize;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// An open journal. Only one process has it open.
+pub(super) struct Journal {
+    directory: PathBuf,
+    signer: Signer,
+    chain: Chain,
+    /// Records since the last head, heads not counted.
+    unsigned: u64,
+    file: File,
+    /// Bytes of the file that are on disk.
+    durable: u64,
+    /// Lines that are not: the first `written` bytes have been handed to the kernel.
+    pending: Vec<u8>,
+    written: usize,
+    /// A write or a sync failed: the file may hold anything behind `durable + written`.
+    torn: bool,
+    /// A segment is closed at this size.
+    limit: u64,
+    _lock: File,
+    #[cfg(test)]
+    pub(super) fault: Option<std::sync::Arc<std::sync::atomic::AtomicBool>>,
+}
+
+impl Journal {
+    /// Opens the journal in `directory`, which is made if absent, and recovers it.
+    ///
+    /// # Errors
+    /// One line that says what cannot be opened.
+    pub(super) fn open(directory: &Path, signer: Signer, limit: u64, now: SystemTime) -> Result<Self, String> {
+        let fail = |error: io::Error| format!("cannot open the journal `{}`: {error}", directory.display());
+        fs::create_dir_all(directory).map_err(fail)?;
+        let lock = lock(directory)?;
+        match recover::inspect(Segment::list(directory)?)? {
+            End::None { empty } => {
+                remove(&empty).map_err(fail)?;
+                let chain = Chain { node: node()?, epoch: 1, next: 1, prev: [0; 32] };
+                Self::begin(directory, signer, limit, chain, lock, now, None).map_err(fail)
+            }
+            End::Damaged { epoch, segment, damage } => {
+                tracing::error!(segment, "the audit journal is damaged: {damage}; it goes on in epoch {}", epoch + 1);
+                let chain = Chain { node: node()?, epoch: epoch + 1, next: 1, prev: [0; 32] };
+                let recovery =
+                    Recovery { time: millis(now), segment, bytes: 0, sha256: String::new(), damage: Some(damage) };
+                Self::begin(directory, signer, limit, chain, lock, now, Some(recovery)).map_err(fail)
+            }
+            End::Whole(tail) => Self::resume(directory, signer, limit, tail, lock, now).map_err(fail),
+        }
+    }
+
+    /// Begins an epoch: its first lines are signed at once, so that no journal is without a head.
+    fn begin(
+        directory: &Path,
+        signer: Signer,
+        limit: u64,
+        chain: Chain,
+        lock: File,
+        now: SystemTime,
+        recovery: Option<Recovery>,
+    ) -> io::Result<Self> {
+        let file = create(directory, &chain)?;
+        let mut journal = Self::new(directory, signer, limit, chain, file, 0, lock);
+        journal.push(Kind::Segment, &opening(now));
+        if let Some(recovery) = recovery {
+            journal.push(Kind::Recovery, &recovery);
+        }
+        journal.head(now);
+        journal.sync()?;
+        Ok(journal)
+    }
+
+    fn resume(
+        directory: &Path,
+        signer: Signer,
+        limit: u64,
+        tail: Tail,
+        lock: File,
+        now: SystemTime,
+    ) -> io::Result<Self> {
+        let Tail { segment, length, chain, signed, torn, empty } = tail;
+        let file = OpenOptions::new().append(true).open(&segment.path)?;
+        file.set_len(length)?;
+        remove(&empty)?;
+        let mut journal = Self::new(directory, signer, limit, chain, file, length, lock);
+        journal.unsigned = u64::from(!signed);
+        if let Some((bytes, sha256)) = torn {
+            let segment = empty.first().unwrap_or(&segment).name().to_owned();
+            tracing::warn!(segment, bytes, "the last record of the audit journal was torn; it has been cut off");
+            journal.push(Kind::Recovery, &Recovery { time: millis(now), segment, bytes, sha256, damage: None });
+            journal.sync()?;
+        }
+        Ok(journal)
+    }
+
+    fn new(directory: &Path, signer: Signer, limit: u64, chain: Chain, file: File, durable: u64, lock: File) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            signer,
+            chain,
+            unsigned: 0,
+            file,
+            durable,
+            pending: Vec::with_capacity(1 << 16),
+            written: 0,
+            torn: false,
+            limit,
+            _lock: lock,
+            #[cfg(test)]
+            fault: None,
+        }
+    }
+
+    /// Adds a record; returns its number. It is pending until [`Self::sync`] succeeds.
+    pub(super) fn push(&mut self, kind: Kind, body: &impl Serialize) -> u64 {
+        self.unsigned += 1;
+        self.chain.append(kind, body, &mut self.pending)
+    }
+
+    /// Signs what was recorded since the last head, if anything was.
+    pub(super) fn head(&mut self, now: SystemTime) {
+        if self.unsigned > 0 {
+            self.chain.append_head(&self.signer, millis(now), &mut self.pending);
+            self.unsigned = 0;
+        }
+    }
+
+    /// True if there are records that no head covers.
+    pub(super) fn unsigned(&self) -> bool {
+        self.unsigned > 0
+    }
+
+    /// Bytes that are not on disk yet.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Hands pending lines to the kernel.
+    ///
+    /// # Errors
+    /// As the kernel says; the lines stay pending, and the next call begins by cutting off what a failed one left.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.durable + self.written as u64)?;
+            self.torn = false;
+        }
+        if self.written < self.pending.len() {
+            let result = self.write();
+            self.torn = result.is_err();
+            result?;
+            self.written = self.pending.len();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let bytes = &self.pending[self.written..];
+        #[cfg(test)]
+        if self.fault.as_ref().is_some_and(|fault| fault.load(std::sync::atomic::Ordering::SeqCst)) {
+            self.file.write_all(&bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(bytes)
+    }
+
+    /// Brings pending lines to disk.
+    ///
+    /// # Errors
+    /// As the kernel says. After a failed sync nobody knows what is on disk, so everything pending is written again.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.file.sync_data() {
+            self.written = 0;
+            self.torn = true;
+            return Err(error);
+        }
+        self.durable += self.pending.len() as u64;
+        self.written = 0;
+        self.pending.clear();
+        self.pending.shrink_to(1 << 20);
+        Ok(())
+    }
+
+    /// Closes the segment and begins the next one, if it has reached its size.
+    ///
+    /// # Errors
+    /// As the kernel says; then the segment stays, and the next call tries again.
+    pub(super) fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
+        if self.durable + (self.pending.len() as u64) < self.limit {
+            return Ok(());
+        }
+        self.head(now);
+        self.sync()?;
+        self.file = create(&self.directory, &self.chain)?;
+        self.durable = 0;
+        self.push(Kind::Segment, &opening(now));
+        self.sync()
+    }
+}
+
+fn opening(now: SystemTime) -> Opening {
+    Opening { format: FORMAT, time: millis(now), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+fn create(directory: &Path, chain: &Chain) -> io::Result<File> {
+    let path = Segment::new(directory, chain.epoch, chain.next).path;
+    let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+    File::open(directory)?.sync_all()?;
+    Ok(file)
+}
+
+fn remove(segments: &[Segment]) -> io::Result<()> {
+    segments.iter().try_for_each(|segment| fs::remove_file(&segment.path))
+}
+
+fn lock(directory: &Path) -> Result<File, String> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(format!("the journal `{}` is in use by another process", directory.display()))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(format!("cannot lock `{}`: {error}", path.display())),
+    }
+}
+
+fn node() -> Result<String, String> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|_| "cannot draw random bytes for the journal's name".to_owned())?;
+    Ok(super::record::hex(&bytes))
+}

@@ -1,0 +1,120 @@
+//! A record as a person reads it: one line, safe on every terminal.
+
+use super::{json::visible, time::rfc3339};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Looks a value up by its path.
+pub(super) fn at<'a>(event: &'a Value, path: &[&str]) -> &'a Value {
+    path.iter().fold(event, |value, key| &value[*key])
+}
+
+/// A text by its path; empty if there is none.
+pub(super) fn text<'a>(event: &'a Value, path: &[&str]) -> &'a str {
+    at(event, path).as_str().unwrap_or_default()
+}
+
+/// The person of an event: who asked, or who it is about.
+pub(super) fn user(event: &Value) -> &Value {
+    if event["user"].is_object() { &event["user"] } else { &event["actor"]["user"] }
+}
+
+/// The ids of the policies that decided.
+pub(super) fn policies(event: &Value) -> impl Iterator<Item = &str> {
+    let list = event["authorizations"].as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().map(|authorization| text(authorization, &["policy", "uid"]))
+}
+
+/// One line for a record; `None` for heads and other records of the journal's own that tell nothing about requests.
+pub(super) fn line(record: &Value) -> Option<String> {
+    match record["kind"].as_str()? {
+        "event" => {
+            let event = &record["event"];
+            let mut line = rfc3339(event["time"].as_u64().unwrap_or_default());
+            if event["class_uid"] == 4002 {
+                request(event, &mut line)
+            } else {
+                other(event, &mut line)
+            }
+            Some(line)
+        }
+        "gap" => {
+            let gap = &record["gap"];
+            let time = |key: &str| rfc3339(gap[key].as_u64().unwrap_or_default());
+            Some(format!(
+                "{}  GAP: {} events were lost until then, since {}",
+                time("last"),
+                gap["count"],
+                time("first")
+            ))
+        }
+        "recovery" => {
+            let recovery = &record["recovery"];
+            let time = rfc3339(recovery["time"].as_u64().unwrap_or_default());
+            let damage = recovery["damage"].as_str().map(|damage| format!(", damage: {}", visible(damage)));
+            Some(format!("{time}  RECOVERY: {} bytes were cut off{}", recovery["bytes"], damage.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+fn request(event: &Value, line: &mut String) {
+    let word = |path: &[&str], absent: &'static str| match text(event, path) {
+        "" => absent.to_owned(),
+        found => visible(found).into_owned(),
+    };
+    let status = event["http_response"]["code"].as_u64().map_or("-".to_owned(), |code| code.to_string());
+    let url = match event["http_request"]["url"].as_object() {
+        Some(_) => word(&["http_request", "url", "hostname"], "-") + &word(&["http_request", "url", "path"], "-"),
+        None => "-".to_owned(),
+    };
+    let (disposition, method) = (word(&["disposition"], "-"), word(&["http_request", "http_method"], "-"));
+    let _ = write!(line, "  {disposition:<14} {status:>3}  {}  {method} {url}", who(event));
+    field(line, "route", text(event, &["unmapped", "route"]));
+    let mut ids = policies(event).peekable();
+    if ids.peek().is_some() {
+        field(line, "policies", &ids.collect::<Vec<_>>().join(","));
+    }
+    field(line, "reason", text(event, &["status_code"]));
+    field(line, "cut", text(event, &["unmapped", "cut"]));
+    match text(event, &["unmapped", "phase"]) {
+        "request" => {}
+        phase => field(line, "phase", phase),
+    }
+    if let Some(duration) = event["duration"].as_u64() {
+        let _ = write!(line, "  {duration}ms");
+    }
+    field(line, "id", text(event, &["metadata", "correlation_uid"]));
+}
+
+fn other(event: &Value, line: &mut String) {
+    let what = [text(event, &["class_name"]), text(event, &["activity_name"])].map(visible).join(": ");
+    let _ = write!(line, "  {:<14}   -  {}  {what}", visible(text(event, &["status"])), who(event));
+    field(line, "entity", text(event, &["entity", "name"]));
+    field(line, "why", text(event, &["unmapped", "why"]));
+    for change in ["added", "removed"] {
+        if let Some(count) = event["unmapped"][change]["count"].as_u64() {
+            let items = event["unmapped"][change]["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let some: Vec<_> = items.iter().take(5).filter_map(Value::as_str).collect();
+            field(line, change, &format!("{count} ({}{})", some.join(", "), if count > 5 { ", …" } else { "" }));
+        }
+    }
+    field(line, "reason", text(event, &["status_code"]));
+    field(line, "detail", text(event, &["status_detail"]));
+    field(line, "session", text(event, &["session", "uid"]).get(..12).unwrap_or_default());
+}
+
+fn who(event: &Value) -> String {
+    let user = user(event);
+    match (text(user, &["uid_alt"]), text(user, &["name"])) {
+        ("", "") => "-".to_owned(),
+        ("", name) => visible(name).into_owned(),
+        (id, name) => format!("{} ({})", visible(id), visible(name)),
+    }
+}
+
+fn field(line: &mut String, name: &str, value: &str) {
+    if !value.is_empty() {
+        let _ = write!(line, "  {name}={}", visible(value));
+    }
+}

@@ -1,0 +1,280 @@
+//! Proves the journal with nothing but its files and the public key, or names the first record that is not as it was written.
+//!
+//! Each record carries the hash of the one before, so a change is seen in the record after it; and each head signs
+//! all before it, so nobody without the key can rewrite what a head covers.
+
+use super::{
+    PublicKey, json,
+    record::{FORMAT, Hash, Kind, Line, Opening, hash},
+    segment::{Lines, Segment},
+    time::rfc3339,
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Report {
+    /// Records that were read, of every kind.
+    pub records: u64,
+    /// Heads whose signature holds.
+    pub heads: u64,
+    /// The last of them.
+    pub last_head: Option<Proof>,
+    /// Records behind it: chained, but not signed yet.
+    pub unsigned: u64,
+    /// The first record that is not as it was written.
+    pub first_bad: Option<Bad>,
+    /// What is odd but no forgery, such as a torn last record or a gap.
+    pub notes: Vec<String>,
+}
+
+/// How far the proof goes.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Proof {
+    /// See [`Bad::epoch`].
+    pub epoch: u32,
+    /// Number of the last record that is covered.
+    pub seq: u64,
+    /// When it was signed, in milliseconds since 1970.
+    pub time: u64,
+}
+
+/// A record that is not as it was written.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Bad {
+    /// The epoch: 1, and one more after each damage that could not be mended.
+    pub epoch: u32,
+    /// The record's number.
+    pub seq: u64,
+    /// The segment's file name.
+    pub segment: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Report {
+    /// True if nothing is wrong and something is proved.
+    pub fn holds(&self) -> bool {
+        self.first_bad.is_none() && self.last_head.is_some()
+    }
+
+    /// The result in sentences.
+    pub fn text(&self) -> String {
+        let mut lines = Vec::new();
+        match (&self.first_bad, &self.last_head) {
+            (Some(Bad { epoch, seq, segment, what }), _) => {
+                lines.push(format!("BROKEN: record {seq} of epoch {epoch} (`{segment}`) {what}"));
+            }
+            (None, None) => lines.push("NOTHING PROVED: there is no signed head".to_owned()),
+            (None, Some(proof)) => {
+                let Proof { epoch, seq, time } = proof;
+                lines.push(format!(
+                    "proved: {} records and {} heads; the last head covers record {seq} of epoch {epoch}, signed {}",
+                    self.records,
+                    self.heads,
+                    rfc3339(*time)
+                ));
+                lines.push(format!(
+                    "not proved: that nothing followed that head and was cut off; {} records behind it are chained, not signed yet",
+                    self.unsigned
+                ));
+            }
+        }
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
+        lines.join("\n")
+    }
+}
+
+/// Verifies the journal in `directory`.
+///
+/// # Errors
+/// If there is no journal, or it cannot be read or has a format that this version does not know.
+pub fn verify(directory: &Path, key: &PublicKey) -> Result<Report, String> {
+    let segments = Segment::list(directory)?;
+    let last = segments.last().ok_or_else(|| format!("there is no journal in `{}`", directory.display()))?.epoch;
+    let mut report = Report::default();
+    for epoch in 1..=last {
+        let of_epoch: Vec<_> = segments.iter().filter(|segment| segment.epoch == epoch).collect();
+        let mut walk =
+            Walk { key, report, epoch, next: 1, prev: [0; 32], head_before: false, node: None, last: epoch == last };
+        let result = walk.epoch(&of_epoch);
+        report = walk.report;
+        match result {
+            Ok(()) => {}
+            Err(Stop::Bad(bad)) => {
+                report.first_bad = Some(bad);
+                break;
+            }
+            Err(Stop::Fault(fault)) => return Err(fault),
+        }
+    }
+    Ok(report)
+}
+
+enum Stop {
+    Bad(Bad),
+    Fault(String),
+}
+
+impl From<String> for Stop {
+    fn from(fault: String) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// The way through one epoch.
+struct Walk<'a> {
+    key: &'a PublicKey,
+    report: Report,
+    epoch: u32,
+    /// The number that the next record must have.
+    next: u64,
+    /// The hash of the record before it.
+    prev: Hash,
+    /// The record before it is a head that holds, and so cannot have been edited.
+    head_before: bool,
+    node: Option<String>,
+    /// This is the last epoch.
+    last: bool,
+}
+
+impl Walk<'_> {
+    fn epoch(&mut self, segments: &[&Segment]) -> Result<(), Stop> {
+        if segments.is_empty() {
+            return Err(Stop::Bad(Bad {
+                epoch: self.epoch,
+                seq: 1,
+                segment: "-".into(),
+                what: "is missing, with its epoch".into(),
+            }));
+        }
+        for (index, segment) in segments.iter().enumerate() {
+            if segment.first != self.next {
+                let what = format!("is missing: `{}` begins at record {}", segment.name(), segment.first);
+                return Err(self.bad(segment, self.next.min(segment.first), what));
+            }
+            self.segment(segment, self.last && index + 1 == segments.len())?;
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), Stop> {
+        let mut lines = segment.lines()?;
+        let mut first = true;
+        let mut current = Vec::new();
+        loop {
+            let Some(bytes) = lines.next()? else { break };
+            let Some(whole) = bytes.whole() else {
+                return self.torn(segment, bytes.len(), is_last);
+            };
+            current.clear();
+            current.extend_from_slice(whole);
+            self.line(segment, &current, &mut lines, first)?;
+            first = false;
+        }
+        if first && !is_last { Err(self.bad(segment, self.next, "is missing: its segment is empty")) } else { Ok(()) }
+    }
+
+    fn torn(&mut self, segment: &Segment, bytes: usize, is_last: bool) -> Result<(), Stop> {
+        if !is_last {
+            return Err(self.bad(segment, self.next, "is cut off in its middle"));
+        }
+        let name = segment.name();
+        self.report.notes.push(format!(
+            "`{name}` ends in {bytes} bytes of a record that is not whole: it is being written, or a crash tore it"
+        ));
+        Ok(())
+    }
+
+    fn line(&mut self, segment: &Segment, bytes: &[u8], lines: &mut Lines, first: bool) -> Result<(), Stop> {
+        let seq = self.next;
+        let Some(line) = Line::parse(bytes) else {
+            return Err(self.bad(segment, seq, "cannot be read: it was edited"));
+        };
+        if line.seq != seq {
+            return Err(self.misplaced(segment, &line, bytes, lines)?);
+        }
+        if !line.follows(&self.prev) {
+            return Err(self.unchained(segment, &line, bytes, lines)?);
+        }
+        if line.epoch != self.epoch || self.node.as_deref().is_some_and(|node| node != line.node) {
+            return Err(self.bad(segment, seq, "is of another journal or epoch"));
+        }
+        if (line.kind == Kind::Segment) != first {
+            return Err(self.bad(segment, seq, "stands where a segment does not begin, or the other way round"));
+        }
+        if let Some(Opening { format, .. }) = line.segment.as_ref().filter(|opening| opening.format != FORMAT) {
+            return Err(self.bad(
+                segment,
+                seq,
+                format!("begins a segment of format {format}; this version verifies {FORMAT}"),
+            ));
+        }
+        self.report.unsigned += 1;
+        if let Some(head) = &line.head {
+            line.check_head(head, bytes, self.key).map_err(|what| self.bad(segment, seq, what))?;
+            self.report.heads += 1;
+            self.report.unsigned = 0;
+            self.report.last_head = Some(Proof { epoch: self.epoch, seq: head.seq, time: head.time });
+        }
+        self.note(segment, &line);
+        self.node.get_or_insert_with(|| line.node.to_owned());
+        self.head_before = line.kind == Kind::Head;
+        self.report.records += 1;
+        self.next = seq + 1;
+        self.prev = hash(bytes);
+        Ok(())
+    }
+
+    fn note(&mut self, segment: &Segment, line: &Line<'_>) {
+        let seq = line.seq;
+        if let Some(gap) = &line.gap {
+            let (count, first, last) = (gap.count, rfc3339(gap.first), rfc3339(gap.last));
+            self.report
+                .notes
+                .push(format!("record {seq} says that {count} events were lost between {first} and {last}"));
+        }
+        if let Some(recovery) = &line.recovery {
+            let what = match &recovery.damage {
+                Some(damage) => {
+                    format!("`{}` was found damaged: {}", json::visible(&recovery.segment), json::visible(damage))
+                }
+                None => format!("{} bytes of a torn record were cut off", recovery.bytes),
+            };
+            self.report.notes.push(format!("record {seq} in `{}` says that {what}", segment.name()));
+        }
+    }
+
+    /// A record that has not the number of its place. If what follows has it, this one came in from elsewhere, or changed
+    /// places; else it was edited, or others before it are missing.
+    fn misplaced(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Lines) -> Result<Stop, Stop> {
+        let (seq, found) = (self.next, line.seq);
+        let next = lines.next()?.and_then(|bytes| Line::parse(bytes.whole()?).map(|line| line.seq));
+        let head = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, self.key).is_ok());
+        let (bad, what) = match (found > seq, next == Some(seq)) {
+            (true, true) => (seq, "changed places with"),
+            (true, false) => (seq, "is missing: dropped, moved or renumbered, its place is taken by"),
+            (false, true) if found + 1 == seq => (found, "was inserted: another line claims to be"),
+            (false, false) if found + 1 == seq && head => (found, "was inserted: another line claims to be"),
+            (false, true) => (seq, "does not stand in its place: before it was inserted another"),
+            (false, false) => (seq, "was edited or replaced: in its place is another"),
+        };
+        Ok(self.bad(segment, bad, format!("{what} record {found}")))
+    }
+
+    /// A record that does not continue the one before. It is the edited one itself if it was fixed before it was edited: if the
+    /// one before is a head that holds, or the one after does not continue it either, or its own copy of the hash differs.
+    fn unchained(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Lines) -> Result<Stop, Stop> {
+        let seq = self.next;
+        let followed = lines.next()?.and_then(|next| Line::parse(next.whole()?).map(|next| next.follows(&hash(bytes))));
+        let own_copy = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, self.key).is_err());
+        let itself = self.head_before || own_copy || followed == Some(false) || seq == 1;
+        let what = format!("was edited: record {seq} does not continue record {}", seq - 1);
+        Ok(self.bad(segment, if itself { seq } else { seq - 1 }, what))
+    }
+
+    fn bad(&self, segment: &Segment, seq: u64, what: impl Into<String>) -> Stop {
+        Stop::Bad(Bad { epoch: self.epoch, seq, segment: segment.name().to_owned(), what: what.into() })
+    }
+}
