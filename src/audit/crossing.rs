@@ -1,6 +1,6 @@
 //! One request's way through the hall, as far as the trail cares.
 
-use super::writer::{Message, Queue};
+use super::queue::{Message, Queue};
 use crate::{
     authorize::Decision,
     canonical::{Canonical, Class, RequestId},

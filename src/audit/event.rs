@@ -14,324 +14,22 @@ use super::{
     Event,
     crossing::{Asked, Draft, Phase, Refused, Standing, Who},
     json::clip,
+    ocsf::{
+        AUTHENTICATION, Actor, Authorization, Control, Destination, ENTITY, Entity, HTTP, Hex, HttpRequest,
+        HttpResponse, LIFECYCLE, List, MembershipOf, Named, Ocsf, Policy, Product, Session, Source, USER_ACCESS,
+        Unmapped, Url, User,
+    },
     time::millis,
 };
 use crate::{authorize::Decision, principal::Person, refusal::Reason};
-use serde::{Serialize, Serializer, ser::SerializeStruct};
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-/// The schema's version that we write.
-const SCHEMA: &str = "1.3.0";
 /// Longer texts than this are cut: a record stays one line of a sensible length.
 const TEXT: usize = 1024;
 /// Longer lists than this are cut; their length is recorded beside them.
 const LIST: usize = 500;
 
-/// One OCSF event. Absent fields are not written.
-#[derive(Serialize)]
-pub(super) struct Ocsf<'a> {
-    metadata: Metadata,
-    #[serde(flatten)]
-    class: ClassOf,
-    time: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration: Option<u64>,
-    severity_id: u8,
-    severity: &'static str,
-    status_id: u8,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_detail: Option<&'a str>,
-    #[serde(flatten)]
-    control: Option<Control>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    authorizations: Vec<Authorization<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<Actor<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<User<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<Session<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    src_endpoint: Option<Source>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dst_endpoint: Option<Destination<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<Named<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    http_request: Option<HttpRequest<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    http_response: Option<HttpResponse>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_protocol: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_protocol_id: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is_remote: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    privileges: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entity: Option<Entity<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<Product>,
-    unmapped: Unmapped<'a>,
-}
-
-#[derive(Serialize)]
-struct Metadata {
-    version: &'static str,
-    product: Product,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    profiles: Option<[&'static str; 1]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_uid: Option<Hex>,
-}
-
-/// Ourselves.
-#[derive(Clone, Copy)]
-struct Product;
-
-/// 128 bits in 32 hexadecimal digits.
-#[derive(Clone, Copy)]
-struct Hex(u128);
-
-/// Category, class and activity. Order and names as in the schema.
-struct ClassOf {
-    category: (u32, &'static str),
-    class: (u32, &'static str),
-    activity: (u32, &'static str),
-}
-
-const HTTP: ((u32, &str), (u32, &str)) = ((4, "Network Activity"), (4002, "HTTP Activity"));
-const AUTHENTICATION: ((u32, &str), (u32, &str)) = ((3, "Identity & Access Management"), (3002, "Authentication"));
-const ENTITY: ((u32, &str), (u32, &str)) = ((3, "Identity & Access Management"), (3004, "Entity Management"));
-const USER_ACCESS: ((u32, &str), (u32, &str)) = ((3, "Identity & Access Management"), (3005, "User Access Management"));
-const LIFECYCLE: ((u32, &str), (u32, &str)) = ((6, "Application Activity"), (6002, "Application Lifecycle"));
-
-/// The Security Control profile: what we did about a request.
-#[derive(Clone, Copy, Serialize)]
-struct Control {
-    action_id: u8,
-    action: &'static str,
-    disposition_id: u8,
-    disposition: &'static str,
-}
-
-#[derive(Serialize)]
-struct Authorization<'a> {
-    decision: &'static str,
-    policy: Policy<'a>,
-}
-
-#[derive(Serialize)]
-struct Policy<'a> {
-    uid: &'a str,
-}
-
-#[derive(Serialize)]
-struct Actor<'a> {
-    user: User<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idp: Option<Named<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<Session<'a>>,
-}
-
-/// `uid` is the provider's subject, `uid_alt` our id of the person, `name` the login, which may change.
-#[derive(Serialize)]
-struct User<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid_alt: Option<String>,
-    name: &'a str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'static str>,
-    type_id: u8,
-}
-
-#[derive(Serialize)]
-struct Named<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Session<'a> {
-    uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issuer: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Source {
-    ip: IpAddr,
-}
-
-#[derive(Serialize)]
-struct Destination<'a> {
-    hostname: &'a str,
-}
-
-#[derive(Serialize)]
-struct HttpRequest<'a> {
-    uid: Hex,
-    http_method: &'a str,
-    length: u64,
-    url: Url<'a>,
-}
-
-#[derive(Serialize)]
-struct Url<'a> {
-    scheme: &'static str,
-    hostname: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    path: &'a str,
-}
-
-#[derive(Serialize)]
-struct HttpResponse {
-    code: u16,
-    length: u64,
-}
-
-#[derive(Serialize)]
-struct Entity<'a> {
-    name: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    version: &'a str,
-}
-
-/// What OCSF has no place for.
-#[derive(Default, Serialize)]
-struct Unmapped<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<Hex>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    principal: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy_digest: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decision_seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    membership: Option<MembershipOf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cut: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    added: Option<List<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    removed: Option<List<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct MembershipOf {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    age_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stale: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<&'static str>,
-}
-
-/// A list, and its true length.
-#[derive(Serialize)]
-struct List<'a> {
-    count: usize,
-    items: Vec<&'a str>,
-}
-
-impl Serialize for Product {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut product = serializer.serialize_struct("Product", 3)?;
-        product.serialize_field("name", "Vestibule")?;
-        product.serialize_field("vendor_name", "Vestibule")?;
-        product.serialize_field("version", env!("CARGO_PKG_VERSION"))?;
-        product.end()
-    }
-}
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:032x}", self.0))
-    }
-}
-
-impl Serialize for ClassOf {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut class = serializer.serialize_struct("ClassOf", 7)?;
-        class.serialize_field("category_uid", &self.category.0)?;
-        class.serialize_field("category_name", self.category.1)?;
-        class.serialize_field("class_uid", &self.class.0)?;
-        class.serialize_field("class_name", self.class.1)?;
-        class.serialize_field("activity_id", &self.activity.0)?;
-        class.serialize_field("activity_name", self.activity.1)?;
-        class.serialize_field("type_uid", &(self.class.0 * 100 + self.activity.0))?;
-        class.end()
-    }
-}
-
 impl<'a> Ocsf<'a> {
-    fn new(class: ((u32, &'static str), (u32, &'static str)), activity: (u32, &'static str), time: u64) -> Self {
-        Self {
-            metadata: Metadata { version: SCHEMA, product: Product, profiles: None, correlation_uid: None },
-            class: ClassOf { category: class.0, class: class.1, activity },
-            time,
-            start_time: None,
-            end_time: None,
-            duration: None,
-            severity_id: 1,
-            severity: "Informational",
-            status_id: 1,
-            status: "Success",
-            status_code: None,
-            status_detail: None,
-            control: None,
-            authorizations: Vec::new(),
-            actor: None,
-            user: None,
-            session: None,
-            src_endpoint: None,
-            dst_endpoint: None,
-            service: None,
-            http_request: None,
-            http_response: None,
-            auth_protocol: None,
-            auth_protocol_id: None,
-            is_remote: None,
-            privileges: None,
-            entity: None,
-            app: None,
-            unmapped: Unmapped::default(),
-        }
-    }
-
     fn failed(mut self, code: &'a str, detail: &'a str) -> Self {
         (self.severity_id, self.severity) = (2, "Low");
         (self.status_id, self.status) = (2, "Failure");
@@ -493,14 +191,6 @@ fn authorizations(decision: Option<&Decision>) -> Vec<Authorization<'_>> {
 }
 
 impl Control {
-    const fn allowed(disposition_id: u8, disposition: &'static str) -> Self {
-        Self { action_id: 1, action: "Allowed", disposition_id, disposition }
-    }
-
-    const fn denied(disposition_id: u8, disposition: &'static str) -> Self {
-        Self { action_id: 2, action: "Denied", disposition_id, disposition }
-    }
-
     /// A request that a policy permits stays allowed where its upstream fails; one that never reached a policy was denied
     /// by whoever refused it.
     fn of(draft: &Draft) -> Self {
@@ -561,9 +251,6 @@ impl<'a> Actor<'a> {
 }
 
 impl<'a> User<'a> {
-    const ANONYMOUS: Self = Self { uid: None, uid_alt: None, name: "anonymous", kind: None, type_id: 99 };
-    const UNKNOWN: Self = Self { uid: None, uid_alt: None, name: "unknown", kind: None, type_id: 0 };
-
     fn of(person: &'a Person) -> Self {
         Self {
             uid: Some(clip(&person.id.subject, TEXT)),
@@ -587,7 +274,7 @@ impl<'a> Unmapped<'a> {
                 Who::Anonymous => "anonymous",
                 Who::Person(..) => "user",
             }),
-            outcome: decision.map(|decision| outcome(decision)),
+            outcome: decision.map(outcome),
             policy_digest: decision.map(|decision| &*decision.digest),
             decision_seq: draft.recorded,
             membership: draft.who.as_ref().and_then(|who| MembershipOf::of(who, draft.start)),

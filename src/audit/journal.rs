@@ -38,7 +38,7 @@ pub(super) struct Journal {
     limit: u64,
     _lock: File,
     #[cfg(test)]
-    pub(super) fault: Option<std::sync::Arc<std::sync::atomic::AtomicBool>>,
+    pub(super) fault: Fault,
 }
 
 impl Journal {
@@ -125,7 +125,7 @@ impl Journal {
             limit,
             _lock: lock,
             #[cfg(test)]
-            fault: None,
+            fault: Fault::default(),
         }
     }
 
@@ -156,25 +156,32 @@ impl Journal {
     /// Hands pending lines to the kernel.
     ///
     /// # Errors
-    /// As the kernel says; the lines stay pending, and the next call begins by cutting off what a failed one left.
+    /// As the kernel says; the lines stay pending, and what a failed write left is cut off, now or before the next.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.torn {
-            self.file.set_len(self.durable + self.written as u64)?;
-            self.torn = false;
+            self.cut()?;
         }
         if self.written < self.pending.len() {
-            let result = self.write();
-            self.torn = result.is_err();
-            result?;
+            if let Err(error) = self.write() {
+                self.torn = true;
+                return self.cut().and(Err(error));
+            }
             self.written = self.pending.len();
         }
+        Ok(())
+    }
+
+    /// Cuts the file back to what was written whole.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.durable + self.written as u64)?;
+        self.torn = false;
         Ok(())
     }
 
     fn write(&mut self) -> io::Result<()> {
         let bytes = &self.pending[self.written..];
         #[cfg(test)]
-        if self.fault.as_ref().is_some_and(|fault| fault.load(std::sync::atomic::Ordering::SeqCst)) {
+        if self.fault.is(Fault::WRITE) {
             self.file.write_all(&bytes[..bytes.len() / 2])?;
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -190,7 +197,11 @@ impl Journal {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.sync_data() {
+        #[cfg(test)]
+        let result = if self.fault.is(Fault::SYNC) { Err(io::ErrorKind::Other.into()) } else { self.file.sync_data() };
+        #[cfg(not(test))]
+        let result = self.file.sync_data();
+        if let Err(error) = result {
             self.written = 0;
             self.torn = true;
             return Err(error);
@@ -251,4 +262,24 @@ fn node() -> Result<String, String> {
     let mut bytes = [0; 8];
     rand::fill(&mut bytes).map_err(|_| "cannot draw random bytes for the journal's name".to_owned())?;
     Ok(super::record::hex(&bytes))
+}
+
+/// Makes writes or syncs fail.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(super) struct Fault(std::sync::Arc<std::sync::atomic::AtomicU8>);
+
+#[cfg(test)]
+impl Fault {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const WRITE: u8 = 1;
+    pub(super) const SYNC: u8 = 2;
+
+    pub(super) fn set(&self, fault: u8) {
+        self.0.store(fault, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn is(&self, fault: u8) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst) == fault
+    }
 }

@@ -8,6 +8,8 @@ mod event;
 mod journal;
 mod json;
 mod key;
+mod ocsf;
+mod queue;
 mod record;
 mod recover;
 pub mod search;
@@ -30,12 +32,13 @@ use crate::{
 use crossing::Phase;
 use journal::Journal;
 use key::Signer;
+use queue::{Message, Queue};
 use std::{
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use writer::{Message, Queue, Writer};
+use writer::Writer;
 
 /// How long a decision waits for its record, and a stop for the writer.
 const BOUND: Duration = Duration::from_secs(5);

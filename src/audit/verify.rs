@@ -163,8 +163,7 @@ impl Walk<'_> {
         let mut lines = segment.lines()?;
         let mut first = true;
         let mut current = Vec::new();
-        loop {
-            let Some(bytes) = lines.next()? else { break };
+        while let Some(bytes) = lines.next()? {
             let Some(whole) = bytes.whole() else {
                 return self.torn(segment, bytes.len(), is_last);
             };
