@@ -11,11 +11,12 @@ use crate::{
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 /// One request's way through the hall, from its head to the end of its answer's body. Its completion event is written when
 /// the last clone is dropped, so that a client that leaves loses nothing.
@@ -29,6 +30,8 @@ struct Inner {
     received: AtomicU64,
     /// Taken when the last clone is dropped.
     draft: Mutex<Option<Box<Draft>>>,
+    /// A place among the requests in hand, which ends with this one.
+    place: OnceLock<OwnedSemaphorePermit>,
 }
 
 /// What is known of a request. Holds no header, no query and no credential, so that none can be recorded.
@@ -151,7 +154,19 @@ impl Crossing {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             draft: Mutex::new(Some(Box::new(draft))),
+            place: OnceLock::new(),
         }))
+    }
+
+    /// A crossing whose record nobody reads.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        Self::new(Queue::new().0, SystemTime::now())
+    }
+
+    /// Keeps a place among the requests in hand until the last clone is dropped.
+    pub fn hold(&self, place: OwnedSemaphorePermit) {
+        let _ = self.0.place.set(place); // a request takes one place
     }
 
     /// The request, once it is parsed.

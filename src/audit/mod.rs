@@ -132,6 +132,19 @@ pub enum Event {
 }
 
 impl Permit {
+    /// A permit without a record.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        let decision = Decision {
+            outcome: Outcome::Permitted,
+            policies: Arc::new([]),
+            notes: Arc::new([]),
+            digest: "".into(),
+            hinges_on_groups: false,
+        };
+        Self { decision }
+    }
+
     /// The decision it stands for.
     pub fn decision(&self) -> &Decision {
         &self.decision
@@ -182,7 +195,7 @@ impl Audit {
 
     async fn durable(&self, crossing: &Crossing) -> Result<(), Refusal> {
         let refuse = |cause: &str| {
-            Refusal::new(Reason::AuditUnavailable, "the decision on this request cannot be recorded at the moment")
+            Refusal::new(Reason::AuditUnavailable, "The decision on this request cannot be recorded at the moment.")
                 .because(cause)
         };
         let (waiter, answer) = tokio::sync::oneshot::channel();
@@ -239,13 +252,13 @@ impl Drop for Front {
 fn refusal(decision: &Decision, person: bool) -> Option<Refusal> {
     let (reason, detail) = match decision.outcome {
         Outcome::Permitted => return None,
-        Outcome::Forbidden | Outcome::NotPermitted if !person => (Reason::NoSession, "this needs a sign-in"),
-        Outcome::Forbidden => (Reason::NotPermitted, "a policy forbids this request"),
-        Outcome::NotPermitted => (Reason::NotPermitted, "no policy permits this request"),
+        Outcome::Forbidden | Outcome::NotPermitted if !person => (Reason::NoSession, "This needs a sign-in."),
+        Outcome::Forbidden => (Reason::NotPermitted, "A policy forbids this."),
+        Outcome::NotPermitted => (Reason::NotPermitted, "No policy permits this."),
         Outcome::MembershipUnknown => {
-            (Reason::MembershipUnknown, "this depends on your groups, and they cannot be read at the moment")
+            (Reason::MembershipUnknown, "This depends on your groups, and they cannot be read at the moment.")
         }
-        Outcome::Failed => (Reason::PolicyError, "a policy could not be evaluated"),
+        Outcome::Failed => (Reason::PolicyError, "A policy could not be evaluated, so nothing is permitted."),
     };
     Some(Refusal::new(reason, detail).with_notes(Arc::clone(&decision.notes)))
 }

@@ -22,7 +22,8 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -60,8 +61,7 @@ pub fn run(file: &Path, ready: Ready) -> Result<(), String> {
     announce(&settings);
     ready(&settings);
     runtime.block_on(until_told(asked));
-    stop(&runtime, &hall, &phase, settings.drain);
-    drop(threads);
+    stop(&runtime, &hall, &phase, settings.drain, &threads);
     Ok(())
 }
 
@@ -219,14 +219,15 @@ async fn until_told(asked: Arc<Notify>) {
 }
 
 /// Readiness fails, the listeners accept on for the drain, then requests in hand are finished.
-fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration) {
+fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[JoinHandle<()>]) {
     tracing::info!(?drain, "stopping");
     let _ = phase.send(Phase::Draining);
     runtime.block_on(tokio::time::sleep(drain));
     let _ = phase.send(Phase::Closing);
-    runtime.block_on(async {
-        let _ = tokio::time::timeout(LAST_REQUESTS, hall.audit.idle()).await;
-    });
+    let closing = Instant::now();
+    while closing.elapsed() < LAST_REQUESTS && threads.iter().any(|thread| !thread.is_finished()) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     hall.audit.record(Event::Stopped, SystemTime::now());
     hall.audit.close();
 }
