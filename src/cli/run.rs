@@ -196,9 +196,6 @@ fn announce(settings: &Settings) {
     for listen in &settings.listen {
         tracing::info!(address = %listen.address, public_url = %settings.public_url, "listening");
     }
-    if settings.loopback_http {
-        tracing::warn!("plain http on loopback: cookies are not marked `Secure`; use this for trying out only");
-    }
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload.

@@ -61,7 +61,7 @@ fn commands(ports: &Ports, place: &Place) -> String {
             "Read, and write",
             format!(
                 "curl -b $jar {site}/api/services\n\
-                 curl -b $jar -X POST {site}/api/services/catalogue/restart"
+                 curl -b $jar -H 'Origin: {site}' -X POST {site}/api/services/catalogue/restart"
             ),
         ),
         (

@@ -135,6 +135,7 @@ routes:
   - name: deploy-api
     host: portal.localhost
     path: /deploy/
+    labels: {{ tier: production }}
     upstream: "http://127.0.0.1:{api}"
     providers: [gitlab]
 policies: {policies}
