@@ -183,9 +183,7 @@ impl Control {
         let opened = record::open_index(&self.ring, &key, &stored)
             .and_then(|session| Ok((session, record::open_tokens(&self.ring, &id, &stored)?)));
         match opened {
-            Ok((session, held)) => {
-                Ok(Some(self.warm.get_with(key, async { Live::new(id, session, held) }).await))
-            }
+            Ok((session, held)) => Ok(Some(self.warm.get_with(key, async { Live::new(id, session, held) }).await)),
             Err(error) => {
                 tracing::warn!(session = %key.hash(), %error, "a stored session cannot be opened");
                 Ok(None)
@@ -451,10 +449,11 @@ impl Control {
             return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
         };
         let before = live.held();
-        if provider.settings.kind != ProviderKind::Gitlab && before.tokens.refresh.is_some() {
-            if let Some(list) = self.refresh_once(live, &before, SystemTime::now()).await? {
-                return Ok(Some(list));
-            }
+        if provider.settings.kind != ProviderKind::Gitlab
+            && before.tokens.refresh.is_some()
+            && let Some(list) = self.refresh_once(live, &before, SystemTime::now()).await?
+        {
+            return Ok(Some(list));
         }
         let subject = &person.id.subject;
         match provider.userinfo_groups(&live.held().tokens.access, subject).await {

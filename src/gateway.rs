@@ -181,7 +181,8 @@ fn explain(refusal: Refusal, caller: &Caller) -> Refusal {
     match caller {
         Caller::Foreign(live) if refusal.reason == Reason::NoSession => {
             let provider = &live.session.person.id.provider;
-            let sentence = format!("You are signed in with {provider}, and this place is for people of another provider.");
+            let sentence =
+                format!("You are signed in with {provider}, and this place is for people of another provider.");
             Refusal { reason: Reason::WrongProvider, detail: sentence, ..refusal }
         }
         _ => refusal,

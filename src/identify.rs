@@ -89,7 +89,9 @@ impl Identify {
         if let Some(live) = self.look(&key) {
             return Ok(Some(live));
         }
-        let unavailable = |error| Refusal::new(Reason::StoreUnavailable, "Your session cannot be looked up right now.").because(error);
+        let unavailable = |error| {
+            Refusal::new(Reason::StoreUnavailable, "Your session cannot be looked up right now.").because(error)
+        };
         let Some(live) = self.control.session(id).await.map_err(unavailable)? else { return Ok(None) };
         let numbers = live.numbers(&self.control.revocations);
         if live.is_ended() {

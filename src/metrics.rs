@@ -44,7 +44,11 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("vestibule");
         let (answered, refused, reloads) = (Counter::default(), Family::default(), Family::default());
         let (streams, audit_written, audit_lost) = (Gauge::default(), Gauge::default(), Gauge::default());
-        registry.register("requests_answered", "Requests answered by an upstream or an endpoint of ours", answered.clone());
+        registry.register(
+            "requests_answered",
+            "Requests answered by an upstream or an endpoint of ours",
+            answered.clone(),
+        );
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
         registry.register("reloads", "Reloads of policies or configuration, by outcome", reloads.clone());
         registry.register("streams_open", "Long-lived connections open now", streams.clone());

@@ -42,6 +42,8 @@ pub struct Reloader {
     pub discovery: HashMap<Name, JoinHandle<()>>,
     /// Asks for a reload whatever the files say.
     pub asked: Arc<Notify>,
+    /// What the generation in force was made of; see [`digest`].
+    pub taken: [u8; 32],
 }
 
 /// Makes the snapshot of a configuration.
@@ -94,8 +96,7 @@ pub fn providers(settings: &Settings, before: &Providers, discovery: &mut HashMa
 impl Reloader {
     /// Watches the files and reloads when they settle, or when asked. Never returns.
     pub async fn watch(mut self) {
-        let mut taken = self.digest();
-        let mut seen = self.fingerprint();
+        let mut seen = Vec::new();
         loop {
             let asked = tokio::select! {
                 () = tokio::time::sleep(LOOK) => false,
@@ -107,8 +108,8 @@ impl Reloader {
             }
             seen = look;
             let digest = self.settled().await;
-            if asked || digest != taken {
-                taken = digest;
+            if asked || digest != self.taken {
+                self.taken = digest;
                 self.reload();
                 seen = self.fingerprint();
             }
@@ -176,11 +177,8 @@ impl Reloader {
 
     fn files(&self) -> Vec<PathBuf> {
         let settings = &self.shared.snapshot.load().settings;
-        let mut files = vec![settings.file.clone()];
-        if let Some(policies) = &settings.policies {
-            let _ = collect(policies, &mut files);
-        }
-        files.sort();
+        let mut files = policies(settings);
+        files.push(settings.file.clone());
         files
     }
 
@@ -191,13 +189,36 @@ impl Reloader {
     }
 
     fn digest(&self) -> [u8; 32] {
-        let mut all = Vec::new();
-        for path in self.files() {
-            all.extend_from_slice(path.as_os_str().as_encoded_bytes());
-            all.extend_from_slice(&sha256(&fs::read(&path).unwrap_or_default()));
-        }
-        sha256(&all)
+        let settings = &self.shared.snapshot.load().settings;
+        let file = sha256(&fs::read(&settings.file).unwrap_or_default());
+        let hex: String = file.iter().map(|byte| format!("{byte:02x}")).collect();
+        all(&hex, settings)
     }
+}
+
+/// What a generation is made of: the configuration as it was read, and the policies as they are now. Taken before the
+/// policies are loaded, so that a change while they are is seen afterwards.
+pub fn digest(settings: &Settings) -> [u8; 32] {
+    all(&settings.digest, settings)
+}
+
+fn all(configuration: &str, settings: &Settings) -> [u8; 32] {
+    let mut all = configuration.as_bytes().to_vec();
+    for path in policies(settings) {
+        all.extend_from_slice(path.as_os_str().as_encoded_bytes());
+        all.extend_from_slice(&sha256(&fs::read(&path).unwrap_or_default()));
+    }
+    sha256(&all)
+}
+
+/// The files of the policies, in order.
+fn policies(settings: &Settings) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    if let Some(policies) = &settings.policies {
+        let _ = collect(policies, &mut files); // what cannot be listed is an error when it is loaded
+    }
+    files.sort();
+    files
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -39,12 +39,7 @@ pub async fn watch(shared: Arc<Shared>) {
     }
 }
 
-async fn look(
-    shared: &Shared,
-    id: StreamId,
-    stream: &Stream,
-    decided: &mut HashMap<StreamId, (Ground, Instant)>,
-) {
+async fn look(shared: &Shared, id: StreamId, stream: &Stream, decided: &mut HashMap<StreamId, (Ground, Instant)>) {
     let caller = match caller(shared, stream).await {
         Ok(caller) => caller,
         Err(reason) => return shared.control.streams.cut(id, reason),
@@ -54,10 +49,8 @@ async fn look(
         Some((before, at)) => *before != ground || at.elapsed() >= interval(shared, &caller),
         None => false, // decided when it was opened
     };
-    if due {
-        if let Some(reason) = shared.rejudge(stream, &caller).await {
-            return shared.control.streams.cut(id, reason);
-        }
+    if due && let Some(reason) = shared.rejudge(stream, &caller).await {
+        return shared.control.streams.cut(id, reason);
     }
     if due || !decided.contains_key(&id) {
         decided.insert(id, (self::ground(shared, &caller), Instant::now()));

@@ -33,23 +33,58 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "login",
         &[
-            "answer", "audit", "body", "canonical", "config", "control", "cookie", "forward", "identify", "membership",
-            "oidc", "pages", "principal", "refusal", "route", "session",
+            "answer",
+            "audit",
+            "body",
+            "canonical",
+            "config",
+            "control",
+            "cookie",
+            "forward",
+            "identify",
+            "membership",
+            "oidc",
+            "pages",
+            "principal",
+            "refusal",
+            "route",
+            "session",
         ],
     ),
     // the hall and what stands around it
     (
         "gateway",
         &[
-            "audit", "authorize", "body", "canonical", "config", "control", "cookie", "forward", "identify", "login",
-            "membership", "principal", "refusal", "route",
+            "audit",
+            "authorize",
+            "body",
+            "canonical",
+            "config",
+            "control",
+            "cookie",
+            "forward",
+            "identify",
+            "login",
+            "membership",
+            "principal",
+            "refusal",
+            "route",
         ],
     ),
     ("vigil", &["forward", "gateway", "identify", "refusal", "session"]),
     (
         "reload",
         &[
-            "audit", "authorize", "config", "control", "cookie", "gateway", "metrics", "oidc", "principal", "route",
+            "audit",
+            "authorize",
+            "config",
+            "control",
+            "cookie",
+            "gateway",
+            "metrics",
+            "oidc",
+            "principal",
+            "route",
             "session",
         ],
     ),
@@ -57,8 +92,23 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "audit", "authorize", "config", "control", "cookie", "demo", "forward", "gateway", "listener", "login",
-            "membership", "metrics", "principal", "reload", "route", "session", "vigil",
+            "audit",
+            "authorize",
+            "config",
+            "control",
+            "cookie",
+            "demo",
+            "forward",
+            "gateway",
+            "listener",
+            "login",
+            "membership",
+            "metrics",
+            "principal",
+            "reload",
+            "route",
+            "session",
+            "vigil",
         ],
     ),
     ("demo", &["body", "cli", "config"]),
@@ -91,10 +141,11 @@ fn sources() -> Vec<(String, PathBuf, String)> {
 }
 
 fn without_tests_and_comments(text: &str) -> String {
-    let text = match text.find("#[cfg(test)]\nmod tests {").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests {")) {
-        Some(end) => &text[..end],
-        None => text,
-    };
+    let text =
+        match text.find("#[cfg(test)]\nmod tests {").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests {")) {
+            Some(end) => &text[..end],
+            None => text,
+        };
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

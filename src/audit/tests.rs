@@ -319,24 +319,6 @@ fn a_failed_sync_neither_loses_nor_doubles_records() {
     assert!(place.verify().holds());
 }
 
-/// The same on a real file system that is too small: `TINY=/mnt/tiny cargo test -- --ignored` with a mounted tmpfs of 256 KiB.
-#[test]
-#[ignore = "needs a tiny file system"]
-fn a_full_file_system_is_survived() {
-    let tiny = PathBuf::from(std::env::var_os("TINY").expect("TINY names a directory"));
-    let place = Place(tempfile::tempdir_in(&tiny).expect("a directory"));
-    let audit = place.open(AuditMode::BestEffort);
-    let ballast = tiny.join("ballast");
-    fs::write(&ballast, vec![0; 200 << 10]).expect("there is room");
-    (0..250).for_each(|_| drop(audit.crossing(NOW)));
-    wait("the disk is full", || !audit.healthy());
-    assert!(place.verify().first_bad.is_none() && place.records("event").len() < 250);
-    fs::remove_file(&ballast).expect("removed");
-    wait("there is room again", || audit.written() == 250);
-    audit.close();
-    assert_eq!((place.records("event").len(), audit.lost(), place.verify().holds()), (250, 0, true));
-}
-
 #[test]
 fn every_crossing_of_four_threads_has_exactly_one_record() {
     let place = Place::new();

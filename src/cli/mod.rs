@@ -72,7 +72,7 @@ enum Command {
         #[arg(long, global = true, value_name = "FILE")]
         public_key: Option<PathBuf>,
         #[command(subcommand)]
-        command: audit::AuditCommand,
+        command: Box<audit::AuditCommand>,
     },
 }
 

@@ -50,18 +50,19 @@ pub fn run(file: &Path, ready: Ready) -> Result<(), String> {
     }
     let runtime = control_plane()?;
     let listeners = listen(&settings)?;
+    let taken = reload::digest(&settings);
     let hall = Building::new(&settings)?.build(runtime.handle(), &settings)?;
     let (phase, watched) = watch::channel(Phase::Serving);
     let hall = Hall { phase: watched, ..hall };
     let asked = Arc::new(Notify::new());
-    start_tasks(&runtime, &hall, &settings, asked.clone())?;
+    start_tasks(&runtime, &hall, &settings, (asked.clone(), taken))?;
     let threads = listener::start(&hall, listeners).map_err(|error| format!("cannot start serving: {error}"))?;
     let digest = hall.shared.snapshot.load().authorize.digest().to_string();
     hall.audit.record(Event::Started { digest }, SystemTime::now());
     announce(&settings);
     ready(&settings);
     runtime.block_on(until_told(asked));
-    stop(&runtime, &hall, &phase, settings.drain, &threads);
+    stop(&hall, &phase, settings.drain, &threads);
     Ok(())
 }
 
@@ -168,7 +169,12 @@ impl Building {
 }
 
 /// Everything that runs beside the requests.
-fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Settings, asked: Arc<Notify>) -> Result<(), String> {
+fn start_tasks(
+    runtime: &Runtime,
+    hall: &Hall,
+    settings: &Settings,
+    (asked, taken): (Arc<Notify>, [u8; 32]),
+) -> Result<(), String> {
     let _inside = runtime.enter();
     let mut discovery = HashMap::new();
     let providers = reload::providers(settings, &Providers::new(), &mut discovery);
@@ -181,6 +187,7 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Settings, asked: Arc<N
         metrics: hall.metrics.clone(),
         discovery,
         asked,
+        taken,
     };
     runtime.spawn(reloader.watch());
     if let Some(address) = settings.operations {
@@ -216,10 +223,10 @@ async fn until_told(asked: Arc<Notify>) {
 }
 
 /// Readiness fails, the listeners accept on for the drain, then requests in hand are finished.
-fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[JoinHandle<()>]) {
+fn stop(hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[JoinHandle<()>]) {
     tracing::info!(?drain, "stopping");
     let _ = phase.send(Phase::Draining);
-    runtime.block_on(tokio::time::sleep(drain));
+    std::thread::sleep(drain);
     let _ = phase.send(Phase::Closing);
     let closing = Instant::now();
     while closing.elapsed() < LAST_REQUESTS && threads.iter().any(|thread| !thread.is_finished()) {

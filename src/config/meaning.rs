@@ -280,7 +280,7 @@ impl Meaning<'_, '_> {
     fn variables(&mut self, written: &ConfigFile) {
         let secrets = written.providers.iter().flatten().filter_map(|it| it.client_secret.as_ref()?.env.as_deref());
         let known: Vec<&str> = VARIABLES.into_iter().chain(secrets).collect();
-        let ours = self.environment.keys().filter(|name| name.starts_with("VESTIBULE_"));
+        let ours = self.environment.keys().filter(|name| name.starts_with("VESTIBULE_") && !is_service_link(name));
         for name in ours.filter(|name| !known.contains(&name.as_str())) {
             let help = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -290,6 +290,11 @@ impl Meaning<'_, '_> {
             self.report.add_at(None, Mistake::new("", message).help(help));
         }
     }
+}
+
+/// Kubernetes sets these in every pod beside a service named `vestibule`.
+fn is_service_link(name: &str) -> bool {
+    name == "VESTIBULE_PORT" || name.starts_with("VESTIBULE_PORT_") || name.starts_with("VESTIBULE_SERVICE_")
 }
 
 /// The path of an entry's key.

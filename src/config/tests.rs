@@ -187,6 +187,8 @@ fn a_misspelt_variable_of_ours_is_a_mistake() {
     let directory = place();
     let mut environment = environment();
     environment.insert("VESTIBULE_LGO".to_owned(), "debug".to_owned());
+    environment.insert("VESTIBULE_SERVICE_HOST".to_owned(), "10.0.0.1".to_owned());
+    environment.insert("VESTIBULE_PORT_8080_TCP".to_owned(), "tcp://10.0.0.1:8080".to_owned());
     environment.insert("VESTIBULE_SECRET".to_owned(), "hunter4".to_owned());
     let file = directory.path().join("vestibule.yaml");
     let text = with("{ file: secrets/gitlab }", "{ env: VESTIBULE_SECRET }");

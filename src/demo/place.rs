@@ -113,6 +113,7 @@ public_url: {public_url}
 listen: 127.0.0.1:{front}
 state: ./state
 keys: ./keys
+drain: 0s
 providers:
   - name: gitlab
     kind: gitlab

@@ -40,7 +40,12 @@ pub struct Recorded {
 type Walking<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The whole stack around one core's hallway, outermost first: record, bound, barrier, hallway.
-pub fn stack(gateway: Arc<Gateway>, audit: Audit, in_hand: Arc<Semaphore>, metrics: Arc<Metrics>) -> Recording<Bounded<Walk>> {
+pub fn stack(
+    gateway: Arc<Gateway>,
+    audit: Audit,
+    in_hand: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+) -> Recording<Bounded<Walk>> {
     ServiceBuilder::new()
         .layer_fn(move |inner| Recording { inner, audit: audit.clone(), metrics: metrics.clone() })
         .layer(BoundLayer { in_hand })

@@ -185,11 +185,8 @@ mod tests {
     use super::*;
     use crate::principal::MembershipSource;
 
-    const CLOCK: Clock = Clock {
-        refresh: Duration::from_secs(60),
-        limit: Duration::from_secs(300),
-        outage: Duration::from_secs(900),
-    };
+    const CLOCK: Clock =
+        Clock { refresh: Duration::from_secs(60), limit: Duration::from_secs(300), outage: Duration::from_secs(900) };
 
     fn list(paths: &[&str]) -> GroupList {
         let paths = paths.iter().map(|path| path.parse().expect("a path")).collect();

@@ -154,9 +154,5 @@ impl Clock {
 }
 
 fn user(live: &Live, membership: Membership) -> Principal {
-    Principal::User {
-        person: live.session.person.clone(),
-        membership,
-        strength: live.session.strength.clone(),
-    }
+    Principal::User { person: live.session.person.clone(), membership, strength: live.session.strength.clone() }
 }

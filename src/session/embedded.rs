@@ -202,9 +202,7 @@ fn commit(database: &Database, jobs: &[Job]) -> Result<Vec<bool>, redb::Error> {
             Act::Create(filed) => create(&transaction, filed)?,
             Act::Replace(key, record) => replace(&transaction, key, record)?,
             Act::Delete(key) => delete(&transaction, key.0)?,
-            Act::UseState(hash, forget) => {
-                transaction.open_table(USED_STATES)?.insert(hash, forget)?.is_none()
-            }
+            Act::UseState(hash, forget) => transaction.open_table(USED_STATES)?.insert(hash, forget)?.is_none(),
             Act::Sweep(now) => sweep(&transaction, *now)?,
         });
     }

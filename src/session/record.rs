@@ -1,10 +1,20 @@
 //! A session as it is stored: an index part under the key ring, a token part that also needs the handle.
 
-use super::{KeyRing, SessionId, SessionKey, ring::{Purpose, RingError}};
-use crate::{group::GroupPath, oidc::Tokens, principal::{Person, Strength, UserId}};
+use super::{
+    KeyRing, SessionId, SessionKey,
+    ring::{Purpose, RingError},
+};
+use crate::{
+    group::GroupPath,
+    oidc::Tokens,
+    principal::{Person, Strength, UserId},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// The format that this version writes; it reads the same.
 const VERSION: u8 = 1;

@@ -62,7 +62,12 @@ async fn who_is_known_and_not_permitted_is_told_why() {
     let page = gateway.get("/secret", &[&gateway.cookies(&browser), "Accept: text/html"]).await;
     assert_eq!(page.status, 403);
     let text = page.text();
-    for said in ["mallory", "The application is for everyone in platform.", "Ask an owner of platform to add you.", "Switch account"] {
+    for said in [
+        "mallory",
+        "The application is for everyone in platform.",
+        "Ask an owner of platform to add you.",
+        "Switch account",
+    ] {
         assert!(text.contains(said), "{said} is missing in {text}");
     }
     let id = page.header("x-request-id").expect("a request id").to_owned();
@@ -101,7 +106,13 @@ async fn s93_another_site_cannot_act_with_the_cookie() {
     let browser = gateway.sign_in(&provider, "alice").await;
     let cookies = gateway.cookies(&browser);
     let own = format!("Origin: http://127.0.0.1:{}", gateway.port);
-    for line in ["Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "X: y"] {
+    for line in [
+        "Origin: https://evil.example",
+        "Origin: null",
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Site: same-site",
+        "X: y",
+    ] {
         assert_eq!(gateway.request("POST", "/", &[&cookies, line]).await.status, 403, "{line}");
     }
     assert!(upstream.take().is_empty());
@@ -176,7 +187,10 @@ async fn backstage_reads_our_errors() {
     let answer = gateway.get("/api/auth/oauth2Proxy/refresh", &["X-Requested-With: XMLHttpRequest"]).await;
     assert_eq!((answer.status, answer.header("content-type")), (401, Some("application/json")));
     let value = answer.json();
-    assert_eq!((&value["error"]["name"], &value["response"]["statusCode"]), (&"AuthenticationError".into(), &401.into()));
+    assert_eq!(
+        (&value["error"]["name"], &value["response"]["statusCode"]),
+        (&"AuthenticationError".into(), &401.into())
+    );
 }
 
 /// S-102: nothing of the operators' listener stands on the public one.

@@ -188,7 +188,8 @@ async fn s52_two_cookies_of_our_name_are_none() {
     let Some((provider, upstream, gateway)) = scene(&[], "", "").await else { return };
     let browser = gateway.sign_in(&provider, "alice").await;
     let (name, evil) = (gateway.session_cookie(), "E".repeat(43));
-    for pair in [format!("{name}={evil}; {name}={}", browser.session), format!("{name}={}; {name}={evil}", browser.session)]
+    for pair in
+        [format!("{name}={evil}; {name}={}", browser.session), format!("{name}={}; {name}={evil}", browser.session)]
     {
         assert_eq!(gateway.get("/", &[&format!("Cookie: {pair}")]).await.status, 401);
     }

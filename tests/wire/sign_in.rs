@@ -46,8 +46,11 @@ async fn a_person_signs_in_and_arrives_where_they_wanted_to_go() {
     assert_eq!(seen.one("x-forwarded-user"), Some("1"));
     assert_eq!(seen.one("x-forwarded-preferred-username"), Some("alice"));
     assert_eq!(seen.one("x-forwarded-email"), Some("alice@example.test"));
-    let decision = gateway.audited("an allowed decision", |record| record["class_uid"] == 4002).await;
-    assert!(decision.to_string().contains("\"platform\""), "{decision}");
+    let decision =
+        gateway.audited("the decision", |event| event["unmapped"]["route"] == "app" && event["action_id"] == 1).await;
+    assert_eq!(decision["authorizations"][0]["policy"]["uid"], "platform");
+    assert_eq!(decision["actor"]["user"]["uid_alt"], "gitlab:1");
+    assert_eq!(decision["unmapped"]["membership"]["source"], "userinfo");
     gateway.audited("a sign-in", |record| record["class_uid"] == 3002).await;
 }
 
@@ -139,7 +142,7 @@ async fn s42_wrong_states_and_doubled_parameters_are_refused() {
 /// A provider's refusal is shown in words, and its description is not echoed.
 #[tokio::test]
 async fn a_providers_error_is_shown_in_words() {
-    let Some(Scene { gateway, .. }) = scene().await else { return };
+    let Some(Scene { provider: _provider, gateway, .. }) = scene().await else { return };
     let (url, binding) = gateway.begin("/", None).await;
     let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
     let query = format!("error=access_denied&error_description=%3Cscript%3Ealert(1)%3C%2Fscript%3E&state={state}");
@@ -160,7 +163,10 @@ async fn s59_forged_id_tokens_make_no_session() {
     let forgeries = [
         ("wrong nonce", json!({ "claims": { "sub": "1", "aud": "vestibule", "nonce": "another" } })),
         ("no nonce", json!({ "claims": good })),
-        ("wrong issuer", json!({ "claims": { "sub": "1", "aud": "vestibule", "iss": "https://evil.example", "nonce": "N" } })),
+        (
+            "wrong issuer",
+            json!({ "claims": { "sub": "1", "aud": "vestibule", "iss": "https://evil.example", "nonce": "N" } }),
+        ),
         ("wrong audience", json!({ "claims": { "sub": "1", "aud": "another", "nonce": "N" } })),
         ("expired", json!({ "claims": { "sub": "1", "aud": "vestibule", "nonce": "N" }, "ttl": -120 })),
         ("stranger's key", json!({ "claims": { "sub": "1", "aud": "vestibule", "nonce": "N" }, "stranger_key": true })),
@@ -172,7 +178,9 @@ async fn s59_forged_id_tokens_make_no_session() {
     for (name, mint) in forgeries {
         let (url, binding) = gateway.begin("/", None).await;
         let nonce = url.query_pairs().find(|(name, _)| name == "nonce").expect("a nonce").1.into_owned();
-        let token = provider.mint(serde_json::from_str(&mint.to_string().replace("\"N\"", &format!("\"{nonce}\""))).expect("JSON")).await;
+        let token = provider
+            .mint(serde_json::from_str(&mint.to_string().replace("\"N\"", &format!("\"{nonce}\""))).expect("JSON"))
+            .await;
         let callback = provider.authorize(&url, "alice").await;
         let body = json!({ "access_token": "a", "token_type": "Bearer", "expires_in": 7200, "id_token": token });
         provider.fault("/oauth/token", json!({ "status": 200, "body": body })).await;
@@ -194,7 +202,8 @@ async fn s67_a_rotation_of_keys_is_not_noticed() {
 /// S-47, S-48: nothing of the client's request reaches the authorization request.
 #[tokio::test]
 async fn s48_client_parameters_do_not_reach_the_provider() {
-    let Some(Scene { gateway, .. }) = scene().await else { return };
+    let Some(Scene { provider: _provider, gateway, .. }) = scene().await else { return };
+    gateway.begin("/", None).await;
     let target = "/.vestibule/sign-in/gitlab?to=/&scope=admin&prompt=none&redirect_uri=https://evil.example&nonce=mine";
     let lines = ["X-Forwarded-Host: evil.example", "X-Forwarded-Proto: https"];
     let answer = gateway.get(target, &lines).await;

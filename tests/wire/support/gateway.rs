@@ -116,7 +116,11 @@ impl Gateway {
         let start = Instant::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(20), "it does not listen:\n{}", self.log());
+            assert!(
+                ended.is_none() && start.elapsed() < Duration::from_secs(20),
+                "it does not listen:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -135,7 +139,7 @@ impl Gateway {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Every audit record that was written so far.
+    /// Every audit event that was written so far.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let mut files: Vec<_> = fs::read_dir(self.path("state/journal"))
             .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
@@ -146,7 +150,8 @@ impl Gateway {
             .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
             .filter_map(|path| fs::read_to_string(path).ok())
             .collect();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.filter_map(|mut record| record.get_mut("event").map(Value::take)).collect()
     }
 
     /// Waits for an audit record that `fits`.
@@ -186,13 +191,7 @@ impl Gateway {
 
     /// The `Cookie` line of a browser.
     pub(crate) fn cookies(&self, browser: &Browser) -> String {
-        format!(
-            "Cookie: {}={}; {}={}",
-            self.session_cookie(),
-            browser.session,
-            self.binding_cookie(),
-            browser.binding
-        )
+        format!("Cookie: {}={}; {}={}", self.session_cookie(), browser.session, self.binding_cookie(), browser.binding)
     }
 
     pub(crate) fn session_cookie(&self) -> String {
@@ -208,7 +207,15 @@ impl Gateway {
         let to: String = url::form_urlencoded::byte_serialize(to.as_bytes()).collect();
         let cookie = binding.map(|value| format!("Cookie: {}={value}", self.binding_cookie()));
         let lines: Vec<&str> = cookie.iter().map(String::as_str).collect();
-        let answer = self.get(&format!("/.vestibule/sign-in/gitlab?to={to}"), &lines).await;
+        let target = format!("/.vestibule/sign-in/gitlab?to={to}");
+        let mut answer = self.get(&target, &lines).await;
+        for _ in 0..100 {
+            if answer.status != 503 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await; // the provider is not discovered yet
+            answer = self.get(&target, &lines).await;
+        }
         assert_eq!(answer.status, 302, "{}\n{}", answer.text(), self.log());
         let location = Url::parse(answer.header("location").expect("a location")).expect("a URL");
         let set = answer.cookie(&self.binding_cookie());
@@ -239,14 +246,18 @@ impl Drop for Gateway {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the gateway\n{}", self.log());
+            println!("--- log of the gateway\n{}", self.log());
         }
     }
 }
 
 /// The program under test.
 pub(crate) fn program() -> Command {
-    Command::new(Path::new(env!("CARGO_BIN_EXE_vestibule")))
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_vestibule")));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VESTIBULE_")) {
+        command.env_remove(name); // the tests' own, which it would refuse
+    }
+    command
 }
 
 /// A port that nobody uses right now.

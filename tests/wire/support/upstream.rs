@@ -19,10 +19,8 @@ use tokio::net::TcpListener;
 /// One request as the upstream saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Bytes,
 }
 
 impl Seen {
@@ -83,11 +81,11 @@ async fn answer(
     record: Arc<Mutex<Vec<Seen>>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let _ = body.collect().await;
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    let (method, target) = (head.method.to_string(), head.uri.to_string());
-    record.lock().expect("no panic").push(Seen { method, target: target.clone(), headers, body });
+    let target = head.uri.to_string();
+    record.lock().expect("no panic").push(Seen { target: target.clone(), headers });
     let full = |text: String| Full::from(text).boxed();
     let builder = Response::builder();
     let response = match head.uri.path() {

@@ -1,0 +1,141 @@
+//! Policies and configuration change while requests pass: whole or not at all.
+
+use crate::support::{
+    gateway::{Gateway, configuration},
+    http1::Wire,
+    upstream::Upstream,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+fn policy(id: &str, path: &str) -> String {
+    format!(
+        "@id(\"{id}\")\n@reason(\"Open.\")\npermit (principal, action, resource == Route::\"app\")\n\
+         when {{ context.path like \"{path}*\" }};\n"
+    )
+}
+
+async fn until(what: &str, limit: u64, mut fits: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !fits().await {
+        assert!(start.elapsed() < Duration::from_secs(limit), "not within {limit} s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// S-74: a changed policy acts on the next request; ids that came and went are audited.
+#[tokio::test]
+async fn s74_a_changed_policy_acts_and_is_audited() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy("first", "/a")).await;
+    assert_eq!((gateway.get("/a", &[]).await.status, gateway.get("/b", &[]).await.status), (200, 401));
+    gateway.write("policies/app.cedar", &policy("second", "/b"));
+    until("the new policy acts", 6, async || gateway.get("/b", &[]).await.status == 200).await;
+    assert_eq!(gateway.get("/a", &[]).await.status, 401);
+    let reload = gateway.audited("the reload", |record| record.to_string().contains("second")).await.to_string();
+    assert!(reload.contains("first"), "{reload}");
+}
+
+/// S-74: a broken or empty policy set never replaces a good one, and the operator reads why, with file and line.
+#[tokio::test]
+async fn s74_a_broken_policy_leaves_the_old_one_in_force() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy("first", "/a")).await;
+    for (broken, said) in [
+        ("permit (principal, action, resource) when { context.pth == \"/\" };", "app.cedar:1"),
+        ("permit (", "app.cedar:1"),
+        ("", "policies"),
+    ] {
+        let before = gateway.log().matches("is not taken").count();
+        gateway.write("policies/app.cedar", broken);
+        until("the refusal is logged", 6, async || gateway.log().matches("is not taken").count() > before).await;
+        let log = gateway.log();
+        let line = log.lines().rfind(|line| line.contains("is not taken")).expect("logged");
+        assert!(line.contains(said), "{line}");
+        assert_eq!((gateway.get("/a", &[]).await.status, gateway.get("/b", &[]).await.status), (200, 401));
+    }
+    gateway.audited("the refused reload", |record| record.to_string().contains("app.cedar")).await;
+    gateway.write("policies/app.cedar", &policy("second", "/b"));
+    until("a good policy is taken again", 6, async || gateway.get("/b", &[]).await.status == 200).await;
+}
+
+/// S-74: under load every request is judged by exactly one generation, which its record names.
+#[tokio::test]
+async fn s74_every_request_is_judged_by_one_generation() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy("even", "/")).await;
+    let (stop, port) = (Arc::new(AtomicBool::new(false)), gateway.port);
+    let mut load = Vec::new();
+    for _ in 0..4 {
+        let stop = stop.clone();
+        load.push(tokio::spawn(async move {
+            let mut wire = Wire::connect(port).await;
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                wire.send(format!("GET /x HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")).await;
+                assert_eq!(wire.answer().await.expect("an answer").status, 200);
+                count += 1;
+            }
+            count
+        }));
+    }
+    for turn in 0..4 {
+        let id = if turn % 2 == 0 { "odd" } else { "even" };
+        gateway.write("policies/app.cedar", &policy(id, "/"));
+        let reloads = || gateway.log().matches("configuration and policies reloaded").count();
+        until("the reload", 6, async || reloads() > turn).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut sent = 0;
+    for task in load {
+        sent += task.await.expect("no refusal");
+    }
+    until("all records", 10, async || decisions(&gateway).len() == sent).await;
+    let pairs: BTreeSet<_> = decisions(&gateway).into_iter().collect();
+    assert_eq!(pairs.len(), 2, "one digest per set of policies: {pairs:?}");
+}
+
+/// Policy and digest of every request's record.
+fn decisions(gateway: &Gateway) -> Vec<(String, String)> {
+    gateway
+        .audit()
+        .into_iter()
+        .filter(|event| event["class_uid"] == 4002)
+        .map(|event| {
+            (event["authorizations"][0]["policy"]["uid"].to_string(), event["unmapped"]["policy_digest"].to_string())
+        })
+        .collect()
+}
+
+/// A changed configuration is taken whole: a route appears, and what cannot change while running says so.
+#[tokio::test]
+async fn a_changed_configuration_is_taken() {
+    let upstream = Upstream::start().await;
+    let text = configuration("http://127.0.0.1:9", &upstream, "", "", "");
+    let gateway = Gateway::start(&text, &policy("open", "/")).await;
+    let more = format!(
+        "  - name: extra\n    host: 127.0.0.1\n    path: /extra/\n    upstream: http://127.0.0.1:{}\n    allow: [public]\n",
+        upstream.port
+    );
+    let next = text
+        .replace("policies: ./policies\n", &format!("{more}policies: ./policies\nworkers: 1\n"))
+        .replace("workers: 2\n", "")
+        .replace("  - name: app\n", "  - name: app\n    host: 127.0.0.1\n")
+        .replace("PORT", &gateway.port.to_string());
+    gateway.write("vestibule.yaml", &next);
+    until("the route appears", 6, async || gateway.log().contains("configuration and policies reloaded")).await;
+    assert_eq!(gateway.get("/extra/x", &[]).await.status, 200);
+    assert!(gateway.log().contains("takes effect at the next start"), "{}", gateway.log());
+    gateway.write("vestibule.yaml", &next.replace("allow: [public]", "alow: [public]"));
+    until("the mistake is named", 6, async || gateway.log().contains("alow")).await;
+    assert_eq!(gateway.get("/extra/x", &[]).await.status, 200);
+}
