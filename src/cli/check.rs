@@ -117,9 +117,12 @@ fn count(number: usize, one: &str, many: &str) -> String {
 fn open_keys(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.retain(|path| path.is_file() && path.extension().is_none_or(|extension| extension != "pub"));
     paths.sort();
-    paths.iter().filter_map(|path| config::open_to_others(path)).collect()
+    let (directories, mut files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
+    files.retain(|path| path.is_file() && path.extension().is_none_or(|extension| extension != "pub"));
+    let mut warnings: Vec<_> = files.iter().filter_map(|path| config::open_to_others(path)).collect();
+    warnings.extend(directories.iter().flat_map(|directory| open_keys(directory)));
+    warnings
 }
 
 #[cfg(test)]
@@ -135,8 +138,8 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
             path
         };
-        fs::create_dir(directory.path().join("keys")).expect("a writable directory");
-        write("keys/ring", "x", 0o644);
+        fs::create_dir_all(directory.path().join("keys/ring")).expect("a writable directory");
+        write("keys/ring/0001.key", "x", 0o644);
         write("keys/audit.pub", "x", 0o644);
         write("keys/assertion", "x", 0o600);
         write("secret", "hunter2", 0o600);
@@ -159,7 +162,7 @@ mod tests {
         let at = directory.path().display();
         let expected = format!(
             "warning: {at}/vestibule.yaml:1:13: plain http on loopback: cookies go without `Secure`, for trying things out only\n\
-             warning: `{at}/keys/ring` is open to everybody (mode 0644): set it to 0600\n\
+             warning: `{at}/keys/ring/0001.key` is open to everybody (mode 0644): set it to 0600\n\
              ok: 1 provider, 1 route, no policy files, 1 entry of `allow`"
         );
         assert_eq!(verdict.text(false), expected);

@@ -16,7 +16,7 @@ const env = process.env;
 
 /** The program under test. */
 export const PROGRAM = env.VESTIBULE_BIN ?? join(env.CARGO_TARGET_DIR ?? join(root, 'target'), 'release/vestibule');
-const FIXTURE = env.VESTIBULE_OIDC_FIXTURE ?? join(root, 'tests/fixtures/oidc-provider');
+const FIXTURE = env.OIDC_FIXTURE ?? join(root, 'tests/fixtures/oidc-provider');
 const SHOTS = env.VESTIBULE_SHOTS ?? join(tmpdir(), 'vestibule-shots');
 
 export const sleep = ms => new Promise(on => setTimeout(on, ms));

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = os.environ.get("VESTIBULE_BIN", str(TARGET / "release/vestibule"))
-FIXTURE = Path(os.environ.get("VESTIBULE_OIDC_FIXTURE", ROOT / "tests/fixtures/oidc-provider"))
+FIXTURE = Path(os.environ.get("OIDC_FIXTURE", ROOT / "tests/fixtures/oidc-provider"))
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 SECRET = "vestibule-test-secret-0123456789"
 MIB = 1024 * 1024

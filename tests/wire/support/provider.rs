@@ -138,7 +138,7 @@ impl From<Url> for Callback {
 }
 
 fn installed() -> Option<PathBuf> {
-    let named = std::env::var_os("VESTIBULE_OIDC_FIXTURE").map(PathBuf::from);
+    let named = std::env::var_os("OIDC_FIXTURE").map(PathBuf::from);
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oidc-provider");
     named.into_iter().chain([own]).find(|directory| directory.join("node_modules").is_dir())
 }
