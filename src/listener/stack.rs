@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, PoisonError},
     task::{Context, Poll},
     time::SystemTime,
@@ -173,7 +173,7 @@ impl Service<Recorded> for Walk {
         let Recorded { arrival, crossing, told } = recorded;
         let walk = async move { gateway.walk(arrival.request, &arrival.peer, &crossing, &told).await };
         Box::pin(async move {
-            Barrier(Box::pin(walk)).await.unwrap_or_else(|()| {
+            Barrier(pin!(walk)).await.unwrap_or_else(|()| {
                 tracing::error!("a request's walk panicked");
                 Err(Refusal::new(Reason::Internal, "Something went wrong here.").closing())
             })
@@ -182,9 +182,9 @@ impl Service<Recorded> for Walk {
 }
 
 /// Turns a panic of the future inside into an error.
-struct Barrier<F>(Pin<Box<F>>);
+struct Barrier<'a, F>(Pin<&'a mut F>);
 
-impl<F: Future> Future for Barrier<F> {
+impl<F: Future> Future for Barrier<'_, F> {
     type Output = Result<F::Output, ()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

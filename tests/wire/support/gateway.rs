@@ -141,7 +141,12 @@ impl Gateway {
 
     /// Every audit event that was written so far.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let mut files: Vec<_> = fs::read_dir(self.path("state/journal"))
+        self.events(&self.path("state/journal"))
+    }
+
+    /// Every audit event in the journal at `directory`.
+    pub(crate) fn events(&self, directory: &Path) -> Vec<Value> {
+        let mut files: Vec<_> = fs::read_dir(directory)
             .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
             .unwrap_or_default();
         files.sort();
