@@ -93,7 +93,7 @@ describe('backstage', () => {
     await backstage?.process.stop();
   });
   beforeEach(async () => {
-    context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+    context = await browser.newContext({ viewport: { width: 1600, height: 1100 } });
     noted = watch(context);
     page = await context.newPage();
   });
@@ -107,11 +107,13 @@ describe('backstage', () => {
     await signIn(page, user, vestibule.url);
   };
   const component = name => page.getByRole('link', { name, exact: true }).first();
+  /** A page whose scripts have all arrived: one that asks for more after sign-out is rightly refused them. */
+  const settled = name => component(name).waitFor({ timeout: 30_000 });
 
   for (const [user, own, others] of [['alice', 'runner-fleet', 'ledger'], ['bob', 'ledger', 'runner-fleet']]) {
     it(`shows ${user} the components that are ${user}'s own`, async () => {
       await enter(user);
-      await component(own).waitFor({ timeout: 30_000 });
+      await settled(own);
       assert.equal(await component(others).count(), 0, `${others} belongs to others`);
       await shot(page, `backstage-catalog-${user}`);
     });
@@ -141,6 +143,7 @@ describe('backstage', () => {
 
   it('carries the signals WebSocket, and closes it at sign-out', async () => {
     await enter('alice');
+    await settled('runner-fleet');
     const message = await page.evaluate(signalMessage, await page.evaluate(backstageToken));
     assert.match(message, /"channel":"tick"/);
 
@@ -155,6 +158,7 @@ describe('backstage', () => {
 
   it('answers calls after sign-out with 401 in the shape of Backstage, and pages with sign-in', async () => {
     await enter('bob');
+    await settled('ledger');
     const other = await context.newPage();
     await other.goto(`${vestibule.url}/.vestibule/sign-out`);
     await other.locator('form button, form input[type=submit]').first().click();

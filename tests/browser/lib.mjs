@@ -14,6 +14,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = resolve(here, '../..');
 const env = process.env;
 
+/** The environment of what a test starts. Vestibule refuses variables that begin like its own and that it does not know. */
+export const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('VESTIBULE_')));
+
 /** The program under test. */
 export const PROGRAM = env.VESTIBULE_BIN ?? join(env.CARGO_TARGET_DIR ?? join(root, 'target'), 'release/vestibule');
 const FIXTURE = env.OIDC_FIXTURE ?? join(root, 'tests/fixtures/oidc-provider');
@@ -48,7 +51,7 @@ export class Process {
     this.folder = mkdtempSync(join(tmpdir(), 'vestibule-test-'));
     this.log = join(this.folder, 'log');
     const log = openSync(this.log, 'w');
-    this.child = spawn(command, args, { stdio: ['pipe', options.lines ? 'pipe' : log, log], ...options });
+    this.child = spawn(command, args, { stdio: ['pipe', options.lines ? 'pipe' : log, log], env: clean, ...options });
     closeSync(log);
     this.child.on('error', error => { this.fault = error; });
     process.once('exit', () => this.kill());
@@ -91,7 +94,7 @@ export class Provider {
     const provider = new Provider();
     provider.process = new Process('node', [join(FIXTURE, 'server.mjs')], {
       lines: true,
-      env: { ...env, EXIT_WITH_STDIN: '1', PROFILE: 'gitlab', REDIRECT_URIS: 'http://localhost/.vestibule/callback/gitlab', ...settings },
+      env: { ...clean, EXIT_WITH_STDIN: '1', PROFILE: 'gitlab', REDIRECT_URIS: 'http://localhost/.vestibule/callback/gitlab', ...settings },
     });
     provider.issuer = JSON.parse(await provider.process.firstLine()).issuer;
     return provider;

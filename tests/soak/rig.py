@@ -27,6 +27,8 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = os.environ.get("VESTIBULE_BIN", str(TARGET / "release/vestibule"))
 FIXTURE = Path(os.environ.get("OIDC_FIXTURE", ROOT / "tests/fixtures/oidc-provider"))
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+# Vestibule refuses variables that begin like its own and that it does not know.
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("VESTIBULE_")}
 SECRET = "vestibule-test-secret-0123456789"
 MIB = 1024 * 1024
 
@@ -65,7 +67,7 @@ class Process:
         self.command = command
         self.child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE if first_line else self.log, stderr=self.log,
-            env={**os.environ, **{name: str(value) for name, value in env.items()}},
+            env={**CLEAN, **{name: str(value) for name, value in env.items()}},
         )
         atexit.register(self.stop)
 
