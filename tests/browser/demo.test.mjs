@@ -12,7 +12,7 @@ const COMMANDS = [
   [/public page/i, /^HTTP\/1\.1 200 /],
   [/no session/i, /^HTTP\/1\.1 401 /],
   [/sign in as ben/i, /200$/],
-  [/read, and write/i, /\S/],
+  [/read, and write/i, /"restarted": "catalogue"/],
 ];
 
 /** The command lines in what the demo printed: `# title`, then lines for a shell, each two blanks in. */
@@ -95,6 +95,7 @@ describe('demo', () => {
     const live = (await ownCookies(context, origin)).filter(cookie => /^vestibule-\d+$/.test(cookie.name));
     assert.deepEqual(live, [], 'no session cookie is left');
     await page.goto(`${origin}/public/`);
+    await page.getByRole('link', { name: 'Sign in' }).waitFor();
     assert.equal(await page.evaluate(async () => (await fetch('/api/services')).status), 401);
   });
 
