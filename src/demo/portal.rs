@@ -38,7 +38,7 @@ impl Portal {
                 let proof = self.verifier.verify(asked.header("vestibule-assertion"), SystemTime::now()).await;
                 page(StatusCode::OK, pages::home(&Told::read(&asked), &proof))
             }
-            (&Method::GET | &Method::HEAD, "/public/") => page(StatusCode::OK, pages::public()),
+            (&Method::GET | &Method::HEAD, "/public/") => page(StatusCode::OK, pages::public(&Told::read(&asked))),
             (&Method::GET | &Method::HEAD, "/docs/") => page(StatusCode::OK, pages::documentation(&Told::read(&asked))),
             (&Method::GET, "/events") => events(),
             (&Method::GET, "/ws") => websocket::accept(&mut asked),
@@ -48,7 +48,7 @@ impl Portal {
             (&Method::GET | &Method::HEAD, "/public/style.css") => {
                 answer(StatusCode::OK, "text/css", include_str!("../../assets/demo/portal.css"))
             }
-            (&Method::GET, _) => page(StatusCode::NOT_FOUND, pages::missing()),
+            (&Method::GET, _) => page(StatusCode::NOT_FOUND, pages::missing(&Told::read(&asked))),
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "the portal is only to be read\n"),
         }
     }
@@ -74,6 +74,11 @@ impl Told {
             groups: groups.split(',').map(str::trim).filter(|group| !group.is_empty()).map(str::to_owned).collect(),
             request: text("x-request-id"),
         }
+    }
+
+    /// What to call the person, if it is one.
+    fn name(&self) -> Option<&str> {
+        self.login.as_deref().or(self.subject.as_deref())
     }
 }
 

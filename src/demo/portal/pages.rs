@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The front page: who you are, what proves it, and what to try.
 pub(super) fn home(told: &Told, proof: &Result<Claims, Unproved>) -> Markup {
-    let login = told.login.as_deref().or(told.subject.as_deref());
+    let login = told.name();
     framed(
         "Home",
         login,
@@ -51,7 +51,7 @@ pub(super) fn home(told: &Told, proof: &Result<Claims, Unproved>) -> Markup {
                         li { a href="/api/services" { "Read the services" } span { "GET /api/services" } }
                         li { a href="/api/whoami" { "What the API sees of you" } span { "GET /api/whoami" } }
                         li { a href="/docs/" { "The documentation" } span { "open to contractors too" } }
-                    li { a href="/public/" { "The public page" } span { "open to anybody" } }
+                        li { a href="/public/" { "The public page" } span { "open to anybody" } }
                         li { a href="/.vestibule/session" { "Your session" } span { "kept by Vestibule" } }
                     }
                     form method="post" action="/api/services/billing/restart" {
@@ -76,10 +76,9 @@ pub(super) fn home(told: &Told, proof: &Result<Claims, Unproved>) -> Markup {
 
 /// A page that contractors may read, and nothing else of the portal.
 pub(super) fn documentation(told: &Told) -> Markup {
-    let login = told.login.as_deref().or(told.subject.as_deref());
     framed(
         "Documentation",
-        login,
+        told.name(),
         html! {
             section.hero {
                 h1 { "Documentation" }
@@ -91,10 +90,10 @@ pub(super) fn documentation(told: &Told) -> Markup {
 }
 
 /// A page that anybody may read.
-pub(super) fn public() -> Markup {
+pub(super) fn public(told: &Told) -> Markup {
     framed(
         "Public",
-        None,
+        told.name(),
         html! {
             section.hero {
                 h1 { "Anybody may read this" }
@@ -106,10 +105,10 @@ pub(super) fn public() -> Markup {
 }
 
 /// There is no such page.
-pub(super) fn missing() -> Markup {
+pub(super) fn missing(told: &Told) -> Markup {
     framed(
         "Not found",
-        None,
+        told.name(),
         html! {
             section.hero {
                 h1 { "The portal has no such page" }
