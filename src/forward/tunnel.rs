@@ -21,7 +21,7 @@ const BOUNDARY: Duration = Duration::from_millis(600);
 /// How long the client gets to read the close frame before the connection goes.
 const LINGER: Duration = Duration::from_millis(300);
 /// Bytes in flight per direction.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 8 * 1024;
 /// Close code: the endpoint's policy is violated (RFC 6455, section 7.4.1).
 const POLICY: u16 = 1008;
 
