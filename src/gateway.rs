@@ -170,7 +170,8 @@ impl Gateway {
 fn same_site(asked: &Canonical, caller: &Caller, route: &Route) -> Result<(), Refusal> {
     let acts = asked.websocket || ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&asked.method);
     if acts && caller.live().is_some() && asked.crosses_site(&route.origins) {
-        let sentence = "This request comes from another site, which may not act with your session.";
+        let sentence = "Only a page of this site may act with your session. Browsers say where they are; other clients \
+                        send an `Origin` header with this site's address.";
         return Err(Refusal::new(Reason::CrossSite, sentence).closing());
     }
     Ok(())

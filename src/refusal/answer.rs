@@ -112,9 +112,10 @@ fn page(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let sign_in = asked.sign_in();
     let actions: Vec<(&str, &str)> = match refusal.reason {
         Reason::NoSession => vec![("Sign in", &sign_in)],
-        Reason::NotPermitted | Reason::PolicyError => {
+        Reason::NotPermitted | Reason::PolicyError if asked.class == Some(Class::Navigation) => {
             vec![("Check again", asked.target()), ("Switch account", &switch)]
         }
+        Reason::NotPermitted | Reason::PolicyError => vec![("Go to the start page", "/"), ("Switch account", &switch)],
         Reason::WrongProvider => vec![("Switch account", &switch)],
         Reason::SignInState | Reason::SignInRefused | Reason::SignInInvalid => vec![("Start again", "/")],
         Reason::NotFound | Reason::CrossSite => vec![("Go to the start page", "/")],
@@ -199,7 +200,7 @@ fn title(reason: Reason) -> &'static str {
         Reason::NoSession => "Sign in to go on",
         Reason::NotPermitted => "You may not go here",
         Reason::WrongProvider => "Another account is needed",
-        Reason::CrossSite => "Another site sent you",
+        Reason::CrossSite => "This did not come from a page of this site",
         Reason::MembershipUnknown => "Your groups cannot be looked up",
         Reason::PolicyError => "A policy could not be evaluated",
         Reason::SignInState => "This sign-in is over",
