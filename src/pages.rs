@@ -61,7 +61,7 @@ pub struct RefusalPage<'a> {
     pub title: &'a str,
     /// One sentence that says what happened.
     pub sentence: &'a str,
-    /// Who is signed in: login and the provider's title.
+    /// Who is signed in: login and the provider's name.
     pub who: Option<(&'a str, &'a str)>,
     /// What was asked for: method, host and path, without the query.
     pub asked: Option<String>,
@@ -181,7 +181,7 @@ pub fn signed_out(provider_title: &str, still_signed_in_at: Option<&str>, sign_i
             p.lead { "Your session here has ended." }
             @if let Some(address) = still_signed_in_at {
                 div.reason {
-                    p { "You are still signed in at " (provider_title) ". Whoever uses this browser next can come back in without a password." }
+                    p { "You may still be signed in at " (provider_title) ": then whoever uses this browser next can come back in without a password." }
                     p.remedy { a href=(address) { "Sign out at " (provider_title) } " too if you share this computer." }
                 }
             }

@@ -54,7 +54,7 @@ async fn s45_only_our_own_page_signs_out() {
     assert_eq!(gateway.get_as(&browser, "/").await.status, 401, "S-54: the old cookie is dead");
     assert!(upstream.take().is_empty());
     let page = gateway.get("/.vestibule/sign-out", &[]).await.text();
-    assert!(page.contains("You are signed out") && page.contains("still signed in at"), "{page}");
+    assert!(page.contains("You are signed out") && page.contains("still be signed in at"), "{page}");
     gateway.audited("the sign-out", |record| record.to_string().contains("signed_out")).await;
 }
 
