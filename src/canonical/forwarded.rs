@@ -26,7 +26,7 @@ impl Source {
             if rules.https {
                 return Err(Refusal::new(
                     Reason::UntrustedPeer,
-                    "this address is for trusted proxies only: use the public https address",
+                    "This address is for trusted proxies only: use the public https address.",
                 )
                 .because(format_args!("peer `{address}` is not in `trusted_proxies`")));
             }
@@ -36,7 +36,7 @@ impl Source {
         if rules.https && !https {
             return Err(Refusal::new(
                 Reason::UntrustedPeer,
-                "use https: the proxy in front did not say that this request came by it",
+                "Use https: the proxy in front did not say that this request came by it.",
             )
             .because(format_args!("trusted proxy `{address}` did not send `X-Forwarded-Proto: https` exactly once")));
         }

@@ -19,13 +19,13 @@ pub(super) fn check(head: &Parts) -> Result<(), Refusal> {
     check_transfer_encoding(&head.headers, head.version)?;
     check_content_length(&head.headers)?;
     if !is_known(&head.method) {
-        return Err(Refusal::new(Reason::Method, "this method is not served here").closing());
+        return Err(Refusal::new(Reason::Method, "This method is not served here.").closing());
     }
     if !expects_continue(&head.headers) {
         return Err(Refusal::new(Reason::Expectation, "`Expect` is something else than `100-continue`").closing());
     }
     if count(&head.headers, header::AUTHORIZATION) > 1 {
-        return Err(Refusal::new(Reason::BadRequest, "request has several `Authorization` fields, expected 1"));
+        return Err(Refusal::new(Reason::BadRequest, "The request has several `Authorization` fields, expected 1."));
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ impl Routes {
     /// where the path has a `%2F` or `;` that the route does not take.
     pub fn find(&self, asked: &Canonical) -> Result<Destination<'_>, Refusal> {
         let Some(paths) = self.hosts.get(&asked.host) else {
-            return Err(Refusal::new(Reason::UnknownHost, "nothing is served under this host name"));
+            return Err(Refusal::new(Reason::UnknownHost, "Nothing is served under this host name."));
         };
         let target = &asked.target;
         if endpoint::is_reserved(&target.folded) {
@@ -68,7 +68,7 @@ impl Routes {
         }
         let route = self.select(paths, target)?;
         if target.reserved && !route.encoded_slash {
-            return Err(Refusal::new(Reason::BadRequest, "path has `%2F` or `;`, which this route does not take"));
+            return Err(Refusal::new(Reason::BadRequest, "The path has `%2F` or `;`, which this route does not take."));
         }
         Ok(Destination::Upstream(route))
     }
@@ -85,14 +85,14 @@ impl Routes {
             (None, _) => Err(not_found()),
             (Some(_), _) => Err(Refusal::new(
                 Reason::BadRequest,
-                "path selects one route as sent, and another in lower case or without a slash at its end",
+                "The path selects one route as sent, and another in lower case or without a slash at its end.",
             )),
         }
     }
 }
 
 fn not_found() -> Refusal {
-    Refusal::new(Reason::NotFound, "nothing is served at this path")
+    Refusal::new(Reason::NotFound, "Nothing is served at this path.")
 }
 
 impl Paths {
