@@ -1,6 +1,7 @@
 // `vestibule demo`: nothing to set up, four people to try, and each sees what the policies say.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { PROGRAM, Process, freePort, launch, ownCookies, shot, until, watch } from './lib.mjs';
@@ -109,5 +110,15 @@ describe('demo', () => {
       const { stdout } = await promisify(execFile)('bash', ['-c', script.replaceAll('curl -i', 'curl -si')]);
       assert.match(stdout.trim(), expected, block.title);
     }
+  });
+
+  it('ends at Ctrl-C and leaves nothing behind', async () => {
+    const directory = said.match(/jar=(\S+)\/jar/)[1];
+    assert.ok(existsSync(directory), directory);
+    await page.goto(`${origin}/public/`); // a browser that keeps its connections open does not hold it up
+    demo.child.kill('SIGINT');
+    await until('the demo has ended', () => !demo.running, 15_000);
+    assert.equal(demo.child.exitCode, 0, demo.tail());
+    assert.ok(!existsSync(directory), `${directory} is removed`);
   });
 });
