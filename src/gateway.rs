@@ -98,10 +98,10 @@ impl Gateway {
         let upgrade = hyper::upgrade::on(&mut request);
         let (asked, body) = Canonical::parse(request, peer, &state.rules)?; // target, host, class, clean headers: once
         crossing.asked(&asked);
-        tell(told, |told| *told = Asked::of(&asked));
+        tell(told, |told| *told = Asked { settings: Some(state.settings.clone()), ..Asked::of(&asked) });
         let route = match state.routes.find(&asked)? {
             Destination::Endpoint(endpoint) => {
-                return self.shared.login.serve(endpoint, &self.visit(&state, &asked, crossing, now)).await;
+                return Box::pin(self.shared.login.serve(endpoint, &self.visit(&state, &asked, crossing, now))).await;
             }
             Destination::Upstream(route) => route,
         };
@@ -113,15 +113,20 @@ impl Gateway {
         let principal = self.shared.membership.principal(&caller, now).await; // groups: known, empty or unknown
         let judged = asked.inspect(route, &principal)?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
-        let (principal, decision) = self.again(principal, decision, &caller, &judged, route, &state).await;
+        let worth_another_look = !decision.permits() && decision.hinges_on_groups;
+        let (principal, decision) = match worth_another_look {
+            true => Box::pin(self.look_again(principal, decision, &caller, &judged, route, &state)).await,
+            false => (principal, decision),
+        };
         crossing.principal(&principal);
-        let permit = self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller))?;
+        let permit =
+            self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let session = session_of(&caller);
         self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session.as_ref()).await
     }
 
     /// A refusal that hinges on groups is worth one more look at them: who was just added need not sign in again.
-    async fn again(
+    async fn look_again(
         &self,
         principal: Principal,
         decision: Decision,
@@ -131,8 +136,7 @@ impl Gateway {
         state: &Snapshot,
     ) -> (Principal, Decision) {
         let now = SystemTime::now();
-        let worth = !decision.permits() && decision.hinges_on_groups;
-        if !worth || !self.shared.membership.read_again(caller, now).await {
+        if !self.shared.membership.read_again(caller, now).await {
             return (principal, decision);
         }
         let principal = self.shared.membership.principal(caller, now).await;
@@ -178,10 +182,10 @@ fn same_site(asked: &Canonical, caller: &Caller, route: &Route) -> Result<(), Re
 }
 
 /// Who is signed in elsewhere is told so, not asked to sign in again.
-fn explain(refusal: Refusal, caller: &Caller) -> Refusal {
+fn explain(refusal: Refusal, caller: &Caller, state: &Snapshot) -> Refusal {
     match caller {
         Caller::Foreign(live) if refusal.reason == Reason::NoSession => {
-            let provider = &live.session.person.id.provider;
+            let provider = state.settings.provider_title(&live.session.person.id.provider);
             let sentence =
                 format!("You are signed in with {provider}, and this place is for people of another provider.");
             Refusal { reason: Reason::WrongProvider, detail: sentence, ..refusal }

@@ -78,7 +78,7 @@ impl Identify {
                 self.control.refresh_ahead(&live, now);
                 Ok(Some(live))
             }
-            Clock::RefreshFirst => self.refreshed(live).await,
+            Clock::RefreshFirst => Box::pin(self.refreshed(live)).await,
             Clock::Idle => Ok(self.ended(&live, "idle", now)),
             Clock::Over => Ok(self.ended(&live, "absolute", now)),
         }
@@ -92,7 +92,7 @@ impl Identify {
         let unavailable = |error| {
             Refusal::new(Reason::StoreUnavailable, "Your session cannot be looked up right now.").because(error)
         };
-        let Some(live) = self.control.session(id).await.map_err(unavailable)? else { return Ok(None) };
+        let Some(live) = Box::pin(self.control.session(id)).await.map_err(unavailable)? else { return Ok(None) };
         let numbers = live.numbers(&self.control.revocations);
         if live.is_ended() {
             return Ok(None);

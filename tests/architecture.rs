@@ -13,7 +13,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("principal", &["group"]),
     ("route", &["canonical", "config", "group", "principal", "refusal"]),
     ("canonical", &["principal", "refusal", "route"]),
-    ("refusal", &["answer", "body", "canonical", "pages", "principal", "route"]),
+    ("refusal", &["answer", "body", "canonical", "config", "pages", "principal", "route"]),
     ("body", &["forward"]), // the body of an upstream's answer, without a box
     ("answer", &["body", "pages"]),
     ("pages", &[]),

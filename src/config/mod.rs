@@ -82,6 +82,13 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+impl Settings {
+    /// A provider as people know it: its title, or its name if it is not configured any more.
+    pub fn provider_title<'a>(&'a self, name: &'a Name) -> &'a str {
+        self.providers.iter().find(|provider| provider.name == *name).map_or(name.as_str(), |provider| &provider.title)
+    }
+}
+
 /// One address to listen on.
 #[derive(Clone, Debug)]
 pub struct Listen {

@@ -67,7 +67,7 @@ fn one(meaning: &mut Meaning<'_, '_>, index: usize, written: &ProviderFile) -> O
     let name = name?;
     Some(ProviderSettings {
         kind,
-        title: title.unwrap_or_else(|| name.to_string()),
+        title: title.unwrap_or_else(|| usual_title(name.as_str()).to_owned()),
         name,
         issuer: checked.and(issuer)?,
         client_id: client_id?,
@@ -185,5 +185,15 @@ impl Membership {
             meaning.duration(&format!("{key}.without_refresh"), without, 12 * longest, second..=MONTH);
         let claim = meaning.text(&format!("{key}.claim"), written.claim.as_deref());
         Self { claim: claim.unwrap_or_else(|| "groups".to_owned()), refresh, outage, without_refresh }
+    }
+}
+
+/// How the makers of well-known providers spell what people name them by; other names stand as they are.
+fn usual_title(name: &str) -> &str {
+    match name {
+        "gitlab" => "GitLab",
+        "okta" => "Okta",
+        "keycloak" => "Keycloak",
+        other => other,
     }
 }

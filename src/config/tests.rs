@@ -134,7 +134,7 @@ fn seven_lines_are_enough() {
     let [provider] = settings.providers.as_slice() else { panic!("one provider") };
     assert_eq!(provider.client_secret.expose_secret(), "hunter2");
     assert_eq!(provider.scopes, ["openid", "profile", "email"]);
-    assert_eq!((provider.title.as_str(), provider.groups_claim.as_str()), ("gitlab", "groups"));
+    assert_eq!((provider.title.as_str(), provider.groups_claim.as_str()), ("GitLab", "groups"));
     assert_eq!(provider.membership_refresh, Duration::from_secs(60));
     let [route] = settings.routes.as_slice() else { panic!("one route") };
     assert_eq!((&*route.path, &*route.audience, &*route.upstream.authority), ("/", "backstage", "127.0.0.1:7007"));

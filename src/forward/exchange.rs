@@ -133,7 +133,9 @@ impl<'a> Exchange<'a> {
 
     fn late(&self) -> Refusal {
         let cause = format!("no byte of an answer within {} ms", self.timeouts.first_byte.as_millis());
-        Refusal::new(Reason::UpstreamTimeout, "The upstream did not answer in time.").because(cause).closing()
+        Refusal::new(Reason::UpstreamTimeout, "The service behind this address did not answer in time.")
+            .because(cause)
+            .closing()
     }
 
     fn dead(&mut self, mut error: TrySendError<Request<Upload>>) -> Result<Dead, Refusal> {

@@ -116,7 +116,7 @@ impl Forward {
         let personal = principal.person().is_some();
         let passage = Passage { judged, route, session, crossing, identity, personal };
         if passage.judged.asked.websocket {
-            self.upgrade(passage, &body, upgrade).await
+            Box::pin(self.upgrade(passage, &body, upgrade)).await
         } else {
             let nothing_unread = http_body::Body::is_end_stream(&body);
             self.pass(passage, body)
@@ -145,9 +145,10 @@ impl Forward {
                 }
             }
         }
-        let connect = self.pool.connect(&route.upstream.authority, route.timeouts.connect);
+        // boxed, as all that is rare, so that the future of an ordinary request stays small
+        let connect = Box::pin(self.pool.connect(&route.upstream.authority, route.timeouts.connect));
         let line = exchange.unless_cut(connect).await?.map_err(unreachable)?;
-        match exchange.run(line, request).await? {
+        match Box::pin(exchange.run(line, request)).await? {
             Ok((answer, line)) => self.answered(passage, exchange, answer, line),
             Err(dead) => Err(failed(dead.cause)),
         }
@@ -231,16 +232,19 @@ fn is_safe(method: &Method) -> bool {
 
 /// The upstream broke the protocol or left. What the client has not sent yet is not read, so its connection ends.
 fn failed(cause: String) -> Refusal {
-    Refusal::new(Reason::UpstreamFailed, "The upstream did not give a usable answer.").because(cause).closing()
+    Refusal::new(Reason::UpstreamFailed, "The service behind this address did not give a usable answer.")
+        .because(cause)
+        .closing()
 }
 
 /// There is no connection to the upstream.
 fn unreachable(error: ConnectError) -> Refusal {
     let refusal = match &error {
-        ConnectError::Timeout { .. } => {
-            Refusal::new(Reason::UpstreamTimeout, "The upstream did not accept a connection in time.")
-        }
-        _ => Refusal::new(Reason::UpstreamFailed, "The upstream cannot be reached."),
+        ConnectError::Timeout { .. } => Refusal::new(
+            Reason::UpstreamTimeout,
+            "The service behind this address did not accept a connection in time.",
+        ),
+        _ => Refusal::new(Reason::UpstreamFailed, "The service behind this address cannot be reached."),
     };
     refusal.because(chain(&error)).closing()
 }

@@ -62,8 +62,12 @@ impl Forward {
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await; // its errors reach the request
         });
-        let late =
-            || Refusal::new(Reason::UpstreamTimeout, "The upstream did not answer the WebSocket handshake in time.");
+        let late = || {
+            Refusal::new(
+                Reason::UpstreamTimeout,
+                "The service behind this address did not answer the WebSocket handshake in time.",
+            )
+        };
         let answer = tokio::time::timeout(HANDSHAKE, sender.send_request(request)).await.map_err(|_| late())?;
         let mut answer = answer.map_err(|error| super::failed(super::chain(&error)))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {

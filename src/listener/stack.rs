@@ -171,9 +171,10 @@ impl Service<Recorded> for Walk {
     fn call(&mut self, recorded: Recorded) -> Self::Future {
         let gateway = self.gateway.clone();
         let Recorded { arrival, crossing, told } = recorded;
-        let walk = async move { gateway.walk(arrival.request, &arrival.peer, &crossing, &told).await };
         Box::pin(async move {
-            Barrier(pin!(walk)).await.unwrap_or_else(|()| {
+            // made in place: this future is large, and every move of it a copy
+            let walk = pin!(gateway.walk(arrival.request, &arrival.peer, &crossing, &told));
+            Barrier(walk).await.unwrap_or_else(|()| {
                 tracing::error!("a request's walk panicked");
                 Err(Refusal::new(Reason::Internal, "Something went wrong here.").closing())
             })

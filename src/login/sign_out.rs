@@ -24,8 +24,8 @@ impl Login {
         let page = match self.visitor(visit).await? {
             Some(live) => {
                 let person = &live.session.person;
-                let title = self.title(&person.id.provider);
-                pages::sign_out(&person.login, &title, "/")
+                let title = visit.settings.provider_title(&person.id.provider);
+                pages::sign_out(&person.login, title, "/")
             }
             None => {
                 let provider = match &visit.settings.providers[..] {
@@ -56,10 +56,6 @@ impl Login {
         let cleared = HeaderValue::from_static("\"cache\", \"storage\"");
         response.headers_mut().insert("clear-site-data", cleared);
         Ok(response)
-    }
-
-    fn title(&self, provider: &crate::principal::Name) -> String {
-        self.control.provider(provider).map_or_else(|| provider.to_string(), |one| one.settings.title.clone())
     }
 
     /// Where the person can end the provider's own session: its end-session endpoint, or else just there.

@@ -52,7 +52,7 @@ impl Memberships {
         match cell.need(now, &clock) {
             cell::Need::Nothing => {}
             cell::Need::ReadAhead => self.read_ahead(&cell, live, now),
-            cell::Need::Read => self.read_and_wait(&cell, live, now).await,
+            cell::Need::Read => Box::pin(self.read_and_wait(&cell, live, now)).await,
         }
         if live.is_ended() {
             return Principal::Anonymous;

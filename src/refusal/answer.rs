@@ -5,6 +5,7 @@ use crate::{
     answer,
     body::Body,
     canonical::{Canonical, Class, RequestId, Target},
+    config::Settings,
     pages::{self, RefusalPage},
     principal::Person,
     route::ErrorBody,
@@ -31,6 +32,8 @@ pub struct Asked {
     pub person: Option<Arc<Person>>,
     /// How errors look to calls of this route.
     pub errors: ErrorBody,
+    /// The configuration in force, for the providers' titles.
+    pub settings: Option<Arc<Settings>>,
 }
 
 impl Asked {
@@ -56,6 +59,13 @@ impl Asked {
 
     fn path(&self) -> &str {
         self.target.as_ref().map_or("/", |target| &target.path)
+    }
+
+    /// Who is signed in: login, and the provider as people know it.
+    fn who(&self) -> Option<(&str, &str)> {
+        let person = self.person.as_ref()?;
+        let title = self.settings.as_ref().map(|settings| settings.provider_title(&person.id.provider));
+        Some((&*person.login, title.unwrap_or(person.id.provider.as_str())))
     }
 
     fn is_page(&self) -> bool {
@@ -104,7 +114,6 @@ fn response_is_redirect(headers: &http::HeaderMap) -> bool {
 }
 
 fn page(refusal: &Refusal, asked: &Asked) -> Response<Body> {
-    let who = asked.person.as_ref().map(|person| (&*person.login, person.id.provider.as_str()));
     let told = |note: &'_ Note| note.reason.clone().map(|reason| (reason, note.remedy.clone()));
     let reasons: Vec<_> = refusal.notes.iter().filter_map(told).collect();
     let reasons: Vec<_> = reasons.iter().map(|(reason, remedy)| (&**reason, remedy.as_deref())).collect();
@@ -135,7 +144,7 @@ fn page(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let markup = pages::refusal(&RefusalPage {
         title: title(refusal.reason),
         sentence: &refusal.detail,
-        who,
+        who: asked.who(),
         asked: asked.host.as_ref().map(|host| format!("{} {host}{}", asked.method, asked.path())),
         reasons: &reasons,
         request_id: &asked.id(),

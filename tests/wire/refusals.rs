@@ -156,7 +156,7 @@ async fn an_upstream_that_is_down_is_a_502() {
     assert!(!page.text().contains(&dead.to_string()), "S-105");
     let problem = gateway.get("/public/x", &[]).await;
     assert_eq!(problem.json()["code"], "upstream_failed");
-    assert_eq!(problem.json()["detail"], "The upstream cannot be reached.");
+    assert_eq!(problem.json()["detail"], "The service behind this address cannot be reached.");
     assert!(gateway.log().contains("Connection refused"), "{}", gateway.log());
 }
 

@@ -265,7 +265,7 @@ async fn a_dead_provider_is_a_503_with_a_page_and_recovers() {
     assert!(page.text().contains("The sign-in provider does not answer"), "{}", page.text());
     let problem = gateway.get("/.vestibule/sign-in/gitlab", &[]).await.json();
     assert_eq!(problem["code"], "provider_unavailable");
-    assert_eq!(problem["detail"], "gitlab cannot be reached right now. Try again in a moment.");
+    assert_eq!(problem["detail"], "GitLab cannot be reached right now. Try again in a moment.");
     let Some(provider) = Gateway::provider(&[("PORT", &port)]) else { return };
     for _ in 0..200 {
         if gateway.get("/.vestibule/sign-in/gitlab", &[]).await.status == 302 {
