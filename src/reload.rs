@@ -134,6 +134,7 @@ impl Reloader {
         let before = self.shared.snapshot.load_full();
         let loaded = config::load(&before.settings.file)
             .map_err(|errors| errors.to_string())
+            .and_then(|settings| same_place(&before.settings, settings))
             .and_then(|settings| snapshot(Arc::new(settings)));
         match loaded {
             Ok(next) => self.take(&before, next),
@@ -238,6 +239,15 @@ fn same(a: &ProviderSettings, b: &ProviderSettings) -> bool {
     secret(a) == secret(b) && format!("{a:?}") == format!("{b:?}")
 }
 
+/// What people see decides whom we serve, which cookies are ours and what assertions say; half of that is fixed at start.
+fn same_place(before: &Settings, next: Settings) -> Result<Settings, String> {
+    if before.public_url == next.public_url {
+        return Ok(next);
+    }
+    let [from, to] = [before, &next].map(|settings| settings.public_url.origin().ascii_serialization());
+    Err(format!("`public_url` changed from `{from}` to `{to}`: restart for that, or change it back"))
+}
+
 fn needs_restart(before: &Settings, next: &Settings) -> Vec<&'static str> {
     let addresses = |settings: &Settings| settings.listen.iter().map(|listen| listen.address).collect::<Vec<_>>();
     let mut keys = Vec::new();
@@ -248,6 +258,5 @@ fn needs_restart(before: &Settings, next: &Settings) -> Vec<&'static str> {
     changed(before.keys != next.keys, "keys");
     changed(before.workers != next.workers, "workers");
     changed(before.audit != next.audit, "audit");
-    changed(before.public_url != next.public_url, "public_url");
     keys
 }

@@ -139,3 +139,16 @@ async fn a_changed_configuration_is_taken() {
     until("the mistake is named", 6, async || gateway.log().contains("alow")).await;
     assert_eq!(gateway.get("/extra/x", &[]).await.status, 200);
 }
+
+/// Half of what `public_url` decides is fixed at start, such as the cookies that no upstream can set: another one is refused.
+#[tokio::test]
+async fn another_public_url_is_not_taken_while_running() {
+    let upstream = Upstream::start().await;
+    let text = configuration("http://127.0.0.1:9", &upstream, "", "", "");
+    let gateway = Gateway::start(&text, &policy("open", "/")).await;
+    let here = text.replace("PORT", &gateway.port.to_string());
+    let there = here.replace("public_url: http://127.0.0.1:", "public_url: http://localhost:");
+    gateway.write("vestibule.yaml", &there);
+    until("the refusal", 6, async || gateway.log().contains("restart for that, or change it back")).await;
+    assert_eq!(gateway.get("/x", &[]).await.status, 200);
+}
