@@ -13,8 +13,9 @@ use super::{
 use aws_lc_rs::rand;
 use serde::Serialize;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -48,7 +49,7 @@ impl Journal {
     /// One line that says what cannot be opened.
     pub(super) fn open(directory: &Path, signer: Signer, limit: u64, now: SystemTime) -> Result<Self, String> {
         let fail = |error: io::Error| format!("cannot open the journal `{}`: {error}", directory.display());
-        fs::create_dir_all(directory).map_err(fail)?;
+        DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(fail)?;
         let lock = lock(directory)?;
         match recover::inspect(Segment::list(directory)?)? {
             End::None { empty } => {
@@ -234,9 +235,13 @@ fn opening(now: SystemTime) -> Opening {
     Opening { format: FORMAT, time: millis(now), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
+/// A file that is there already without a byte in it is what an earlier attempt left.
 fn create(directory: &Path, chain: &Chain) -> io::Result<File> {
     let path = Segment::new(directory, chain.epoch, chain.next).path;
-    let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    if file.metadata()?.len() > 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     File::open(directory)?.sync_all()?;
     Ok(file)
 }

@@ -685,3 +685,26 @@ fn events_beside_requests_have_their_classes() {
     assert_eq!(types, [300_201, 300_201, 300_202, 300_299, 300_501, 300_502, 300_403, 600_203, 600_204]);
     assert!(!fs::read_to_string(&place.segments()[0]).expect("read").contains("ada@example.com"));
 }
+
+/// A process that ran out of descriptors between making a segment and syncing its directory goes on once it has some.
+#[test]
+fn a_segment_that_an_earlier_attempt_left_empty_is_used() {
+    let place = Place::new();
+    let mut journal = place.raw(1);
+    journal.push(Kind::Gap, &super::record::Gap { count: 1, first: 1, last: 1 });
+    let next = Segment::new(&place.journal(), 1, 5); // behind the opening, a head, the gap and another head
+    fs::write(&next.path, "").expect("written");
+    journal.rotate(NOW).expect("begins the next segment");
+    drop(journal);
+    assert_eq!(place.segments().last(), Some(&next.path));
+    assert!(place.verify().holds(), "{}", place.verify().text());
+}
+
+#[test]
+fn only_owner_and_group_can_read_the_journal() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    drop(place.raw(1 << 20));
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("is there").permissions().mode() & 0o007;
+    assert_eq!((mode(&place.journal()), mode(&place.segments()[0])), (0, 0));
+}
