@@ -38,6 +38,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::sync::oneshot;
 use writer::Writer;
 
 /// How long a decision waits for its record, and a stop for the writer.
@@ -86,7 +87,7 @@ pub enum Event {
         person: Arc<Person>,
         /// Hash of the session's handle.
         session: String,
-        /// Why: `signed_out`, `refresh_rejected`, `idle`, `absolute`.
+        /// Why: `signed_out`, `refresh_rejected`, `idle`, `absolute`, `unrecorded`.
         why: &'static str,
     },
     /// A refresh failed, and the session goes on for now.
@@ -188,26 +189,27 @@ impl Audit {
         }
         match self.0.mode {
             AuditMode::BestEffort => {}
-            AuditMode::Required => self.durable(crossing).await.inspect_err(|refusal| crossing.refused(refusal))?,
+            AuditMode::Required => {
+                let draft = crossing.copy(Phase::Decision);
+                let recorded = self.durable(|waiter| Some(Message::Decision(draft?, waiter))).await;
+                crossing.recorded(recorded.inspect_err(|refusal| crossing.refused(refusal))?);
+            }
         }
         refusal.map_or(Ok(Permit { decision }), Err)
     }
 
-    async fn durable(&self, crossing: &Crossing) -> Result<(), Refusal> {
+    /// The number of the record, once it is on disk.
+    async fn durable(&self, message: impl FnOnce(oneshot::Sender<u64>) -> Option<Message>) -> Result<u64, Refusal> {
         let refuse = |cause: &str| {
             Refusal::new(Reason::AuditUnavailable, "The decision on this request cannot be recorded at the moment.")
                 .because(cause)
         };
-        let (waiter, answer) = tokio::sync::oneshot::channel();
-        let accepted = crossing.copy(Phase::Decision).is_some_and(|draft| self.0.queue.demand(draft, waiter));
-        if !accepted {
+        let (waiter, answer) = oneshot::channel();
+        if !message(waiter).is_some_and(|message| self.0.queue.demand(message)) {
             return Err(refuse("the audit journal cannot be written, or its queue is full"));
         }
         match tokio::time::timeout(BOUND, answer).await {
-            Ok(Ok(seq)) => {
-                crossing.recorded(seq);
-                Ok(())
-            }
+            Ok(Ok(seq)) => Ok(seq),
             Ok(Err(_)) => Err(refuse("the audit journal cannot be written")),
             Err(_) => Err(refuse("the audit journal was late: 5 s are allowed")),
         }
@@ -216,6 +218,21 @@ impl Audit {
     /// Records something that is not a request. Never waits.
     pub fn record(&self, event: Event, now: SystemTime) {
         self.0.queue.offer(Message::Event(Box::new(event), now));
+    }
+
+    /// Records what must not happen without its record, such as a sign-in, before it takes effect. In `required` mode the
+    /// record is durable when this returns, which it does within 5 s.
+    ///
+    /// # Errors
+    /// `AuditUnavailable` if it cannot be recorded as `audit.mode` demands.
+    pub async fn record_first(&self, event: Event, now: SystemTime) -> Result<(), Refusal> {
+        match self.0.mode {
+            AuditMode::BestEffort => self.record(event, now),
+            AuditMode::Required => {
+                self.durable(|waiter| Some(Message::Awaited(Box::new(event), now, waiter))).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is left, signs it, and ends the writer. Waits for that, at most 5 s. What is recorded afterwards is lost.

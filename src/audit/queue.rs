@@ -28,6 +28,8 @@ pub(super) enum Message {
     Crossing(Box<Draft>),
     /// A decision that somebody waits for; the answer is the number of its record, once that is on disk.
     Decision(Box<Draft>, oneshot::Sender<u64>),
+    /// Something that is not a request and that somebody waits for in the same way.
+    Awaited(Box<Event>, SystemTime, oneshot::Sender<u64>),
     /// Something that is not a request.
     Event(Box<Event>, SystemTime),
 }
@@ -89,9 +91,9 @@ impl Queue {
         }
     }
 
-    /// Hands over a decision that somebody waits for. False if it cannot be recorded now.
-    pub(super) fn demand(&self, draft: Box<Draft>, waiter: oneshot::Sender<u64>) -> bool {
-        let accepted = self.healthy() && self.sender.try_send(Message::Decision(draft, waiter)).is_ok();
+    /// Hands over a record that somebody waits for. False if it cannot be recorded now.
+    pub(super) fn demand(&self, message: Message) -> bool {
+        let accepted = self.healthy() && self.sender.try_send(message).is_ok();
         if accepted {
             self.wake();
         }

@@ -708,3 +708,16 @@ fn only_owner_and_group_can_read_the_journal() {
     let mode = |path: &std::path::Path| fs::metadata(path).expect("is there").permissions().mode() & 0o007;
     assert_eq!((mode(&place.journal()), mode(&place.segments()[0])), (0, 0));
 }
+
+/// In `required` mode a sign-in takes effect after its record is on disk, or not at all.
+#[tokio::test]
+async fn a_required_sign_in_is_recorded_first_or_refused() {
+    let place = Place::new();
+    let (audit, fault) = place.faulty(AuditMode::Required);
+    let event = || Event::SignedIn { person: person("ada"), session: "5e55".into(), client: [192, 0, 2, 1].into() };
+    audit.record_first(event(), NOW).await.expect("recorded");
+    assert_eq!(place.records("event").len(), 1, "on disk before anybody goes on");
+    fault.set(Fault::SYNC);
+    let refusal = audit.record_first(event(), NOW).await.expect_err("a disk that fails");
+    assert_eq!(refusal.reason, Reason::AuditUnavailable);
+}

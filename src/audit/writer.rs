@@ -127,6 +127,11 @@ impl Writer {
                 self.waiters.push((waiter, seq));
                 seq
             }
+            Message::Awaited(event, now, waiter) => {
+                let seq = self.event(&Ocsf::other(&event, now));
+                self.waiters.push((waiter, seq));
+                seq
+            }
         };
     }
 

@@ -95,6 +95,7 @@ impl Login {
         match self.control.sign_in(provider.clone(), redemption, device(visit), visit.now).await {
             Ok((id, live, groups)) => {
                 self.membership.learn(&live.session.person, groups, visit.now);
+                self.recorded(&live, visit).await?;
                 Ok(self.welcome(&state, &id, &live, here, visit))
             }
             Err(RedeemError::Replayed) => lead_on(&state, here.as_ref(), || over("this sign-in was finished before")),
@@ -106,6 +107,14 @@ impl Login {
                 other => invalid(provider, &other),
             }),
         }
+    }
+
+    /// Nobody gets the handle of a session whose beginning cannot be recorded.
+    async fn recorded(&self, live: &Arc<Live>, visit: &Visit<'_>) -> Result<(), Refusal> {
+        let (person, session) = (live.session.person.clone(), live.hash.to_string());
+        let event = Event::SignedIn { person, session, client: visit.asked.client };
+        let recorded = self.audit.record_first(event, visit.now).await;
+        recorded.inspect_err(|_| self.control.end_session(live, "unrecorded", visit.now))
     }
 
     /// Sets the new handle, ends the session it replaces, and sends the browser where it wanted to go.
@@ -124,8 +133,6 @@ impl Login {
             membership: Membership::Unknown(Unknown::NeverRead),
             strength: live.session.strength.clone(),
         });
-        let (session, client) = (live.hash.to_string(), visit.asked.client);
-        self.audit.record(Event::SignedIn { person: person.clone(), session, client }, visit.now);
         match before {
             Some(old) if old.session.person.id == person.id => self.control.replace_session(old),
             Some(old) => self.control.end_session(&old, "replaced", visit.now),
