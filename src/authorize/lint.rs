@@ -28,6 +28,7 @@ impl Lint<'_> {
         strangers(facts, &mut mistakes);
         self.unreadable(facts, &mut mistakes);
         self.paths(facts, &mut mistakes);
+        unfolded(facts, &mut mistakes);
         for (near, message) in mistakes {
             let place = source.place(start + offset(&source.text[start..], &near));
             let error = PolicyError { place, message };
@@ -142,6 +143,16 @@ fn strangers(facts: &Facts, mistakes: &mut Vec<(String, String)>) {
             written(uid)
         );
         mistakes.push((written(uid), message));
+    }
+}
+
+/// What is compared with a folded path has to be folded too, or it never fits.
+fn unfolded(facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+    for text in &facts.unfolded {
+        let message = format!(
+            "`context.path_folded` begins with `/`, is in lower case and has no slash at its end, so it never fits `{text}`"
+        );
+        mistakes.push((format!("\"{text}\""), message));
     }
 }
 

@@ -332,6 +332,17 @@ fn policies_that_cannot_work_are_errors() {
         (r#"permit (principal, action, resource) when { context.path_folded == "/a" };"#, "`context.path`"),
         (r#"permit (principal, action, resource) unless { context.path == "/a" };"#, "must not exclude"),
         (
+            r#"forbid (principal, action, resource) when { context.path_folded like "/Admin*" };"#,
+            "never fits `/Admin*`",
+        ),
+        (r#"forbid (principal, action, resource) when { context.path_folded == "/admin/" };"#, "never fits `/admin/`"),
+        (r#"forbid (principal, action, resource) when { "admin" == context.path_folded };"#, "never fits `admin`"),
+        (
+            r#"forbid (principal, action, resource) when { ["/a", "/B"].contains(context.path_folded) };"#,
+            "never fits `/B`",
+        ),
+        (r#"forbid (principal, action, resource) unless { context.path_folded != "/A" };"#, "never fits `/A`"),
+        (
             r#"permit (principal is User, action, resource) when { User::"gitlab:1" in Group::"gitlab:a" };"#,
             "nothing is known",
         ),
@@ -353,6 +364,8 @@ fn policies_that_work_are_not_errors() {
     let cases = [
         r#"forbid (principal is User in Group::"okta:acme", action, resource);"#,
         r#"forbid (principal, action, resource) when { context.path_folded like "/admin/*" };"#,
+        r#"forbid (principal, action, resource) when { ["/", "/a"].contains(context.path_folded) };"#,
+        r#"forbid (principal, action, resource) when { context.path_folded like "*/admin*" };"#,
         r#"forbid (principal is Job in Namespace::"gitlab:acme", action, resource);"#,
         r#"permit (principal is User in Group::"gitlab:acme", action, resource is Route) when { context.path like "/a/*" };"#,
         r#"permit (principal is User, action, resource is Console) when { context.path_folded == "/a" };"#,
