@@ -67,8 +67,13 @@ impl Shared {
     pub async fn rejudge(&self, stream: &Stream, caller: &Caller) -> Option<Reason> {
         let now = SystemTime::now();
         let state = self.snapshot.load_full();
-        let route = state.routes.all().iter().find(|route| route.name == stream.route.name);
-        let Some(route) = route else { return Some(Reason::NotFound) };
+        let route = match state.routes.find(&stream.judged.asked) {
+            Ok(Destination::Upstream(route)) if route.name == stream.route.name => route,
+            Ok(_) | Err(_) => return Some(Reason::NotFound),
+        };
+        if caller.live().is_some_and(|live| !route.providers.contains(&live.session.person.id.provider)) {
+            return Some(Reason::WrongProvider);
+        }
         let principal = self.membership.principal(caller, now).await;
         let decision = state.authorize.decide(&principal, &stream.judged, route, now);
         let reason = if principal.person().is_some() { Reason::NotPermitted } else { Reason::NoSession };

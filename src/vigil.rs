@@ -8,7 +8,7 @@ use crate::{
     session::{Live, SessionKey, live::Clock},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -32,7 +32,8 @@ pub async fn watch(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let open = shared.control.streams.snapshot();
-        decided.retain(|id, _| open.iter().any(|(there, _)| there == id));
+        let there: HashSet<StreamId> = open.iter().map(|(id, _)| *id).collect();
+        decided.retain(|id, _| there.contains(id));
         for (id, stream) in open {
             look(&shared, id, &stream, &mut decided).await;
         }
@@ -47,12 +48,12 @@ async fn look(shared: &Shared, id: StreamId, stream: &Stream, decided: &mut Hash
     let ground = ground(shared, &caller);
     let due = match decided.get(&id) {
         Some((before, at)) => *before != ground || at.elapsed() >= interval(shared, &caller),
-        None => false, // decided when it was opened
+        None => true, // it may have waited long for its answer since it was decided
     };
     if due && let Some(reason) = shared.rejudge(stream, &caller).await {
         return shared.control.streams.cut(id, reason);
     }
-    if due || !decided.contains_key(&id) {
+    if due {
         decided.insert(id, (self::ground(shared, &caller), Instant::now()));
     }
 }
