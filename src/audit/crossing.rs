@@ -228,6 +228,11 @@ impl Crossing {
         self.0.received.fetch_add(bytes, Relaxed);
     }
 
+    /// Bytes of the request's body that came in.
+    pub fn received_so_far(&self) -> u64 {
+        self.0.received.load(Relaxed)
+    }
+
     /// The connection became a stream; one record is written now, one at its end.
     pub fn stream_opened(&self) {
         self.set(|draft| draft.phase = Phase::StreamEnded);

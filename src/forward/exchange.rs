@@ -3,6 +3,7 @@
 use super::{
     answer::Watch,
     chain, failed,
+    idle::Idle,
     pool::Line,
     upload::{Ended, Upload},
 };
@@ -27,6 +28,8 @@ pub(super) struct Exchange<'a> {
     watch: Option<Watch>,
     timeouts: &'a Timeouts,
     crossing: &'a Crossing,
+    /// How much of the body the upstream had taken when that was looked at last.
+    taken: u64,
 }
 
 /// How far the request's body is.
@@ -56,7 +59,7 @@ impl<'a> Exchange<'a> {
         timeouts: &'a Timeouts,
         crossing: &'a Crossing,
     ) -> Self {
-        Self { upload: ended.map_or(Uploading::Over, Uploading::Running), watch, timeouts, crossing }
+        Self { upload: ended.map_or(Uploading::Over, Uploading::Running), watch, timeouts, crossing, taken: 0 }
     }
 
     /// Sends the request and waits for the head of the answer. The clock for its first byte starts when the request's
@@ -71,8 +74,12 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(refusal) = self.poll_cut(cx).map(Err) {
                 return Poll::Ready(refusal);
             }
-            if let Err(refusal) = std::task::ready!(self.poll_upload(cx)) {
-                return Poll::Ready(Err(refusal));
+            let sending = matches!(self.upload, Uploading::Running(_));
+            match self.poll_upload(cx) {
+                Poll::Pending => return self.poll_stalled(&mut line.idle, cx).map(Err),
+                Poll::Ready(Err(refusal)) => return Poll::Ready(Err(refusal)),
+                Poll::Ready(Ok(())) if sending => line.idle.moved(),
+                Poll::Ready(Ok(())) => {}
             }
             line.idle.poll_over(self.timeouts.first_byte, cx).map(|()| Err(self.late()))
         })
@@ -117,6 +124,21 @@ impl<'a> Exchange<'a> {
         Poll::Ready(self.judge(ended.ok()))
     }
 
+    /// Ready once the upstream has taken nothing of the body for so long that it cannot be the client's fault, whose
+    /// silence ends the upload by itself.
+    fn poll_stalled(&mut self, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let limit = self.timeouts.first_byte + self.timeouts.request_idle;
+        loop {
+            std::task::ready!(idle.poll_over(limit, cx));
+            let taken = self.crossing.received_so_far();
+            if std::mem::replace(&mut self.taken, taken) == taken {
+                let cause = format!("the request's body was not taken for {} ms", limit.as_millis());
+                return Poll::Ready(too_late(cause));
+            }
+            idle.moved();
+        }
+    }
+
     /// Whose fault it is that a body ended.
     fn judge(&self, ended: Option<Ended>) -> Result<(), Refusal> {
         match ended {
@@ -132,10 +154,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn late(&self) -> Refusal {
-        let cause = format!("no byte of an answer within {} ms", self.timeouts.first_byte.as_millis());
-        Refusal::new(Reason::UpstreamTimeout, "The service behind this address did not answer in time.")
-            .because(cause)
-            .closing()
+        too_late(format!("no byte of an answer within {} ms", self.timeouts.first_byte.as_millis()))
     }
 
     fn dead(&mut self, mut error: TrySendError<Request<Upload>>) -> Result<Dead, Refusal> {
@@ -152,6 +171,10 @@ impl<'a> Exchange<'a> {
         }
         Ok(Dead { unsent, silent: is_silent(&error), cause: chain(&error) })
     }
+}
+
+fn too_late(cause: String) -> Refusal {
+    Refusal::new(Reason::UpstreamTimeout, "The service behind this address did not answer in time.").because(cause).closing()
 }
 
 /// The connection ended, as opposed to: something came that is no answer.

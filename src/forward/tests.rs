@@ -607,6 +607,23 @@ async fn late_upstreams_are_given_up() {
     assert!(answer.contains("within 500 ms"), "{answer}");
 }
 
+#[tokio::test]
+async fn an_upstream_that_takes_no_more_of_a_body_is_given_up() {
+    let upstream = Scripted::start(|_, stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let front = Front::start(&upstream).await;
+    let (mut from, mut to) = front.connect().await.into_split();
+    to.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n").await.expect("written");
+    let sending = tokio::spawn(async move { while to.write_all(&[b'x'; 65_536]).await.is_ok() {} });
+    let mut answer = [0; 12];
+    within(from.read_exact(&mut answer)).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 504");
+    sending.abort();
+}
+
 /// A listener whose queue is full, so that connecting takes for ever.
 fn full_listener() -> (Vec<socket2::Socket>, SocketAddr) {
     let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
