@@ -180,20 +180,21 @@ fn is_ours(value: &HeaderValue, cookies: &[Arc<str>; 2]) -> bool {
     cookies.iter().any(|ours| ours.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// `public` becomes `private`, `s-maxage` goes, and the answer depends on who asked.
+/// No shared cache may keep it: it is `private` if the upstream does not forbid keeping it at all, `public` and `s-maxage` go,
+/// and the answer depends on who asked.
 fn keep_private(headers: &mut HeaderMap) {
     let shared = |directive: &str| {
         let name = directive.split('=').next().unwrap_or_default().trim();
         name.eq_ignore_ascii_case("public") || name.eq_ignore_ascii_case("s-maxage")
     };
-    if list(headers, &CACHE_CONTROL).any(|directive| shared(&directive)) {
-        let mut kept: Vec<_> = list(headers, &CACHE_CONTROL).filter(|directive| !shared(directive)).collect();
-        let closed = |directive: &String| {
-            directive.eq_ignore_ascii_case("private") || directive.eq_ignore_ascii_case("no-store")
-        };
-        if !kept.iter().any(closed) {
-            kept.insert(0, "private".into());
-        }
+    let closed =
+        |directive: &str| directive.eq_ignore_ascii_case("private") || directive.eq_ignore_ascii_case("no-store");
+    let said: Vec<_> = list(headers, &CACHE_CONTROL).collect();
+    let mut kept: Vec<_> = said.iter().map(String::as_str).filter(|directive| !shared(directive)).collect();
+    if !kept.iter().any(|directive| closed(directive)) {
+        kept.insert(0, "private");
+    }
+    if kept != said {
         replace(headers, CACHE_CONTROL, HeaderValue::try_from(kept.join(", ")).ok());
     }
     let vary: Vec<String> = list(headers, &VARY).collect();
@@ -244,11 +245,15 @@ mod tests {
     use super::*;
 
     fn cleaned(fields: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+        cleaned_for(fields, false)
+    }
+
+    fn cleaned_for(fields: &[(&'static str, &'static str)], personal: bool) -> Vec<(String, String)> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        clean_answer(&mut headers, &["__Host-vestibule".into(), "vestibule-8080".into()], true);
+        clean_answer(&mut headers, &["__Host-vestibule".into(), "vestibule-8080".into()], personal);
         headers.remove(VARY);
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned())).collect()
     }
@@ -301,18 +306,22 @@ mod tests {
     }
 
     #[test]
-    fn public_answers_become_private() {
+    fn personal_answers_are_for_no_shared_cache() {
         let table = [
             ("public, max-age=60", "private, max-age=60"),
             ("max-age=60, s-maxage=600", "private, max-age=60"),
             ("Public", "private"),
-            ("private=\"a, public\", max-age=1", "private=\"a, public\", max-age=1"),
-            ("no-cache", "no-cache"),
+            ("private=\"a, public\", max-age=1", "private, private=\"a, public\", max-age=1"),
+            ("max-age=60", "private, max-age=60"),
+            ("no-cache", "private, no-cache"),
+            ("max-age=60, private", "max-age=60, private"),
             ("public, no-store", "no-store"),
         ];
         for (sent, kept) in table {
-            assert_eq!(cleaned(&[("cache-control", sent)]), [pair("cache-control", kept)], "{sent}");
+            assert_eq!(cleaned_for(&[("cache-control", sent)], true), [pair("cache-control", kept)], "{sent}");
         }
+        assert_eq!(cleaned_for(&[], true), [pair("cache-control", "private")]);
+        assert!(cleaned_for(&[], false).is_empty());
     }
 
     #[test]
