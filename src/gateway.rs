@@ -4,7 +4,7 @@ use crate::{
     audit::{Audit, Crossing},
     authorize::{Authorize, Decision},
     body::Body,
-    canonical::{Canonical, Judged, Peer, Rules},
+    canonical::{Canonical, Judged, Peer, RequestId, Rules},
     config::Settings,
     control::Control,
     cookie::Cookies,
@@ -101,7 +101,8 @@ impl Gateway {
         let now = SystemTime::now();
         let state = self.shared.snapshot.load_full(); // one generation of routes, policies and providers for the whole walk
         let upgrade = hyper::upgrade::on(&mut request);
-        let (asked, body) = Canonical::parse(request, peer, &state.rules)?; // target, host, class, clean headers: once
+        let (asked, body) = Canonical::parse(request, peer, &state.rules) // target, host, class, clean headers: once
+            .inspect_err(|_| unread(peer, crossing, told))?;
         crossing.asked(&asked);
         tell(told, |told| *told = Asked { settings: Some(state.settings.clone()), ..Asked::of(&asked) });
         let route = match state.routes.find(&asked)? {
@@ -173,6 +174,13 @@ impl Gateway {
             tell(told, |told| told.person = Some(live.session.person.clone()));
         }
     }
+}
+
+/// What cannot be read has a name all the same, and comes from somewhere.
+fn unread(peer: &Peer, crossing: &Crossing, told: &Told) {
+    let id = RequestId::new();
+    crossing.unread(id, peer.address.ip().to_canonical());
+    tell(told, |told| told.id = Some(id));
 }
 
 /// A cookie proves who acts, not that they meant to: another site's page must not act with it (S-92, S-93).

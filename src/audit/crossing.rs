@@ -45,6 +45,8 @@ pub(super) struct Draft {
     pub(super) phase: Phase,
     /// The request; `None` if it could not be parsed.
     pub(super) asked: Option<Asked>,
+    /// What is known of a request that could not be parsed: its id, and the other end of the connection.
+    pub(super) unread: Option<(RequestId, IpAddr)>,
     /// The route's name.
     pub(super) route: Option<Name>,
     /// Who asked; `None` if that was never looked for.
@@ -137,6 +139,7 @@ impl Crossing {
             duration: Duration::ZERO,
             phase: Phase::Request,
             asked: None,
+            unread: None,
             route: None,
             who: None,
             session: None,
@@ -182,6 +185,11 @@ impl Crossing {
             https: asked.https,
         };
         self.set(|draft| draft.asked = Some(asked));
+    }
+
+    /// It could not be parsed; `peer` is the other end of the connection.
+    pub fn unread(&self, id: RequestId, peer: IpAddr) {
+        self.set(|draft| draft.unread = Some((id, peer)));
     }
 
     /// The route, once it is found.

@@ -61,6 +61,10 @@ impl<'a> Ocsf<'a> {
         event.actor = draft.who.as_ref().map(|who| Actor::of(who, draft.session.as_deref()));
         event.http_response = draft.status.map(|code| HttpResponse { code, length: draft.sent });
         event.unmapped = Unmapped::of(draft);
+        if let Some((id, peer)) = draft.unread {
+            event.metadata.correlation_uid = Some(Hex(id.0));
+            event.src_endpoint = Some(Source { ip: peer });
+        }
         match &draft.asked {
             Some(asked) => event.asked(asked, draft.received),
             None => event,

@@ -212,3 +212,17 @@ async fn s102_health_and_metrics_have_their_own_listener() {
     let text = wire.answer().await.expect("an answer").text();
     assert!(text.contains("vestibule_requests_refused_total{reason=\"no_session\"} 3"), "{text}");
 }
+
+/// S-105: a request that cannot be read has an id too, which its record knows, beside the address that it came from.
+#[tokio::test]
+async fn s105_what_cannot_be_read_is_named_and_recorded() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), POLICIES).await;
+    let answer = gateway.get("/a/../b", &[]).await;
+    assert_eq!(answer.status, 400);
+    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
+    assert_eq!((id.len(), answer.header("x-request-id")), (32, Some(&*id)));
+    let event = gateway.audited("the refusal", |event| event["metadata"]["correlation_uid"] == *id).await;
+    assert_eq!((&event["status_code"], &event["src_endpoint"]["ip"]), (&"bad_request".into(), &"127.0.0.1".into()));
+    assert!(upstream.take().is_empty(), "the upstream saw nothing");
+}
