@@ -22,7 +22,7 @@ use secrecy::SecretString;
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
 use tokio::runtime::Handle;
@@ -46,6 +46,8 @@ pub struct Control {
     ring: KeyRing,
     store: Store,
     warm: moka::future::Cache<SessionKey, Arc<Live>>,
+    /// Every session that anybody here holds, warm or not; see [`Control::only`].
+    open: Mutex<HashMap<SessionKey, Weak<Live>>>,
     /// Sessions that ended and could not be deleted yet.
     undeleted: Mutex<HashSet<SessionKey>>,
     providers: ArcSwap<Providers>,
@@ -109,6 +111,7 @@ impl Control {
             ring: parts.ring,
             store: parts.store,
             warm: moka::future::Cache::builder().max_capacity(WARM).time_to_idle(COLD).build(),
+            open: Mutex::default(),
             undeleted: Mutex::default(),
             providers: ArcSwap::default(),
             limits: ArcSwap::from_pointee(parts.limits),
@@ -176,19 +179,45 @@ impl Control {
 
     async fn load(self: Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, StoreError> {
         let key = id.key();
-        if self.is_undeleted(&key) {
-            return Ok(None);
-        }
-        let Some(stored) = self.store.load(key).await? else { return Ok(None) };
-        let opened = record::open_index(&self.ring, &key, &stored)
-            .and_then(|session| Ok((session, record::open_tokens(&self.ring, &id, &stored)?)));
-        match opened {
-            Ok((session, held)) => Ok(Some(self.warm.get_with(key, async { Live::new(id, session, held) }).await)),
-            Err(error) => {
-                tracing::warn!(session = %key.hash(), %error, "a stored session cannot be opened");
-                Ok(None)
+        loop {
+            let ended = self.revocations.ended(&key);
+            if self.is_undeleted(&key) {
+                return Ok(None);
+            }
+            let Some(stored) = self.store.load(key).await? else { return Ok(None) };
+            let opened = record::open_index(&self.ring, &key, &stored)
+                .and_then(|session| Ok((session, record::open_tokens(&self.ring, &id, &stored)?)));
+            match opened {
+                Ok((session, held)) => {
+                    let Some(live) = self.only(Live::new(id.clone(), session, held), ended) else { continue };
+                    self.warm.insert(key, live.clone()).await;
+                    return Ok((!live.is_ended()).then_some(live));
+                }
+                Err(error) => {
+                    tracing::warn!(session = %key.hash(), %error, "a stored session cannot be opened");
+                    return Ok(None);
+                }
             }
         }
+    }
+
+    /// The one copy of a session in this process: of two, each would count its own idle time and redeem a refresh token
+    /// that the other has used. `None`: it may have ended since the counter stood at `ended`, so it has to be read again.
+    fn only(&self, live: Arc<Live>, ended: u64) -> Option<Arc<Live>> {
+        let key = live.key();
+        let mut open = self.open();
+        if self.revocations.ended(&key) != ended {
+            return None;
+        }
+        if let Some(there) = open.get(&key).and_then(Weak::upgrade) {
+            return Some(there);
+        }
+        open.insert(key, Arc::downgrade(&live));
+        Some(live)
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<SessionKey, Weak<Live>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Uses up the state, redeems the code, and files the session that it proves.
@@ -257,6 +286,7 @@ impl Control {
         };
         self.store.create(filed).await?;
         let live = Live::new(id.clone(), session, held);
+        self.open().insert(id.key(), Arc::downgrade(&live));
         self.warm.insert(id.key(), live.clone()).await;
         Ok((id, live))
     }
@@ -277,7 +307,11 @@ impl Control {
         }
         let key = live.key();
         self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-        self.revocations.end_session(&key);
+        {
+            let mut open = self.open();
+            open.remove(&key);
+            self.revocations.end_session(&key);
+        }
         self.streams.cut_session(&key.0, Reason::NoSession);
         let (person, session) = (live.session.person.clone(), live.hash.to_string());
         self.audit.record(Event::SessionEnded { person, session, why }, now);
@@ -469,6 +503,7 @@ impl Control {
     pub async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
+            self.open().retain(|_, live| live.strong_count() > 0);
             if let Err(error) = self.store.sweep(SystemTime::now()).await {
                 tracing::warn!(%error, "the session store was not swept");
             }
@@ -482,4 +517,68 @@ fn stopped() -> StoreError {
 
 fn unavailable(provider: &str, cause: &str) -> ProviderError {
     ProviderError::Unavailable { provider: provider.to_owned(), cause: cause.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AuditMode;
+
+    /// A control plane in a directory of its own, with one session in it.
+    async fn scene() -> (tempfile::TempDir, Arc<Control>, SessionId, Arc<Live>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let audit = Audit::open(&at("journal"), &at("keys"), AuditMode::BestEffort, 1 << 20).expect("opens");
+        let control = Control::new(Parts {
+            handle: Handle::current(),
+            ring: KeyRing::of(&[[5; 32]]),
+            store: Store::embedded(directory.path()).expect("opens"),
+            limits: SessionSettings { idle: Duration::from_secs(1800), absolute: Duration::from_secs(28_800) },
+            streams: Arc::default(),
+            audit,
+        });
+        let now = SystemTime::now();
+        let (session, held) = record::tests::sample(&SessionId::new(), now);
+        let proved = SignedIn {
+            person: (*session.person).clone(),
+            tokens: held.tokens,
+            sid: None,
+            auth_time: None,
+            amr: Vec::new(),
+            acr: None,
+            groups: None,
+        };
+        let (id, live) = control.file(proved, None, now).await.expect("filed");
+        (directory, control, id, live)
+    }
+
+    /// A core that has a session at hand does not keep it warm. Another core must then find the same copy: a second one
+    /// would redeem the refresh token that the first has used, and end the session as idle.
+    #[tokio::test]
+    async fn s57_a_session_in_use_is_open_once() {
+        let (_directory, control, id, live) = scene().await;
+        control.warm.invalidate(&id.key()).await;
+        let again = control.session(id.clone()).await.expect("read").expect("there");
+        assert!(Arc::ptr_eq(&live, &again));
+        drop((live, again));
+        control.warm.invalidate(&id.key()).await;
+        control.warm.run_pending_tasks().await;
+        assert!(control.session(id).await.expect("read").is_some(), "nobody had it open: read anew");
+    }
+
+    /// S-54: whoever was still reading a session when it ended does not bring it back.
+    #[tokio::test]
+    async fn s54_a_session_that_ends_while_it_is_read_stays_ended() {
+        let (_directory, control, id, live) = scene().await;
+        let stored = control.store.load(id.key()).await.expect("read").expect("there");
+        let ended = control.revocations.ended(&id.key());
+        control.end_session(&live, "signed_out", SystemTime::now());
+        while control.is_undeleted(&id.key()) {
+            tokio::task::yield_now().await;
+        }
+        let session = record::open_index(&control.ring, &id.key(), &stored).expect("opens");
+        let held = record::open_tokens(&control.ring, &id, &stored).expect("opens");
+        assert!(control.only(Live::new(id.clone(), session, held), ended).is_none());
+        assert!(control.session(id).await.expect("read").is_none());
+    }
 }

@@ -103,7 +103,7 @@ impl Live {
         if now >= tokens.access_expires + OUTAGE {
             return Clock::RefreshFirst;
         }
-        if now >= ahead(tokens) && seconds(now) >= self.retry_at.load(Ordering::Relaxed) {
+        if now >= ahead(tokens) && !self.defers_refresh(now) {
             return Clock::RefreshAhead;
         }
         Clock::Alive
@@ -160,6 +160,11 @@ impl Live {
     pub fn hold(&self, held: Held) {
         self.retry_at.store(0, Ordering::Relaxed);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
+    /// A refresh failed a moment ago.
+    pub fn defers_refresh(&self, now: SystemTime) -> bool {
+        seconds(now) < self.retry_at.load(Ordering::Relaxed)
     }
 
     /// A refresh failed: not again before `until`.

@@ -44,6 +44,11 @@ impl Revocations {
         slot(&sha256(user.to_string().as_bytes()))
     }
 
+    /// How many sessions that share this one's counter have ended.
+    pub fn ended(&self, session: &SessionKey) -> u64 {
+        self.sessions[slot(&session.0)].load(Ordering::Acquire)
+    }
+
     /// A session ended.
     pub fn end_session(&self, session: &SessionKey) {
         self.sessions[slot(&session.0)].fetch_add(1, Ordering::AcqRel);
