@@ -379,7 +379,7 @@ impl Control {
         let (this, live) = (self.clone(), live.clone());
         self.start(async move {
             let before = live.held();
-            let _ = this.refresh_once(&live, &before, SystemTime::now()).await;
+            let _ = this.refresh_once(&live, &before).await;
         });
     }
 
@@ -391,23 +391,29 @@ impl Control {
         let (this, live) = (self.clone(), live.clone());
         let work = async move {
             let before = live.held();
-            this.refresh_once(&live, &before, SystemTime::now()).await
+            this.refresh_once(&live, &before).await
         };
         self.run(work).await.unwrap_or_else(|| Err(unavailable("control plane", "it stops")))
     }
 
-    /// One refresh at a time per session; whoever waited for another's is content with its outcome.
+    /// One refresh at a time per session; whoever waited for another's is content with its outcome, good or bad.
     async fn refresh_once(
         self: &Arc<Self>,
         live: &Arc<Live>,
         before: &Held,
-        now: SystemTime,
     ) -> Result<Option<GroupList>, ProviderError> {
         let _one = live.refreshing.lock().await;
+        let (person, now) = (&live.session.person, SystemTime::now());
+        if live.is_ended() {
+            let (provider, description) = (person.id.provider.to_string(), "the session is over".to_owned());
+            return Err(ProviderError::Rejected { provider, description });
+        }
         if live.is_newer_than(&before.tokens) {
             return Ok(None);
         }
-        let person = &live.session.person;
+        if live.defers_refresh(now) {
+            return Err(unavailable(person.id.provider.as_str(), "it did not answer a moment ago"));
+        }
         let Some(provider) = self.provider(&person.id.provider) else {
             return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
         };
@@ -417,7 +423,7 @@ impl Control {
                 self.keep(live, held, now).await;
                 Ok(refreshed.groups)
             }
-            Err(error) => self.refresh_failed(live, before, error, now).await,
+            Err(error) => self.refresh_failed(live, before, error, SystemTime::now()).await,
         }
     }
 
@@ -485,14 +491,14 @@ impl Control {
         let before = live.held();
         if provider.settings.kind != ProviderKind::Gitlab
             && before.tokens.refresh.is_some()
-            && let Some(list) = self.refresh_once(live, &before, SystemTime::now()).await?
+            && let Some(list) = self.refresh_once(live, &before).await?
         {
             return Ok(Some(list));
         }
         let subject = &person.id.subject;
         match provider.userinfo_groups(&live.held().tokens.access, subject).await {
             Err(ProviderError::AccessToken { .. }) if before.tokens.refresh.is_some() => {
-                self.refresh_once(live, &before, SystemTime::now()).await?;
+                self.refresh_once(live, &before).await?;
                 provider.userinfo_groups(&live.held().tokens.access, subject).await
             }
             other => other,

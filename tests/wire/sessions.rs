@@ -242,3 +242,38 @@ async fn s56_the_state_directory_holds_no_secret() {
     let log = gateway.log();
     assert!(!log.contains(&browser.session) && !log.contains(&browser.binding), "S-99: the log holds a handle");
 }
+
+/// S-57, S-90: whoever waited for a refresh that failed is content with that: fifty requests ask the provider once.
+#[tokio::test]
+async fn s57_parallel_requests_share_a_refresh_that_fails() {
+    let Some((provider, _upstream, gateway)) = scene(&[("ACCESS_TOKEN_TTL", "4")], &membership("1s"), "").await else {
+        return;
+    };
+    for rejects in [false, true] {
+        provider.admin("/admin/fault/clear", json!({})).await;
+        let browser = gateway.sign_in(&provider, "alice").await;
+        if rejects {
+            provider.admin("/admin/revoke", json!({ "user": "alice" })).await;
+        } else {
+            provider.fault("/oauth/token", json!({ "status": 503, "delay_ms": 300, "times": 1000 })).await;
+        }
+        let before = provider.seen("/oauth/token").await;
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+        let line =
+            format!("GET / HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n\r\n", gateway.port, gateway.cookies(&browser));
+        let mut requests = Vec::new();
+        for _ in 0..50 {
+            let (port, line) = (gateway.port, line.clone());
+            requests.push(tokio::spawn(async move {
+                let mut wire = Wire::connect(port).await;
+                wire.send(line).await;
+                wire.answer().await.map(|answer| answer.status)
+            }));
+        }
+        for request in requests {
+            assert!(request.await.expect("no panic").is_some());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(provider.seen("/oauth/token").await - before, 1);
+    }
+}
