@@ -8,7 +8,7 @@ use crate::{
     config::{ProviderKind, SessionSettings},
     forward::streams::Streams,
     oidc::{CodeGrant, GroupList, Provider, ProviderError, SignedIn},
-    principal::{Name, Strength},
+    principal::{Name, Person, Strength},
     refusal::Reason,
     session::{
         KeyRing, Live, Revocations, Session, SessionId, SessionKey, Store, StoreError,
@@ -145,6 +145,11 @@ impl Control {
     /// A provider by name.
     pub fn provider(&self, name: &Name) -> Option<Arc<Provider>> {
         self.providers.load().get(name).cloned()
+    }
+
+    /// The provider that vouches for `person`: of that name, and still the same issuer (S-50).
+    pub fn provider_of(&self, person: &Person) -> Option<Arc<Provider>> {
+        self.provider(&person.id.provider).filter(|provider| provider.issuer() == &*person.issuer)
     }
 
     /// Runs `work` on the control plane and waits for it; it goes on if the caller does not.
@@ -332,7 +337,7 @@ impl Control {
 
     /// Tells the provider to forget the session's tokens; nobody waits for that.
     pub fn revoke_tokens(self: &Arc<Self>, live: &Arc<Live>) {
-        let Some(provider) = self.provider(&live.session.person.id.provider) else { return };
+        let Some(provider) = self.provider_of(&live.session.person) else { return };
         let tokens = live.held().tokens;
         self.start(async move {
             let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
@@ -356,6 +361,11 @@ impl Control {
 
     /// What a session's clocks say.
     pub fn clock(&self, live: &Live, now: SystemTime) -> Clock {
+        let person = &live.session.person;
+        let providers = self.providers.load();
+        if providers.get(&person.id.provider).is_some_and(|provider| provider.issuer() != &*person.issuer) {
+            return Clock::Moved;
+        }
         live.clock(now, self.limits.load().idle, self.without_refresh(live))
     }
 
@@ -414,7 +424,7 @@ impl Control {
         if live.defers_refresh(now) {
             return Err(unavailable(person.id.provider.as_str(), "it did not answer a moment ago"));
         }
-        let Some(provider) = self.provider(&person.id.provider) else {
+        let Some(provider) = self.provider_of(person) else {
             return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
         };
         match provider.refresh(&before.tokens, &person.id.subject, now).await {
@@ -485,7 +495,7 @@ impl Control {
     /// Any [`ProviderError`]; after `Rejected` and `Invalid` of a refresh the session is over.
     pub async fn read_groups(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
         let person = &live.session.person;
-        let Some(provider) = self.provider(&person.id.provider) else {
+        let Some(provider) = self.provider_of(person) else {
             return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
         };
         let before = live.held();
@@ -528,7 +538,7 @@ fn unavailable(provider: &str, cause: &str) -> ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AuditMode;
+    use crate::config::{AuditMode, ProviderSettings};
 
     /// A control plane in a directory of its own, with one session in it.
     async fn scene() -> (tempfile::TempDir, Arc<Control>, SessionId, Arc<Live>) {
@@ -586,5 +596,35 @@ mod tests {
         let held = record::open_tokens(&control.ring, &id, &stored).expect("opens");
         assert!(control.only(Live::new(id.clone(), session, held), ended).is_none());
         assert!(control.session(id).await.expect("read").is_none());
+    }
+
+    /// S-50: a subject is an issuer's. Where a provider's name stands for another issuer after a reload, a session of
+    /// before is nobody's, and its tokens are not sent there.
+    #[tokio::test]
+    async fn s50_a_session_is_of_its_issuer_whatever_the_providers_name() {
+        let (directory, control, _, live) = scene().await;
+        let serve = |issuer: &str| {
+            let settings = ProviderSettings {
+                name: "gitlab".parse().expect("a name"),
+                kind: ProviderKind::Gitlab,
+                title: "GitLab".into(),
+                issuer: issuer.into(),
+                client_id: "client".into(),
+                client_secret: SecretString::from("secret"),
+                scopes: vec!["openid".into()],
+                groups_claim: "groups".into(),
+                membership_refresh: Duration::from_secs(60),
+                membership_outage: Duration::from_secs(900),
+                without_refresh: Duration::from_secs(3600),
+            };
+            let provider = Provider::new(Arc::new(settings), directory.path());
+            let providers = HashMap::from([(provider.settings.name.clone(), provider)]);
+            control.configure(providers, control.limits().as_ref().clone());
+        };
+        serve("https://gitlab.example.com");
+        assert_eq!(control.clock(&live, SystemTime::now()), Clock::Alive);
+        serve("https://other.example.com");
+        assert_eq!(control.clock(&live, SystemTime::now()), Clock::Moved);
+        assert!(control.provider_of(&live.session.person).is_none());
     }
 }

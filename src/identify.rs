@@ -81,6 +81,7 @@ impl Identify {
             Clock::RefreshFirst => Box::pin(self.refreshed(live)).await,
             Clock::Idle => Ok(self.ended(&live, "idle", now)),
             Clock::Over => Ok(self.ended(&live, "absolute", now)),
+            Clock::Moved => Ok(self.ended(&live, "issuer_changed", now)),
         }
     }
 

@@ -146,15 +146,21 @@ impl Reloader {
         for key in needs_restart(&before.settings, &next.settings) {
             tracing::warn!(key, "this key changed and takes effect at the next start");
         }
-        let (old, new): (BTreeSet<_>, BTreeSet<_>) = (before.authorize.ids(), next.authorize.ids());
+        let (old_ids, new_ids): (BTreeSet<_>, BTreeSet<_>) = (before.authorize.ids(), next.authorize.ids());
         let only = |of: &BTreeSet<Arc<str>>, not: &BTreeSet<Arc<str>>| {
             of.difference(not).map(|id| id.to_string()).collect::<Vec<_>>()
         };
-        let (added, removed) = (only(&new, &old), only(&old, &new));
+        let (added, removed) = (only(&new_ids, &old_ids), only(&old_ids, &new_ids));
         let digest = next.authorize.digest().to_string();
         let control = &self.shared.control;
-        let providers = providers(&next.settings, &control.providers(), &mut self.discovery);
-        control.configure(providers, next.settings.sessions.clone());
+        let old = control.providers();
+        let new = providers(&next.settings, &old, &mut self.discovery);
+        let stays = |(name, there): (&Name, &Arc<Provider>)| new.get(name).is_some_and(|now| Arc::ptr_eq(now, there));
+        let all_stay = old.iter().all(stays);
+        control.configure(new, next.settings.sessions.clone());
+        if !all_stay {
+            self.shared.membership.forget();
+        }
         self.shared.snapshot.store(Arc::new(next));
         self.metrics.reloaded(true);
         tracing::info!(%digest, ?added, ?removed, "configuration and policies reloaded");

@@ -72,6 +72,7 @@ async fn caller(shared: &Shared, stream: &Stream) -> Result<Caller, Reason> {
         Clock::RefreshFirst => refreshed(shared, live).await,
         Clock::Idle => Err(over(shared, &live, "idle", now)),
         Clock::Over => Err(over(shared, &live, "absolute", now)),
+        Clock::Moved => Err(over(shared, &live, "issuer_changed", now)),
     }
 }
 

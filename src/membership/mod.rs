@@ -83,6 +83,11 @@ impl Memberships {
         self.cells.get(user).and_then(|cell| cell.version())
     }
 
+    /// Forgets what everybody's groups were: a provider is read another way now, or is another one.
+    pub fn forget(&self) {
+        self.cells.invalidate_all();
+    }
+
     fn cell(&self, user: &UserId) -> Arc<Cell> {
         match self.cells.get(user) {
             Some(cell) => cell,
@@ -91,7 +96,7 @@ impl Memberships {
     }
 
     fn clock(&self, live: &Live) -> Option<Clock> {
-        let provider = self.control.provider(&live.session.person.id.provider)?;
+        let provider = self.control.provider_of(&live.session.person)?;
         let held_groups = live.held_groups();
         Some(Clock::of(&provider.settings, held_groups))
     }

@@ -54,6 +54,8 @@ pub enum Clock {
     Idle,
     /// Older than a session may be.
     Over,
+    /// The name of its provider stands for another issuer now, whose subjects are other people.
+    Moved,
 }
 
 impl Live {
