@@ -71,10 +71,8 @@ impl Shared {
             Ok(Destination::Upstream(route)) if route.name == stream.route.name => route,
             Ok(_) | Err(_) => return Some(Reason::NotFound),
         };
-        if caller.live().is_some_and(|live| !route.providers.contains(&live.session.person.id.provider)) {
-            return Some(Reason::WrongProvider);
-        }
-        let principal = self.membership.principal(caller, now).await;
+        let caller = Caller::at(&route.providers, caller.live().cloned()); // as the route has it now
+        let principal = self.membership.principal(&caller, now).await;
         let decision = state.authorize.decide(&principal, &stream.judged, route, now);
         let reason = if principal.person().is_some() { Reason::NotPermitted } else { Reason::NoSession };
         (!decision.permits()).then_some(reason)

@@ -35,6 +35,15 @@ pub struct Identify {
 }
 
 impl Caller {
+    /// Who the holder of this session is where people of `providers` are accepted.
+    pub fn at(providers: &[Name], live: Option<Arc<Live>>) -> Self {
+        match live {
+            None => Self::Anonymous,
+            Some(live) if providers.contains(&live.session.person.id.provider) => Self::Person(live),
+            Some(live) => Self::Foreign(live),
+        }
+    }
+
     /// The session, accepted here or not.
     pub fn live(&self) -> Option<&Arc<Live>> {
         match self {
@@ -56,12 +65,11 @@ impl Identify {
     /// `StoreUnavailable`, never anonymity, if the store cannot say; `ProviderUnavailable` if the session has to be
     /// refreshed first and cannot be.
     pub async fn caller(&self, asked: &Canonical, providers: &[Name], now: SystemTime) -> Result<Caller, Refusal> {
-        let Some(live) = self.session(&asked.session, now).await? else { return Ok(Caller::Anonymous) };
-        if is_activity(asked) && live.touch(now) {
-            self.control.save_activity(&live);
+        let live = self.session(&asked.session, now).await?;
+        if let Some(live) = live.as_ref().filter(|live| is_activity(asked) && live.touch(now)) {
+            self.control.save_activity(live);
         }
-        let accepted = providers.contains(&live.session.person.id.provider);
-        Ok(if accepted { Caller::Person(live) } else { Caller::Foreign(live) })
+        Ok(Caller::at(providers, live))
     }
 
     /// The live session that a cookie names. Two cookies name none.

@@ -2,16 +2,17 @@
 
 use crate::{
     forward::streams::{Stream, StreamId},
-    gateway::Shared,
+    gateway::{Shared, Snapshot},
     identify::Caller,
     refusal::Reason,
     session::{Live, SessionKey, live::Clock},
 };
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// How often it is looked whether anything changed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -19,68 +20,81 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A stream is decided about at least this often, whatever changed.
 const AT_LEAST: Duration = Duration::from_secs(60);
 
+/// So many decisions may wait for a provider at once.
+const AT_ONCE: usize = 256;
+
 /// What a decision about a stream rested on.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone)]
 struct Ground {
-    policies: Arc<str>,
+    generation: Arc<Snapshot>,
     groups: Option<u64>,
 }
 
-/// Decides again about every open stream when policies or groups changed, and at least once a minute. Never returns.
+/// The ground of the last decision about each stream, and when it was made.
+type Decided = Mutex<HashMap<StreamId, (Ground, Instant)>>;
+
+/// Whose stream it is now.
+enum Holder {
+    /// Nobody's, or that of a session in order.
+    Known(Option<Arc<Live>>),
+    /// That of a session whose tokens have to be refreshed first.
+    ToRefresh(Arc<Live>),
+}
+
+impl PartialEq for Ground {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.generation, &other.generation) && self.groups == other.groups
+    }
+}
+
+/// Decides again about every open stream when the configuration, policies or groups changed, and at least once a minute.
+/// What waits for a provider does so beside the others, which none of it holds up. Never returns.
 pub async fn watch(shared: Arc<Shared>) {
-    let mut decided: HashMap<StreamId, (Ground, Instant)> = HashMap::new();
+    let decided = Arc::<Decided>::default();
+    let at_once = Arc::new(Semaphore::new(AT_ONCE));
+    let mut at_work: HashMap<StreamId, JoinHandle<()>> = HashMap::new();
     loop {
         tokio::time::sleep(LOOK).await;
-        let open = shared.control.streams.snapshot();
-        let there: HashSet<StreamId> = open.iter().map(|(id, _)| *id).collect();
-        decided.retain(|id, _| there.contains(id));
+        let open: HashMap<_, _> = shared.control.streams.snapshot().into_iter().collect();
+        lock(&decided).retain(|id, _| open.contains_key(id));
+        at_work.retain(|_, work| !work.is_finished());
         for (id, stream) in open {
-            look(&shared, id, &stream, &mut decided).await;
+            if at_work.contains_key(&id) {
+                continue;
+            }
+            match holder(&shared, &stream).await {
+                Err(reason) => shared.control.streams.cut(id, reason),
+                Ok(Holder::Known(live)) if !is_due(&shared, id, live.as_deref(), &decided) => {}
+                Ok(holder) => {
+                    let (shared, decided, at_once) = (shared.clone(), decided.clone(), at_once.clone());
+                    let work = async move {
+                        let _turn = at_once.acquire().await;
+                        if let Err(reason) = decide(&shared, id, &stream, holder, &decided).await {
+                            shared.control.streams.cut(id, reason);
+                        }
+                    };
+                    at_work.insert(id, tokio::spawn(work));
+                }
+            }
         }
     }
 }
 
-async fn look(shared: &Shared, id: StreamId, stream: &Stream, decided: &mut HashMap<StreamId, (Ground, Instant)>) {
-    let caller = match caller(shared, stream).await {
-        Ok(caller) => caller,
-        Err(reason) => return shared.control.streams.cut(id, reason),
-    };
-    let ground = ground(shared, &caller);
-    let due = match decided.get(&id) {
-        Some((before, at)) => *before != ground || at.elapsed() >= interval(shared, &caller),
-        None => true, // it may have waited long for its answer since it was decided
-    };
-    if due && let Some(reason) = shared.rejudge(stream, &caller).await {
-        return shared.control.streams.cut(id, reason);
-    }
-    if due {
-        decided.insert(id, (self::ground(shared, &caller), Instant::now()));
-    }
-}
-
-/// Whose stream it is now. Gone sessions end their streams.
-async fn caller(shared: &Shared, stream: &Stream) -> Result<Caller, Reason> {
-    let Some(session) = &stream.session else { return Ok(Caller::Anonymous) };
+/// Whose stream it is now, without waiting. Gone sessions end their streams.
+async fn holder(shared: &Shared, stream: &Stream) -> Result<Holder, Reason> {
+    let Some(session) = &stream.session else { return Ok(Holder::Known(None)) };
     let live = shared.control.warm(&SessionKey(session.key)).await.ok_or(Reason::NoSession)?;
     let now = SystemTime::now();
     match shared.control.clock(&live, now) {
-        Clock::Alive => Ok(Caller::Person(live)),
+        Clock::Alive => Ok(Holder::Known(Some(live))),
         Clock::RefreshAhead => {
             shared.control.refresh_ahead(&live, now);
-            Ok(Caller::Person(live))
+            Ok(Holder::Known(Some(live)))
         }
-        Clock::RefreshFirst => refreshed(shared, live).await,
+        Clock::RefreshFirst => Ok(Holder::ToRefresh(live)),
         Clock::Idle => Err(over(shared, &live, "idle", now)),
         Clock::Over => Err(over(shared, &live, "absolute", now)),
         Clock::Moved => Err(over(shared, &live, "issuer_changed", now)),
-    }
-}
-
-async fn refreshed(shared: &Shared, live: Arc<Live>) -> Result<Caller, Reason> {
-    match shared.control.refresh(&live).await {
-        Ok(_) if !live.is_ended() => Ok(Caller::Person(live)),
-        Ok(_) => Err(Reason::NoSession),
-        Err(_) => Err(Reason::ProviderUnavailable),
     }
 }
 
@@ -89,13 +103,53 @@ fn over(shared: &Shared, live: &Arc<Live>, why: &'static str, now: SystemTime) -
     Reason::NoSession
 }
 
-fn ground(shared: &Shared, caller: &Caller) -> Ground {
-    let groups = caller.live().and_then(|live| shared.membership.version(&live.session.person.id));
-    Ground { policies: shared.snapshot.load().authorize.digest().clone(), groups }
+/// A stream is due when it was never decided about here: what it was opened on may have changed since.
+fn is_due(shared: &Shared, id: StreamId, live: Option<&Live>, decided: &Decided) -> bool {
+    let (ground, interval) = (ground(shared, live), interval(shared, live));
+    lock(decided).get(&id).is_none_or(|(before, at)| *before != ground || at.elapsed() >= interval)
+}
+
+async fn decide(
+    shared: &Shared,
+    id: StreamId,
+    stream: &Stream,
+    holder: Holder,
+    decided: &Decided,
+) -> Result<(), Reason> {
+    let live = match holder {
+        Holder::Known(live) => live,
+        Holder::ToRefresh(live) => Some(refreshed(shared, live).await?),
+    };
+    let ground = ground(shared, live.as_deref()); // as it was before, so that what changes meanwhile is seen next time
+    let caller = live.map_or(Caller::Anonymous, Caller::Person);
+    match shared.rejudge(stream, &caller).await {
+        Some(reason) => Err(reason),
+        None => {
+            lock(decided).insert(id, (ground, Instant::now()));
+            Ok(())
+        }
+    }
+}
+
+async fn refreshed(shared: &Shared, live: Arc<Live>) -> Result<Arc<Live>, Reason> {
+    match shared.control.refresh(&live).await {
+        _ if live.is_ended() => Err(Reason::NoSession),
+        Ok(_) => Ok(live),
+        Err(_) => Err(Reason::ProviderUnavailable),
+    }
+}
+
+fn ground(shared: &Shared, live: Option<&Live>) -> Ground {
+    let groups = live.and_then(|live| shared.membership.version(&live.session.person.id));
+    Ground { generation: shared.snapshot.load_full(), groups }
 }
 
 /// As often as the person's groups are read, and at least once a minute.
-fn interval(shared: &Shared, caller: &Caller) -> Duration {
-    let provider = caller.live().and_then(|live| shared.control.provider(&live.session.person.id.provider));
+fn interval(shared: &Shared, live: Option<&Live>) -> Duration {
+    let provider = live.and_then(|live| shared.control.provider_of(&live.session.person));
     provider.map_or(AT_LEAST, |provider| provider.settings.membership_refresh.min(AT_LEAST))
+}
+
+fn lock(decided: &Decided) -> std::sync::MutexGuard<'_, HashMap<StreamId, (Ground, Instant)>> {
+    decided.lock().unwrap_or_else(PoisonError::into_inner)
 }

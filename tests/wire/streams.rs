@@ -102,6 +102,20 @@ async fn a_changed_policy_ends_what_it_no_longer_permits() {
     assert!(lasted < Duration::from_secs(5), "{lasted:?}");
 }
 
+/// P30: a route that no longer accepts people of a provider ends their streams, though no policy changed.
+#[tokio::test]
+async fn a_route_that_accepts_the_provider_no_longer_ends_an_open_stream() {
+    let Some((_provider, _upstream, gateway, browser)) = scene(&[], "30s", "").await else { return };
+    let other = "  - { name: other, kind: oidc, issuer: \"http://127.0.0.1:9\", client_id: x, client_secret: { file: secret } }\nroutes:";
+    let text = std::fs::read_to_string(gateway.path("vestibule.yaml")).expect("there").replace("routes:", other);
+    let mut wire = open_events(&gateway, &browser).await;
+    gateway.write("vestibule.yaml", &text);
+    assert!(lasts(&mut wire, Duration::from_secs(4)).await.is_none(), "the provider is still accepted");
+    gateway.write("vestibule.yaml", &text.replace("- name: app\n", "- name: app\n    providers: [other]\n"));
+    let lasted = lasts(&mut wire, Duration::from_secs(8)).await.expect("the stream ends");
+    assert!(lasted < Duration::from_secs(5), "{lasted:?}");
+}
+
 /// A stream survives a refresh of the session's tokens.
 #[tokio::test]
 async fn a_stream_survives_a_token_refresh() {
