@@ -536,12 +536,12 @@ fn unavailable(provider: &str, cause: &str) -> ProviderError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::{AuditMode, ProviderSettings};
 
     /// A control plane in a directory of its own, with one session in it.
-    async fn scene() -> (tempfile::TempDir, Arc<Control>, SessionId, Arc<Live>) {
+    pub(crate) async fn scene() -> (tempfile::TempDir, Arc<Control>, SessionId, Arc<Live>) {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
         let audit = Audit::open(&at("journal"), &at("keys"), AuditMode::BestEffort, 1 << 20).expect("opens");

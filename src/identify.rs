@@ -77,9 +77,7 @@ impl Identify {
     /// # Errors
     /// See [`Identify::caller`].
     pub async fn session(&self, cookie: &OwnCookie, now: SystemTime) -> Result<Option<Arc<Live>>, Refusal> {
-        let OwnCookie::One(value) = cookie else { return Ok(None) };
-        let Some(id) = SessionId::from_cookie(value) else { return Ok(None) };
-        let Some(live) = self.find(id).await? else { return Ok(None) };
+        let Some(live) = self.known(cookie).await? else { return Ok(None) };
         match self.control.clock(&live, now) {
             Clock::Alive => Ok(Some(live)),
             Clock::RefreshAhead => {
@@ -90,6 +88,19 @@ impl Identify {
             Clock::Idle => Ok(self.ended(&live, "idle", now)),
             Clock::Over => Ok(self.ended(&live, "absolute", now)),
             Clock::Moved => Ok(self.ended(&live, "issuer_changed", now)),
+        }
+    }
+
+    /// The session that a cookie names, whatever its clocks say: enough to end or replace it, never to act with it. No
+    /// provider is asked.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn known(&self, cookie: &OwnCookie) -> Result<Option<Arc<Live>>, Refusal> {
+        let OwnCookie::One(value) = cookie else { return Ok(None) };
+        match SessionId::from_cookie(value) {
+            Some(id) => self.find(id).await,
+            None => Ok(None),
         }
     }
 
@@ -149,5 +160,29 @@ fn is_activity(asked: &Canonical) -> bool {
         Class::Navigation | Class::Submission | Class::Machine => true,
         Class::Fetch => asked.method != Method::GET && asked.method != Method::HEAD,
         Class::Stream | Class::WebSocket | Class::Preflight | Class::Grpc => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::SessionSettings,
+        control::{Providers, tests::scene},
+    };
+    use std::time::Duration;
+
+    /// What ends access never waits: a session whose provider does not answer can still be signed out.
+    #[tokio::test]
+    async fn a_session_that_cannot_be_refreshed_can_still_be_ended() {
+        let (_directory, control, id, live) = scene().await;
+        let day = Duration::from_secs(86_400);
+        control.configure(Providers::new(), SessionSettings { idle: day, absolute: day });
+        let (identify, cookie) = (Identify::new(control.clone()), OwnCookie::One(id.to_cookie().into()));
+        let later = SystemTime::now() + Duration::from_secs(3 * 3600);
+        let refused = identify.session(&cookie, later).await.err().expect("it has to be refreshed first");
+        assert_eq!(refused.reason, Reason::ProviderUnavailable);
+        let known = identify.known(&cookie).await.expect("nobody is asked").expect("there");
+        assert!(Arc::ptr_eq(&known, &live));
     }
 }

@@ -1,7 +1,7 @@
 //! The way back from a provider: state, code, ID token, session.
 
 use super::{
-    Login, Visit, secret,
+    Login, Visit, introduce, secret,
     sign_in::{redirect_uri, unavailable},
     state::State,
 };
@@ -12,7 +12,7 @@ use crate::{
     canonical::OwnCookie,
     control::{RedeemError, Redemption},
     oidc::{Provider, ProviderError},
-    principal::{Membership, Name, Principal, Unknown},
+    principal::Name,
     refusal::{Reason, Refusal},
     session::{Live, SessionId, sha256},
 };
@@ -70,7 +70,7 @@ impl Login {
         let Some((state, sealed)) = State::open(ring, name, &visit.asked.host, sent) else {
             return Err(over("the sign-in did not begin here"));
         };
-        let here = self.visitor(visit).await?;
+        let here = self.holder(visit).await?;
         let bound = match &visit.asked.binding {
             OwnCookie::One(binding) if state.is_for(binding, visit.now) => state.derived(ring, &sealed, binding),
             _ => None,
@@ -127,12 +127,7 @@ impl Login {
         visit: &Visit<'_>,
     ) -> Response<Body> {
         let person = live.session.person.clone();
-        visit.crossing.session(&live.hash);
-        visit.crossing.principal(&Principal::User {
-            person: person.clone(),
-            membership: Membership::Unknown(Unknown::NeverRead),
-            strength: live.session.strength.clone(),
-        });
+        introduce(live, visit);
         match before {
             Some(old) if old.session.person.id == person.id => self.control.replace_session(old),
             Some(old) => self.control.end_session(&old, "replaced", visit.now),

@@ -18,7 +18,7 @@ use crate::{
     membership::Memberships,
     oidc::Provider,
     pages,
-    principal::{Name, Principal},
+    principal::{Membership, Name, Principal, Unknown},
     refusal::{Reason, Refusal},
     route::{Endpoint, Routes},
     session::{Live, record::seconds},
@@ -77,15 +77,13 @@ impl Login {
     /// The live session that came with the request; the record says whose it is.
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
         let live = visit.identify.session(&visit.asked.session, visit.now).await?;
-        if let Some(live) = &live {
-            visit.crossing.session(&live.hash);
-            visit.crossing.principal(&Principal::User {
-                person: live.session.person.clone(),
-                membership: crate::principal::Membership::Unknown(crate::principal::Unknown::NeverRead),
-                strength: live.session.strength.clone(),
-            });
-        }
-        Ok(live)
+        Ok(live.inspect(|live| introduce(live, visit)))
+    }
+
+    /// The session that came with the request, to be ended or replaced: that waits for no provider.
+    async fn holder(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
+        let live = visit.identify.known(&visit.asked.session).await?;
+        Ok(live.inspect(|live| introduce(live, visit)))
     }
 
     /// Who am I, and until when. Asking does not count as activity.
@@ -120,6 +118,16 @@ impl Login {
     fn provider(&self, name: &Name) -> Result<Arc<Provider>, Refusal> {
         self.control.provider(name).ok_or_else(|| Refusal::new(Reason::NotFound, "There is no such sign-in provider."))
     }
+}
+
+/// The record of the visit says whose it is.
+fn introduce(live: &Live, visit: &Visit<'_>) {
+    visit.crossing.session(&live.hash);
+    visit.crossing.principal(&Principal::User {
+        person: live.session.person.clone(),
+        membership: Membership::Unknown(Unknown::NeverRead),
+        strength: live.session.strength.clone(),
+    });
 }
 
 fn asset(name: &str) -> Result<Response<Body>, Refusal> {

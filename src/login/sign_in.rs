@@ -56,7 +56,11 @@ impl Login {
         only_get(visit)?;
         on_public_host(visit)?;
         let query = Query::of(visit);
-        if !query.switch && self.visitor(visit).await?.is_some() {
+        let here = match self.visitor(visit).await {
+            Err(refusal) if refusal.reason == Reason::ProviderUnavailable => None, // another provider may well answer
+            other => other?,
+        };
+        if !query.switch && here.is_some() {
             return Ok(answer::redirect(StatusCode::FOUND, query.to.as_str()));
         }
         let providers = &visit.settings.providers;

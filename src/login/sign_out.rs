@@ -21,7 +21,7 @@ impl Login {
     }
 
     async fn ask(&self, visit: &Visit<'_>) -> Result<Response<Body>, Refusal> {
-        let page = match self.visitor(visit).await? {
+        let page = match self.holder(visit).await? {
             Some(live) => {
                 let person = &live.session.person;
                 let title = visit.settings.provider_title(&person.id.provider);
@@ -45,7 +45,7 @@ impl Login {
             let sentence = "Only a page of this site can sign you out: use its button.";
             return Err(Refusal::new(Reason::CrossSite, sentence).closing());
         }
-        if let Some(live) = self.visitor(visit).await? {
+        if let Some(live) = self.holder(visit).await? {
             self.control.revoke_tokens(&live);
             self.control.end_session(&live, "signed_out", visit.now);
         }
