@@ -95,7 +95,7 @@ pub fn providers(settings: &Settings, before: &Providers, discovery: &mut HashMa
 
 impl Reloader {
     /// Watches the files and reloads when they settle, or when asked. Never returns.
-    pub async fn watch(mut self) {
+    pub async fn watch(&mut self) {
         let mut seen = Vec::new();
         loop {
             let asked = tokio::select! {

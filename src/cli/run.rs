@@ -179,8 +179,9 @@ fn start_tasks(
     let mut discovery = HashMap::new();
     let providers = reload::providers(settings, &Providers::new(), &mut discovery);
     hall.shared.control.configure(providers, settings.sessions.clone());
-    runtime.spawn(vigil::watch(hall.shared.clone()));
-    runtime.spawn(hall.shared.control.clone().sweep());
+    let (shared, control) = (hall.shared.clone(), hall.shared.control.clone());
+    forever("vigil", move || vigil::watch(shared.clone()));
+    forever("sweep", move || control.clone().sweep());
     let reloader = Reloader {
         shared: hall.shared.clone(),
         audit: hall.audit.clone(),
@@ -189,7 +190,11 @@ fn start_tasks(
         asked,
         taken,
     };
-    runtime.spawn(reloader.watch());
+    let reloader = Arc::new(tokio::sync::Mutex::new(reloader));
+    forever("reload", move || {
+        let reloader = reloader.clone();
+        async move { reloader.lock().await.watch().await }
+    });
     if let Some(address) = settings.operations {
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(address))
@@ -197,6 +202,17 @@ fn start_tasks(
         runtime.spawn(operations::serve(listener, hall.clone()));
     }
     Ok(())
+}
+
+/// Starts what never ends. Should it panic, it begins anew, loudly: without the vigil no stream would end with its right.
+fn forever<F: Future<Output = ()> + Send + 'static>(name: &'static str, work: impl Fn() -> F + Send + 'static) {
+    tokio::spawn(async move {
+        loop {
+            let Err(error) = tokio::spawn(work()).await else { return };
+            tracing::error!(task = name, %error, "a task ended and begins anew");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
 }
 
 fn announce(settings: &Settings) {
@@ -240,4 +256,26 @@ fn stop(hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[J
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&dyn std::error::Error| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// S-83: a panic ends no task that the gateway rests on.
+    #[tokio::test]
+    async fn s83_a_task_that_panics_begins_anew() {
+        let (begun, again) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+        let (count, told) = (begun.clone(), again.clone());
+        forever("test", move || {
+            let (count, told) = (count.clone(), told.clone());
+            async move {
+                assert!(count.fetch_add(1, Ordering::Relaxed) > 0, "the first time it fails");
+                told.notify_one();
+            }
+        });
+        again.notified().await;
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+    }
 }
