@@ -25,7 +25,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 /// At most this many sessions are held open in memory; the others are read again when used.
@@ -37,12 +38,21 @@ const COLD: Duration = Duration::from_secs(30 * 60);
 /// How long the handle that a new sign-in replaces still works, for requests that are under way.
 const REPLACED: Duration = Duration::from_secs(10);
 
+/// So many codes are redeemed at once.
+const REDEMPTIONS: usize = 64;
+
 /// The providers of one configuration, by name.
 pub type Providers = HashMap<Name, Arc<Provider>>;
 
 /// The only door from the data plane to stores and providers.
 pub struct Control {
     handle: Handle,
+    /// What is under way.
+    work: TaskTracker,
+    /// Sessions that a new sign-in replaced, for the short while that their handles still work.
+    replaced: Mutex<HashMap<SessionKey, Arc<Live>>>,
+    /// How many codes may be redeemed at once: anybody can begin a sign-in and come back with a wrong code.
+    redeeming: Arc<Semaphore>,
     ring: KeyRing,
     store: Store,
     warm: moka::future::Cache<SessionKey, Arc<Live>>,
@@ -95,6 +105,9 @@ pub enum RedeemError {
     /// The state had been used before.
     #[error("the sign-in was finished before")]
     Replayed,
+    /// Too many codes are being redeemed.
+    #[error("{REDEMPTIONS} sign-ins are being finished already")]
+    Busy,
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,6 +121,9 @@ impl Control {
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             handle: parts.handle,
+            work: TaskTracker::new(),
+            replaced: Mutex::default(),
+            redeeming: Arc::new(Semaphore::new(REDEMPTIONS)),
             ring: parts.ring,
             store: parts.store,
             warm: moka::future::Cache::builder().max_capacity(WARM).time_to_idle(COLD).build(),
@@ -157,12 +173,28 @@ impl Control {
     /// # Errors
     /// `None` if the work panicked or the process stops.
     pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        self.handle.spawn(work).await.ok()
+        self.work.spawn_on(work, &self.handle).await.ok()
     }
 
     /// Starts `work` on the control plane.
     pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
-        drop(self.handle.spawn(work));
+        drop(self.work.spawn_on(work, &self.handle));
+    }
+
+    /// Finishes what is under way, so that no rotated token is lost and no ended session comes back. Waits at most `bound`.
+    pub async fn finish(self: &Arc<Self>, bound: Duration) {
+        let replaced: Vec<_> = self.replaced().drain().map(|(_, live)| live).collect();
+        for live in replaced {
+            self.end_session(&live, "replaced", SystemTime::now());
+        }
+        self.work.close();
+        if tokio::time::timeout(bound, self.work.wait()).await.is_err() {
+            tracing::warn!(?bound, "work with stores or providers was not finished in time");
+        }
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Live>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session with this handle, from memory or from the store.
@@ -236,8 +268,10 @@ impl Control {
         device: Option<String>,
         now: SystemTime,
     ) -> Result<(SessionId, Arc<Live>, Option<GroupList>), RedeemError> {
+        let Ok(place) = self.redeeming.clone().try_acquire_owned() else { return Err(RedeemError::Busy) };
         let this = self.clone();
         let work = async move {
+            let _place = place;
             let forget = now + Duration::from_secs(600);
             if !this.store.use_state(redemption.state, forget).await? {
                 return Err(RedeemError::Replayed);
@@ -298,10 +332,14 @@ impl Control {
 
     /// Ends the session that a new sign-in of the same person replaces, a little later.
     pub fn replace_session(self: &Arc<Self>, old: Arc<Live>) {
-        let this = self.clone();
-        self.start(async move {
+        let (this, key) = (self.clone(), old.key());
+        self.replaced().insert(key, old);
+        self.handle.spawn(async move {
             tokio::time::sleep(REPLACED).await;
-            this.end_session(&old, "replaced", SystemTime::now());
+            let old = this.replaced().remove(&key);
+            if let Some(old) = old {
+                this.end_session(&old, "replaced", SystemTime::now());
+            }
         });
     }
 

@@ -9,7 +9,7 @@ use crate::{
     control::Control,
     cookie::Cookies,
     forward::{Forward, SessionRef, streams::Stream},
-    identify::{Caller, Identify},
+    identify::{self, Caller, Identify},
     login::{Login, Visit},
     membership::Memberships,
     principal::Principal,
@@ -168,7 +168,7 @@ impl Gateway {
 
     fn introduce(&self, caller: &Caller, crossing: &Crossing, told: &Told) {
         if let Some(live) = caller.live() {
-            crossing.session(&live.hash);
+            identify::introduce(live, crossing);
             tell(told, |told| told.person = Some(live.session.person.clone()));
         }
     }

@@ -1,9 +1,10 @@
 //! From a cookie to the caller. No groups, no redirects.
 
 use crate::{
+    audit::Crossing,
     canonical::{Canonical, Class, OwnCookie},
     control::Control,
-    principal::Name,
+    principal::{Membership, Name, Principal, Unknown},
     refusal::{Reason, Refusal},
     session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers},
 };
@@ -152,6 +153,16 @@ impl Identify {
         self.control.end_session(live, why, now);
         None
     }
+}
+
+/// Says in the record whose request it is, before anybody looked at their groups.
+pub fn introduce(live: &Live, crossing: &Crossing) {
+    crossing.session(&live.hash);
+    crossing.principal(&Principal::User {
+        person: live.session.person.clone(),
+        membership: Membership::Unknown(Unknown::NeverRead),
+        strength: live.session.strength.clone(),
+    });
 }
 
 /// Only what a person does counts as activity: a page that polls does not keep its session alive.

@@ -25,7 +25,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("session", &["group", "oidc", "principal"]),
     ("control", &["audit", "config", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
     // steps, in the order of the hallway
-    ("identify", &["canonical", "control", "principal", "refusal", "session"]),
+    ("identify", &["audit", "canonical", "control", "principal", "refusal", "session"]),
     ("membership", &["audit", "config", "control", "group", "identify", "oidc", "principal", "session"]),
     ("authorize", &["canonical", "config", "group", "principal", "refusal", "route"]),
     ("audit", &["authorize", "canonical", "config", "principal", "refusal", "route"]),

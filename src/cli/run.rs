@@ -62,7 +62,7 @@ pub fn run(file: &Path, ready: Ready) -> Result<(), String> {
     announce(&settings);
     ready(&settings);
     runtime.block_on(until_told(asked));
-    stop(&hall, &phase, settings.drain, &threads);
+    stop(&runtime, &hall, &phase, settings.drain, &threads);
     Ok(())
 }
 
@@ -239,7 +239,7 @@ async fn until_told(asked: Arc<Notify>) {
 }
 
 /// Readiness fails, the listeners accept on for the drain, then requests in hand are finished.
-fn stop(hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[JoinHandle<()>]) {
+fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[JoinHandle<()>]) {
     tracing::info!(?drain, "stopping");
     let _ = phase.send(Phase::Draining);
     std::thread::sleep(drain);
@@ -248,6 +248,7 @@ fn stop(hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[J
     while closing.elapsed() < LAST_REQUESTS && threads.iter().any(|thread| !thread.is_finished()) {
         std::thread::sleep(Duration::from_millis(5));
     }
+    runtime.block_on(hall.shared.control.finish(LAST_REQUESTS));
     hall.audit.record(Event::Stopped, SystemTime::now());
     hall.audit.close();
 }

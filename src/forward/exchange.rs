@@ -174,7 +174,9 @@ impl<'a> Exchange<'a> {
 }
 
 fn too_late(cause: String) -> Refusal {
-    Refusal::new(Reason::UpstreamTimeout, "The service behind this address did not answer in time.").because(cause).closing()
+    Refusal::new(Reason::UpstreamTimeout, "The service behind this address did not answer in time.")
+        .because(cause)
+        .closing()
 }
 
 /// The connection ended, as opposed to: something came that is no answer.

@@ -1,7 +1,7 @@
 //! The way back from a provider: state, code, ID token, session.
 
 use super::{
-    Login, Visit, introduce, secret,
+    Login, Visit, secret,
     sign_in::{redirect_uri, unavailable},
     state::State,
 };
@@ -11,6 +11,7 @@ use crate::{
     body::Body,
     canonical::OwnCookie,
     control::{RedeemError, Redemption},
+    identify,
     oidc::{Provider, ProviderError},
     principal::Name,
     refusal::{Reason, Refusal},
@@ -99,6 +100,10 @@ impl Login {
                 Ok(self.welcome(&state, &id, &live, here, visit))
             }
             Err(RedeemError::Replayed) => lead_on(&state, here.as_ref(), || over("this sign-in was finished before")),
+            Err(RedeemError::Busy) => {
+                let sentence = "Too many people are signing in right now. Try again in a moment.";
+                Err(Refusal::new(Reason::Overloaded, sentence))
+            }
             Err(RedeemError::Store(error)) => {
                 Err(Refusal::new(Reason::StoreUnavailable, "Your session cannot be stored right now.").because(error))
             }
@@ -127,7 +132,7 @@ impl Login {
         visit: &Visit<'_>,
     ) -> Response<Body> {
         let person = live.session.person.clone();
-        introduce(live, visit);
+        identify::introduce(live, visit.crossing);
         match before {
             Some(old) if old.session.person.id == person.id => self.control.replace_session(old),
             Some(old) => self.control.end_session(&old, "replaced", visit.now),

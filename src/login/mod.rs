@@ -14,11 +14,11 @@ use crate::{
     control::Control,
     cookie::Cookies,
     forward::assertion::AssertionKeys,
-    identify::Identify,
+    identify::{self, Identify},
     membership::Memberships,
     oidc::Provider,
     pages,
-    principal::{Membership, Name, Principal, Unknown},
+    principal::Name,
     refusal::{Reason, Refusal},
     route::{Endpoint, Routes},
     session::{Live, record::seconds},
@@ -77,13 +77,13 @@ impl Login {
     /// The live session that came with the request; the record says whose it is.
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
         let live = visit.identify.session(&visit.asked.session, visit.now).await?;
-        Ok(live.inspect(|live| introduce(live, visit)))
+        Ok(live.inspect(|live| identify::introduce(live, visit.crossing)))
     }
 
     /// The session that came with the request, to be ended or replaced: that waits for no provider.
     async fn holder(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
         let live = visit.identify.known(&visit.asked.session).await?;
-        Ok(live.inspect(|live| introduce(live, visit)))
+        Ok(live.inspect(|live| identify::introduce(live, visit.crossing)))
     }
 
     /// Who am I, and until when. Asking does not count as activity.
@@ -118,16 +118,6 @@ impl Login {
     fn provider(&self, name: &Name) -> Result<Arc<Provider>, Refusal> {
         self.control.provider(name).ok_or_else(|| Refusal::new(Reason::NotFound, "There is no such sign-in provider."))
     }
-}
-
-/// The record of the visit says whose it is.
-fn introduce(live: &Live, visit: &Visit<'_>) {
-    visit.crossing.session(&live.hash);
-    visit.crossing.principal(&Principal::User {
-        person: live.session.person.clone(),
-        membership: Membership::Unknown(Unknown::NeverRead),
-        strength: live.session.strength.clone(),
-    });
 }
 
 fn asset(name: &str) -> Result<Response<Body>, Refusal> {

@@ -212,6 +212,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// Nobody ever sees half a key, and of two processes that make one, the first wins.
 fn make(path: &Path) -> io::Result<()> {
     let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let _ = fs::remove_file(&draft); // of a process with the same id that did not get further
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(&*Zeroizing::new(random()))?;
     file.sync_all()?;

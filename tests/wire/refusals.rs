@@ -226,3 +226,16 @@ async fn s105_what_cannot_be_read_is_named_and_recorded() {
     assert_eq!((&event["status_code"], &event["src_endpoint"]["ip"]), (&"bad_request".into(), &"127.0.0.1".into()));
     assert!(upstream.take().is_empty(), "the upstream saw nothing");
 }
+
+/// Who acted across sites is named in the record, though nobody looked at their groups.
+#[tokio::test]
+async fn a_cross_site_act_is_recorded_with_its_person() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&configuration(&provider.issuer, &upstream, "", "", ""), POLICIES).await;
+    let browser = gateway.sign_in(&provider, "alice").await;
+    let answer = gateway.request("POST", "/x", &[&gateway.cookies(&browser), "Origin: https://evil.example"]).await;
+    assert_eq!(answer.status, 403);
+    let event = gateway.audited("the refusal", |event| event["status_code"] == "cross_site").await;
+    assert_eq!(event["actor"]["user"]["uid_alt"], "gitlab:1");
+}

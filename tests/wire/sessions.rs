@@ -277,3 +277,19 @@ async fn s57_parallel_requests_share_a_refresh_that_fails() {
         assert_eq!(provider.seen("/oauth/token").await - before, 1);
     }
 }
+
+/// What is under way when the program is told to stop is finished: an ended session stays ended.
+#[tokio::test]
+async fn a_session_that_was_replaced_does_not_come_back_after_a_restart() {
+    let Some((provider, _upstream, mut gateway)) = scene(&[], "", "").await else { return };
+    let old = gateway.sign_in(&provider, "alice").await;
+    let (url, _) = gateway.begin("/", Some(&old.binding)).await;
+    let callback = provider.authorize(&url, "alice").await;
+    let back = gateway.get_as(&old, &callback.url[url::Position::BeforePath..]).await;
+    let new = Browser { session: back.cookie(&gateway.session_cookie()).expect("a session"), ..old.clone() };
+    assert_eq!(gateway.get_as(&old, "/").await.status, 200, "the old handle works a little longer");
+    gateway.stop().await;
+    gateway.run().await;
+    assert_eq!(gateway.get_as(&old, "/").await.status, 401);
+    assert_eq!(gateway.get_as(&new, "/").await.status, 200);
+}

@@ -102,6 +102,8 @@ impl Gateway {
 
     /// Starts the program and waits until it listens.
     pub(crate) async fn run(&mut self) {
+        let listening = |gateway: &Self| gateway.log().matches("\"message\":\"listening\"").count();
+        let before = listening(self);
         let log = fs::File::options().create(true).append(true).open(self.path("log")).expect("a log");
         let child = program()
             .args(["run", "-c"])
@@ -114,7 +116,7 @@ impl Gateway {
             .expect("the program runs");
         self.child = Some(child);
         let start = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+        while listening(self) == before {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(
                 ended.is_none() && start.elapsed() < Duration::from_secs(20),
