@@ -220,3 +220,41 @@ impl Drop for SmallDisk {
         let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }
+
+/// S-101: the journal of a real run is proved by its public key alone, and a changed record is named.
+#[tokio::test]
+async fn s101_the_journal_proves_itself_and_names_what_was_changed() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), POLICIES).await;
+    for path in ["/public/a", "/secret", "/public/b"] {
+        gateway.get(path, &[]).await;
+    }
+    gateway.stop().await;
+    let audit = |arguments: &[&str]| {
+        let output = program()
+            .args(["audit", "--journal"])
+            .arg(gateway.path("state/journal"))
+            .arg("--public-key")
+            .arg(gateway.path("keys/audit.pub"))
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (code, said) = audit(&["verify"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, found) = audit(&["search", "--path", "/secret"]);
+    assert_eq!((code, found.lines().count()), (Some(0), 1), "{found}");
+    assert!(found.contains("no_session") && found.contains("GET 127.0.0.1"), "{found}");
+    assert_eq!(audit(&["tail"]).1.lines().filter(|line| line.contains("/public/")).count(), 2);
+    let file = fs::read_dir(gateway.path("state/journal")).expect("a journal").flatten().map(|entry| entry.path());
+    let segment = file.into_iter().find(|path| path.extension().is_some_and(|it| it == "jsonl")).expect("a segment");
+    let text = fs::read_to_string(&segment).expect("text");
+    fs::write(&segment, text.replace("/secret", "/harmles")).expect("written");
+    let (code, said) = audit(&["verify"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("record"), "{said}");
+}

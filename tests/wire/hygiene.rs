@@ -281,3 +281,49 @@ async fn s100_hostile_bytes_leave_one_record_each() {
         .collect();
     assert!(text.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)), "the journal is plain ASCII");
 }
+
+/// S-02: whoever has no groups has no groups header upstream, never the client's.
+#[tokio::test]
+async fn s02_no_groups_is_no_header() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    provider.admin("/admin/user", serde_json::json!({ "user": "mallory", "memberships": {} })).await;
+    let upstream = Upstream::start().await;
+    let route = "    groups_header: [\"gitlab:platform/**\"]\n";
+    let gateway = Gateway::start(&configuration(&provider.issuer, &upstream, "", route, ""), OPEN).await;
+    let browser = gateway.sign_in(&provider, "mallory").await;
+    let answer = gateway.get("/", &[&gateway.cookies(&browser), "X-Forwarded-Groups: platform"]).await;
+    assert_eq!(answer.status, 200);
+    let seen = upstream.only();
+    assert_eq!((seen.one("x-forwarded-user"), seen.one("x-forwarded-groups")), (Some("666"), None));
+}
+
+/// S-04: trailers say nothing about who asks.
+#[tokio::test]
+async fn s04_trailers_do_not_cross() {
+    let (upstream, gateway) = open().await;
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Forwarded-User\r\n\r\n\
+         3\r\nabc\r\n0\r\nX-Forwarded-User: root-canary\r\n\r\n",
+        gateway.port
+    );
+    assert_eq!(gateway.raw(request).await.status, 200);
+    let seen = upstream.only();
+    assert!(!format!("{seen:?}").contains("root-canary"));
+    assert_eq!(seen.one("trailer"), None);
+    assert_eq!(seen.one("transfer-encoding"), Some("chunked"), "S-18: one framing, ours");
+}
+
+/// S-28, S-34: an escaped letter is that letter, and no header overrides a method.
+#[tokio::test]
+async fn s28_escaped_letters_are_judged_as_letters() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), POLICIES).await;
+    for target in ["/%70ublic/x", "/publi%63/x", "/%70%75%62%6c%69%63/x"] {
+        assert_eq!(gateway.get(target, &[]).await.status, 200, "{target}");
+        assert_eq!(upstream.only().target, "/public/x");
+    }
+    assert_eq!(gateway.request("POST", "/public/x", &["X-HTTP-Method-Override: GET"]).await.status, 401);
+    assert!(upstream.take().is_empty());
+    assert_eq!(gateway.get("/public/x", &["X-HTTP-Method-Override: DELETE"]).await.status, 200);
+    assert_eq!(upstream.only().one("x-http-method-override"), None, "S-34");
+}

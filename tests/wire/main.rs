@@ -3,6 +3,7 @@
 mod errors;
 mod hygiene;
 mod oidc;
+mod providers;
 mod refusals;
 mod reload;
 mod sessions;
