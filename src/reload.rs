@@ -10,7 +10,7 @@ use crate::{
     metrics::Metrics,
     oidc::Provider,
     principal::Name,
-    route::{Route, Routes},
+    route::Routes,
     session::sha256,
 };
 use secrecy::ExposeSecret;
@@ -56,7 +56,7 @@ pub fn snapshot(settings: Arc<Settings>) -> Result<Snapshot, String> {
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
     let public = public.parse().map_err(|error| format!("public_url: {error}"))?;
-    let routes = settings.routes.iter().enumerate().map(|(index, route)| Arc::new(Route::new(index, route))).collect();
+    let routes = settings.routes.iter().cloned().map(Arc::new).collect();
     let names = settings.providers.iter().map(|provider| provider.name.clone()).collect();
     Ok(Snapshot {
         rules: Snapshot::rules(&settings, &cookies),

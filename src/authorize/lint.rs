@@ -7,15 +7,16 @@ use super::{
     sources::Source,
     words::{Attribute, Kind, Scope, Uid},
 };
+use crate::route::Route;
 use crate::{
-    config::{ProviderKind, ProviderSettings, RouteSettings},
+    config::{ProviderKind, ProviderSettings},
     group::GroupPath,
 };
 use std::sync::Arc;
 
 /// What policies may name.
 pub(super) struct Lint<'a> {
-    pub(super) routes: &'a [RouteSettings],
+    pub(super) routes: &'a [Route],
     pub(super) providers: &'a [Arc<ProviderSettings>],
 }
 
@@ -156,7 +157,7 @@ fn unfolded(facts: &Facts, mistakes: &mut Vec<(String, String)>) {
     }
 }
 
-fn may_match(resource: &Scope, route: &RouteSettings) -> bool {
+fn may_match(resource: &Scope, route: &Route) -> bool {
     match resource {
         Scope::Any => true,
         Scope::Is(kind) => *kind == Kind::Route,

@@ -26,7 +26,7 @@ mod words;
 
 use crate::{
     canonical::{Canonical, Judged},
-    config::{ProviderSettings, RouteSettings},
+    config::ProviderSettings,
     principal::{Membership, Principal, Strength},
     refusal::Note,
     route::Route,
@@ -120,7 +120,7 @@ pub struct PolicyError {
 }
 
 /// The Cedar schema of these routes, as text: what `policies/vestibule.cedarschema` has to hold.
-pub fn schema_text(routes: &[RouteSettings]) -> String {
+pub fn schema_text(routes: &[Route]) -> String {
     schema::text(routes)
 }
 
@@ -131,7 +131,7 @@ impl Authorize {
     /// Every mistake, each with its place.
     pub fn load(
         policies: Option<&Path>,
-        routes: &[RouteSettings],
+        routes: &[Route],
         providers: &[Arc<ProviderSettings>],
     ) -> Result<Self, Vec<PolicyError>> {
         Self::new(policies::load(policies, routes, providers)?)

@@ -7,7 +7,8 @@ use super::{
     schema,
     sources::{self, Source},
 };
-use crate::config::{ProviderSettings, RouteSettings};
+use crate::config::ProviderSettings;
+use crate::route::Route;
 use aws_lc_rs::digest;
 use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
 use std::{collections::HashMap, path::Path, sync::Arc};
@@ -45,7 +46,7 @@ pub(super) struct Checked {
 /// Loads and checks all policies: the files below `directory` in the order of their paths, then the `allow` lists.
 pub(super) fn load(
     directory: Option<&Path>,
-    routes: &[RouteSettings],
+    routes: &[Route],
     providers: &[Arc<ProviderSettings>],
 ) -> Result<Checked, Vec<PolicyError>> {
     let mut errors = Vec::new();
@@ -77,7 +78,7 @@ pub(super) fn load(
 /// Checks the policies of `sources`: the good ones, and every mistake in the others.
 pub(super) fn check(
     sources: &[Source],
-    routes: &[RouteSettings],
+    routes: &[Route],
     providers: &[Arc<ProviderSettings>],
     schema: &Schema,
 ) -> (Vec<Loaded>, Vec<PolicyError>) {
@@ -106,7 +107,7 @@ pub(super) fn digest(policies: &[Loaded]) -> Arc<str> {
     context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
-fn stale_schema(directory: &Path, routes: &[RouteSettings]) -> Option<PolicyError> {
+fn stale_schema(directory: &Path, routes: &[Route]) -> Option<PolicyError> {
     let file = directory.join(SCHEMA_FILE);
     let place = file.display().to_string();
     let found = match std::fs::read_to_string(&file) {

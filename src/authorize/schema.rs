@@ -1,6 +1,6 @@
 //! The Cedar schema, generated from the configuration.
 
-use crate::config::RouteSettings;
+use crate::route::Route;
 use cedar_policy::Schema;
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 const RESERVED: [&str; 11] = ["true", "false", "if", "then", "else", "in", "is", "like", "has", "__cedar", "null"];
 
 /// The schema as Cedar text. The same routes give the same text, in whatever order they stand.
-pub(super) fn text(routes: &[RouteSettings]) -> String {
+pub(super) fn text(routes: &[Route]) -> String {
     let labels: BTreeSet<&str> = routes.iter().flat_map(|route| route.labels.keys().map(String::as_str)).collect();
     let labels: Vec<_> = labels.into_iter().map(|label| format!("{}?: String", attribute(label))).collect();
     let labels = if labels.is_empty() { String::new() } else { format!(" = {{ {} }}", labels.join(", ")) };
@@ -16,7 +16,7 @@ pub(super) fn text(routes: &[RouteSettings]) -> String {
 }
 
 /// The schema as Cedar uses it.
-pub(super) fn schema(routes: &[RouteSettings]) -> Result<Schema, String> {
+pub(super) fn schema(routes: &[Route]) -> Result<Schema, String> {
     let (schema, _) = Schema::from_cedarschema_str(&text(routes)).map_err(|error| error.to_string())?;
     Ok(schema)
 }

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     canonical::{Class, Judged},
-    config::RouteSettings,
     group::GroupPath,
     principal::{Groups, Membership, MembershipSource, Principal, Strength, Unknown},
+    route::Route,
 };
 use cedar_policy::{Authorizer, Decision, Entities, PolicySet, Request, Schema};
 use proptest::{
@@ -74,7 +74,7 @@ const CONDITIONS: &[&str] = &[
 ];
 const PATHS: &[&str] = &["g", "g/h", "g/h/i", "gg", "h"];
 
-static ROUTES: LazyLock<[RouteSettings; 2]> = LazyLock::new(|| {
+static ROUTES: LazyLock<[Route; 2]> = LazyLock::new(|| {
     let mut routes = ["r", "s"].map(route);
     routes.iter_mut().for_each(|route| route.exact = true);
     routes[0].labels.insert("tier".into(), "x".into());

@@ -4,10 +4,8 @@ use super::{
     PolicyError,
     words::{Kind, Uid},
 };
-use crate::{
-    config::{Allow, RouteSettings},
-    route::GroupPattern,
-};
+use crate::route::Route;
+use crate::{config::Allow, route::GroupPattern};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -91,7 +89,7 @@ fn unreadable(path: &Path, error: &io::Error) -> PolicyError {
 }
 
 /// The permits that the `allow` lists of routes stand for, one source each.
-pub(super) fn expand(routes: &[RouteSettings]) -> Vec<Source> {
+pub(super) fn expand(routes: &[Route]) -> Vec<Source> {
     let mut sources = Vec::new();
     for (position, route) in routes.iter().enumerate() {
         for (entry, allow) in route.allow.iter().enumerate() {
@@ -105,7 +103,7 @@ pub(super) fn expand(routes: &[RouteSettings]) -> Vec<Source> {
     sources
 }
 
-fn permit(route: &RouteSettings, number: usize, allow: &Allow) -> String {
+fn permit(route: &Route, number: usize, allow: &Allow) -> String {
     let resource = Uid::new(Kind::Route, route.name.as_str()).to_cedar();
     let (principal, reason) = match allow {
         Allow::Public => ("principal".to_owned(), None),

@@ -4,7 +4,7 @@ use super::{
     Authorize, Outcome, schema_text,
     testing::{asked, gitlab, placed, route, user},
 };
-use crate::{canonical::Judged, config::RouteSettings, principal::Principal};
+use crate::{canonical::Judged, principal::Principal, route::Route};
 use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema};
 use std::{path::Path, time::UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policies"))
 }
 
-fn routes() -> Vec<RouteSettings> {
+fn routes() -> Vec<Route> {
     let mut routes = ["portal", "api", "deploy-api"].map(route);
     routes[2].labels.insert("tier".into(), "production".into());
     routes.into()

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     canonical::{Canonical, Class, OwnCookie, RequestId, Target},
-    config::{ProviderKind, ProviderSettings, RouteSettings},
+    config::{ProviderKind, ProviderSettings},
     group::GroupPath,
     principal::{Groups, Membership, MembershipSource, Person, Principal, Strength, UserId},
     route::{ErrorBody, Route, Timeouts, Upstream},
@@ -20,8 +20,9 @@ use std::{
 };
 
 /// A route of the configuration, not exact.
-pub(super) fn route(name: &str) -> RouteSettings {
-    RouteSettings {
+pub(super) fn route(name: &str) -> Route {
+    Route {
+        index: 0,
         name: name.parse().expect("a name"),
         host: "app.test".parse().expect("a host"),
         path: "/".into(),
@@ -46,25 +47,8 @@ pub(super) fn route(name: &str) -> RouteSettings {
 }
 
 /// The same route as requests meet it.
-pub(super) fn placed(index: usize, settings: &RouteSettings) -> Route {
-    let settings = settings.clone();
-    Route {
-        index,
-        name: settings.name,
-        host: settings.host,
-        path: settings.path,
-        exact: settings.exact,
-        upstream: settings.upstream,
-        providers: settings.providers,
-        header_provider: settings.header_provider,
-        audience: settings.audience,
-        labels: settings.labels,
-        groups_header: settings.groups_header,
-        origins: settings.origins,
-        encoded_slash: settings.encoded_slash,
-        errors: settings.errors,
-        timeouts: settings.timeouts,
-    }
+pub(super) fn placed(index: usize, route: &Route) -> Route {
+    Route { index, ..route.clone() }
 }
 
 /// A provider of kind `gitlab`.
@@ -96,7 +80,7 @@ fn provider(name: &str, kind: ProviderKind) -> Arc<ProviderSettings> {
 /// Checks policies that stand in a file `test.cedar`.
 pub(super) fn load(
     text: &str,
-    routes: &[RouteSettings],
+    routes: &[Route],
     providers: &[Arc<ProviderSettings>],
 ) -> Result<Checked, Vec<PolicyError>> {
     let schema = schema::schema(routes).expect("the schema parses");

@@ -4,9 +4,10 @@ use super::{
     Authorize, Decision, Outcome, PolicyError,
     testing::{asked, gitlab, load, oidc, placed, route, user},
 };
+use crate::route::Route;
 use crate::{
     canonical::{Class, Judged},
-    config::{Allow, RouteSettings},
+    config::Allow,
     principal::{Membership, Principal, Strength, Unknown},
     route::GroupPattern,
 };
@@ -19,7 +20,7 @@ fn authorize(text: &str) -> Authorize {
     authorize_on(text, &[route("r")])
 }
 
-fn authorize_on(text: &str, routes: &[RouteSettings]) -> Authorize {
+fn authorize_on(text: &str, routes: &[Route]) -> Authorize {
     let policies = load(text, routes, &[oidc("gitlab"), oidc("okta")]).expect("the policies are good");
     Authorize::new(policies).expect("policies make a step")
 }

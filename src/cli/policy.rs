@@ -1,8 +1,9 @@
 //! `vestibule policy`: the schema, the policies as they are meant, and what is wrong with them.
 
+use crate::route::Route;
 use crate::{
     authorize::{Authorize, PolicyError, schema_text},
-    config::{ProviderSettings, RouteSettings, Settings},
+    config::{ProviderSettings, Settings},
 };
 use clap::Subcommand;
 use std::{
@@ -36,7 +37,7 @@ pub fn run(command: &PolicyCommand, settings: &Settings) -> Result<bool, String>
 fn answer(
     command: PolicyCommand,
     directory: Option<&Path>,
-    routes: &[RouteSettings],
+    routes: &[Route],
     providers: &[Arc<ProviderSettings>],
 ) -> Result<(String, bool), String> {
     let load = || Authorize::load(directory, routes, providers);

@@ -22,9 +22,8 @@ pub use schema::schema;
 pub(crate) use secret::open_to_others;
 
 use crate::{
-    canonical::Host,
     principal::Name,
-    route::{ErrorBody, GroupPattern, Timeouts, Upstream},
+    route::{GroupPattern, Route},
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use file::ConfigFile;
@@ -65,7 +64,7 @@ pub struct Settings {
     /// The providers, in order.
     pub providers: Vec<Arc<ProviderSettings>>,
     /// The routes, in order.
-    pub routes: Vec<RouteSettings>,
+    pub routes: Vec<Route>,
     /// The directory of `*.cedar` files.
     pub policies: Option<PathBuf>,
     /// How long sessions live.
@@ -134,41 +133,6 @@ pub struct ProviderSettings {
     pub membership_outage: Duration,
     /// How long a session without refresh token lives. Default 1 h.
     pub without_refresh: Duration,
-}
-
-/// One route, without its position.
-#[derive(Clone, Debug)]
-pub struct RouteSettings {
-    /// See [`crate::route::Route`].
-    pub name: Name,
-    /// See [`crate::route::Route`].
-    pub host: Host,
-    /// See [`crate::route::Route`].
-    pub path: Arc<str>,
-    /// See [`crate::route::Route`].
-    pub exact: bool,
-    /// See [`crate::route::Route`].
-    pub upstream: Upstream,
-    /// See [`crate::route::Route`].
-    pub providers: Arc<[Name]>,
-    /// See [`crate::route::Route`].
-    pub header_provider: Option<Name>,
-    /// See [`crate::route::Route`]. Default: the route's name.
-    pub audience: Arc<str>,
-    /// See [`crate::route::Route`].
-    pub labels: BTreeMap<String, String>,
-    /// See [`crate::route::Route`].
-    pub groups_header: Arc<[GroupPattern]>,
-    /// See [`crate::route::Route`].
-    pub origins: Arc<[String]>,
-    /// See [`crate::route::Route`].
-    pub encoded_slash: bool,
-    /// See [`crate::route::Route`].
-    pub errors: ErrorBody,
-    /// See [`crate::route::Route`].
-    pub timeouts: Timeouts,
-    /// Shorthand for Cedar permits.
-    pub allow: Vec<Allow>,
 }
 
 /// One entry of a route's `allow`.

@@ -1,7 +1,7 @@
 //! `routes`: from as written to as meant.
 
 use super::{
-    Allow, RouteSettings,
+    Allow,
     file::{BodyFile, ConfigFile, PathsFile, RouteFile, TimeoutsFile, UpstreamFile},
     meaning::{MONTH, Meaning, entry},
     mistake::{Mistake, either, nearest, quote},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     canonical::Host,
     principal::Name,
-    route::{ErrorBody, GroupPattern, Timeouts, Upstream},
+    route::{ErrorBody, GroupPattern, Route, Timeouts, Upstream},
 };
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use url::Url;
@@ -22,7 +22,7 @@ pub(super) fn all(
     written: &ConfigFile,
     public_url: Option<&Url>,
     listen: &[(String, SocketAddr)],
-) -> Vec<RouteSettings> {
+) -> Vec<Route> {
     let routes = written.routes.as_deref().unwrap_or_default();
     if routes.is_empty() {
         meaning.report.add(Mistake::new("routes", "`routes` is empty").expected("expected at least one route"));
@@ -59,7 +59,7 @@ impl Context<'_> {
         index: usize,
         written: &RouteFile,
         taken: &mut Taken,
-    ) -> Option<RouteSettings> {
+    ) -> Option<Route> {
         let key = |key| entry("routes", index, key);
         let name = meaning.read(&key("name"), written.name.as_deref(), name);
         let host = self.host(meaning, index, written.host.as_deref());
@@ -78,7 +78,8 @@ impl Context<'_> {
         let timeouts = timeouts(meaning, &key("timeouts"), written.timeouts.clone().unwrap_or_default());
         let allow = self.allow(meaning, &key("allow"), written.allow.as_deref().unwrap_or_default(), &providers);
         let name = name?;
-        Some(RouteSettings {
+        Some(Route {
+            index,
             audience: audience.map_or_else(|| name.as_str().into(), Into::into),
             name,
             host: host?,

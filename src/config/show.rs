@@ -1,7 +1,7 @@
 //! The effective configuration, in the shape in which it is written.
 
 use super::{
-    Allow, AuditMode, ProviderKind, ProviderSettings, RouteSettings, Settings,
+    Allow, AuditMode, ProviderKind, ProviderSettings, Settings,
     file::{
         AuditFile, BodyFile, ConfigFile, DurationText, KindFile, ListenFile, ListenerFile, MembershipFile, ModeFile,
         OperationsFile, PathsFile, ProviderFile, RouteFile, SecretFile, SessionsFile, SizeText, TimeoutsFile,
@@ -9,7 +9,7 @@ use super::{
     },
     value::{write_duration, write_size},
 };
-use crate::route::{ErrorBody, GroupPattern};
+use crate::route::{ErrorBody, GroupPattern, Route};
 use std::{path::Path, time::Duration};
 
 /// All settings as a file would have them. A secret is shown by its source, which only `written` knows.
@@ -69,7 +69,7 @@ fn provider(settings: &ProviderSettings, source: Option<&SecretFile>, base: &Pat
     }
 }
 
-fn route(settings: &RouteSettings) -> RouteFile {
+fn route(settings: &Route) -> RouteFile {
     RouteFile {
         name: Some(settings.name.to_string()),
         host: Some(settings.host.to_string()),

@@ -1,6 +1,7 @@
 //! Whole configurations: what loads, and what every mistake looks like.
 
 use super::*;
+use crate::route::ErrorBody;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 

@@ -86,6 +86,7 @@ pub(super) fn route(authority: &str) -> Route {
             request_idle: Duration::from_millis(400),
             stream_idle: Duration::from_secs(5),
         },
+        allow: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ mod table;
 pub use endpoint::Endpoint;
 pub use table::Routes;
 
-use crate::{canonical::Host, config::RouteSettings, group::GroupPath, principal::Name};
+use crate::{canonical::Host, config::Allow, group::GroupPath, principal::Name};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// One route: what is asked for, and where it is forwarded.
@@ -28,7 +28,7 @@ pub struct Route {
     pub providers: Arc<[Name]>,
     /// Whose people get identity headers upstream.
     pub header_provider: Option<Name>,
-    /// `aud` of the assertion.
+    /// `aud` of the assertion. Default: the route's name.
     pub audience: Arc<str>,
     /// Attributes of the Cedar entity.
     pub labels: BTreeMap<String, String>,
@@ -42,6 +42,8 @@ pub struct Route {
     pub errors: ErrorBody,
     /// When we stop waiting.
     pub timeouts: Timeouts,
+    /// Shorthand for Cedar permits.
+    pub allow: Vec<Allow>,
 }
 
 /// An upstream that speaks HTTP/1.1 in clear text.
@@ -90,28 +92,4 @@ pub enum Destination<'a> {
     Endpoint(Endpoint),
     /// A route.
     Upstream(&'a Arc<Route>),
-}
-
-impl Route {
-    /// The route that `settings` describe, at position `index` of the configuration.
-    pub fn new(index: usize, settings: &RouteSettings) -> Self {
-        let settings = settings.clone();
-        Self {
-            index,
-            name: settings.name,
-            host: settings.host,
-            path: settings.path,
-            exact: settings.exact,
-            upstream: settings.upstream,
-            providers: settings.providers,
-            header_provider: settings.header_provider,
-            audience: settings.audience,
-            labels: settings.labels,
-            groups_header: settings.groups_header,
-            origins: settings.origins,
-            encoded_slash: settings.encoded_slash,
-            errors: settings.errors,
-            timeouts: settings.timeouts,
-        }
-    }
 }

@@ -154,6 +154,7 @@ mod tests {
             encoded_slash,
             errors: ErrorBody::Problem,
             timeouts: Timeouts { connect: second, first_byte: second, request_idle: second, stream_idle: second },
+            allow: Vec::new(),
         })
     }
 
