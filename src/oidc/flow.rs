@@ -26,6 +26,22 @@ const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 const LONGEST_DESCRIPTION: usize = 200;
 
+/// Why an ID token was not verified.
+enum Unverified {
+    /// It breaks a rule, or none of the provider's keys of now made its signature.
+    Bad(ProviderError),
+    /// Newer keys may have made its signature, and could not be read or may not be read again yet.
+    NoKeys(ProviderError),
+}
+
+impl Unverified {
+    fn into_error(self) -> ProviderError {
+        match self {
+            Self::Bad(error) | Self::NoKeys(error) => error,
+        }
+    }
+}
+
 impl Provider {
     pub(super) fn build_authorization_url(&self, request: &AuthorizationRequest<'_>) -> Result<Url, ProviderError> {
         let client = self.client(&*self.document()?)?;
@@ -60,7 +76,8 @@ impl Provider {
             .await
             .map_err(|cause| self.grant_error(cause))?;
         let token = answer.id_token.as_deref().ok_or_else(|| self.invalid("its token response has no ID token"))?;
-        let id_token = self.verified(token, &Rules::sign_in(grant, answer.access_token(), now)).await?;
+        let id_token = self.verified(token, &Rules::sign_in(grant, answer.access_token(), now)).await;
+        let id_token = id_token.map_err(Unverified::into_error)?;
         let tokens = self.tokens(&answer, None, now)?;
         let subject = id_token::subject(&id_token).to_owned();
         let userinfo = match &document.userinfo_endpoint {
@@ -86,14 +103,20 @@ impl Provider {
             .request_async(&self.http)
             .await
             .map_err(|cause| self.grant_error(cause))?;
-        let groups = match answer.id_token.as_deref() {
-            None => None,
-            Some(token) => {
-                let rules = Rules::refresh(before.id.as_ref(), subject, answer.access_token(), now);
-                self.groups_of_id_token(&self.verified(token, &rules).await?)
+        let mut tokens = self.tokens(&answer, Some(before), now)?;
+        let Some(token) = answer.id_token.as_deref() else { return Ok(Refreshed { tokens, groups: None }) };
+        let rules = Rules::refresh(before.id.as_ref(), subject, answer.access_token(), now);
+        let groups = match self.verified(token, &rules).await {
+            Ok(id_token) => self.groups_of_id_token(&id_token),
+            Err(Unverified::Bad(error)) => return Err(error),
+            Err(Unverified::NoKeys(error)) => {
+                // The refresh token of before is used up: without the new one the session would end.
+                tracing::warn!(%error, "a refreshed ID token cannot be checked and is not used");
+                tokens.id.clone_from(&before.id);
+                None
             }
         };
-        Ok(Refreshed { tokens: self.tokens(&answer, Some(before), now)?, groups })
+        Ok(Refreshed { tokens, groups })
     }
 
     pub(super) async fn read_groups(
@@ -140,18 +163,17 @@ impl Provider {
 
     /// Verifies an ID token. A key that we do not know, or a wrong signature, causes one read of newer keys (at most
     /// every 30 s) and a second try.
-    async fn verified(&self, token: &str, rules: &Rules<'_>) -> Result<Claims, ProviderError> {
-        let keys = self.usable_keys(SystemTime::now())?;
+    async fn verified(&self, token: &str, rules: &Rules<'_>) -> Result<Claims, Unverified> {
+        let bad = |cause: TokenError| Unverified::Bad(self.invalid(cause.to_string()));
+        let keys = self.usable_keys(SystemTime::now()).map_err(Unverified::NoKeys)?;
         let unknown = match id_token::verify(&self.settings, token, &keys, rules) {
             Ok(claims) => return Ok(claims),
-            Err(cause @ TokenError::Rule(_)) => return Err(self.invalid(cause.to_string())),
+            Err(cause @ TokenError::Rule(_)) => return Err(bad(cause)),
             Err(cause @ TokenError::Key(_)) => cause,
         };
-        match self.keys.newer(&keys, self.read_keys()).await? {
-            None => Err(self.invalid(unknown.to_string())),
-            Some(newer) => {
-                id_token::verify(&self.settings, token, &newer, rules).map_err(|cause| self.invalid(cause.to_string()))
-            }
+        match self.keys.newer(&keys, self.read_keys()).await.map_err(Unverified::NoKeys)? {
+            None => Err(Unverified::NoKeys(self.invalid(unknown.to_string()))),
+            Some(newer) => id_token::verify(&self.settings, token, &newer, rules).map_err(bad),
         }
     }
 

@@ -107,7 +107,7 @@ pub struct SignedIn {
 pub struct Refreshed {
     /// The tokens to use from now on; what the answer left out is kept from before.
     pub tokens: Tokens,
-    /// Groups, if the answer's ID token had the claim.
+    /// Groups, if the answer's ID token had the claim and could be checked.
     pub groups: Option<GroupList>,
 }
 
@@ -267,7 +267,7 @@ impl Provider {
 
     /// Redeems a refresh token. A new ID token must be of the same issuer, subject and audience, with no nonce or the
     /// same. Where the answer has no refresh or ID token, the one from before is kept; where it has no `expires_in`,
-    /// the access token is taken to live 1 h.
+    /// the access token is taken to live 1 h. A new ID token whose key cannot be had is not used, as if it were left out.
     ///
     /// # Errors
     /// Any [`ProviderError`]; `Rejected` means that the session is over, if the token was the current one.

@@ -438,6 +438,38 @@ async fn refreshed_id_tokens_are_of_the_same_person_and_sign_in() {
     }
 }
 
+/// A rotated refresh token is kept though the ID token beside it cannot be checked: the one of before is used up.
+#[tokio::test]
+async fn refreshed_tokens_are_kept_while_the_keys_cannot_be_read() {
+    let Some(theirs) = Provider::start(&[]) else { return };
+    let old = theirs.mint(json!({"claims": claims(json!({}))})).await;
+    let before = tokens(&old);
+    for fault in [json!({"status": 503}), json!({"status": 404}), json!({"status": 200, "body": "<html>"})] {
+        let ours = ours(&theirs.issuer, ProviderKind::Oidc).await;
+        theirs.admin("/admin/rotate", json!({})).await;
+        let fresh = theirs.mint(json!({"claims": claims(json!({"groups": ["security"]})), "omit": ["nonce"]})).await;
+        theirs.fault(KEYS, fault.clone()).await;
+        for attempt in ["the read fails", "the next read has to wait"] {
+            answer_token(&theirs, json!({"id_token": fresh, "refresh_token": "new-refresh-token"})).await;
+            let after = ours.refresh(&before).await.unwrap_or_else(|error| panic!("{fault} {attempt}: {error}"));
+            let shown = |secret: &Option<SecretString>| secret.as_ref().expect("kept").expose_secret().to_owned();
+            assert_eq!(after.tokens.access.expose_secret(), "an-access-token");
+            assert_eq!(shown(&after.tokens.refresh), "new-refresh-token");
+            assert_eq!(
+                (shown(&after.tokens.id), after.groups),
+                (old.clone(), None),
+                "an unchecked ID token is not used"
+            );
+        }
+        answer_token(&theirs, json!({"id_token": fresh})).await;
+        ours.redeem("any").await.expect_err("a sign-in needs the ID token");
+    }
+    let ours = ours(&theirs.issuer, ProviderKind::Oidc).await;
+    let stranger = theirs.mint(json!({"claims": claims(json!({})), "omit": ["nonce"], "stranger_key": true})).await;
+    answer_token(&theirs, json!({"id_token": stranger})).await;
+    assert!(cause(ours.refresh(&before).await).contains("signature"), "the newest keys did not make it");
+}
+
 /// Who is at fault decides what follows: the grant is over, our registration is wrong, or the provider is down.
 #[tokio::test]
 async fn token_endpoint_errors_are_told_apart() {
