@@ -26,6 +26,9 @@ const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 const LONGEST_DESCRIPTION: usize = 200;
 
+/// The values of `error` with which a provider says that it cannot answer now.
+const OUTAGES: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
+
 /// Why an ID token was not verified.
 enum Unverified {
     /// It breaks a rule, or none of the provider's keys of now made its signature.
@@ -291,19 +294,21 @@ impl Provider {
         request.body(form.finish().into_bytes()).map_err(|_| self.invalid("its revocation endpoint is no URL"))
     }
 
+    /// What cannot be read says nothing of the grant: a maintenance page, whatever its status, is an outage.
     fn grant_error(&self, error: RequestTokenError<HttpError, TokenErrorBody>) -> ProviderError {
         match error {
             RequestTokenError::ServerResponse(body) => self.oauth_error(&body),
-            RequestTokenError::Request(cause) => self.http_error(&cause),
-            RequestTokenError::Parse(cause, _) => {
+            RequestTokenError::Request(cause) => self.unavailable(cause.to_string()),
+            RequestTokenError::Parse(cause, body) => {
                 // Only where: the message itself would repeat a value, perhaps a token.
-                self.invalid(format!("its token response cannot be read at `{}`", cause.path()))
+                let cause = format!("its token response cannot be read at `{}`", cause.path());
+                if is_oauth(&body) { self.invalid(cause) } else { self.unavailable(cause) }
             }
-            RequestTokenError::Other(_) => self.invalid("its token response is empty or no JSON"),
+            RequestTokenError::Other(_) => self.unavailable("its token response is empty or no JSON"),
         }
     }
 
-    /// By the parsed field `error`, never by text (RFC 6749, section 5.2).
+    /// By the parsed field `error`, never by text (RFC 6749, sections 4.1.2.1 and 5.2; RFC 8628, section 3.5).
     fn oauth_error(&self, body: &TokenErrorBody) -> ProviderError {
         let provider = self.name();
         let said = printable(body.error_description().map_or("", String::as_str), LONGEST_DESCRIPTION);
@@ -311,6 +316,9 @@ impl Provider {
             CoreErrorResponseType::InvalidGrant => ProviderError::Rejected { provider, description: said },
             error @ (CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient) => {
                 ProviderError::Client { provider, description: format!("{}: {said}", word(error)) }
+            }
+            CoreErrorResponseType::Extension(error) if OUTAGES.contains(&error.as_str()) => {
+                ProviderError::Unavailable { provider, cause: format!("it answered `{error}`: {said}") }
             }
             error @ (CoreErrorResponseType::InvalidRequest
             | CoreErrorResponseType::InvalidScope
@@ -320,6 +328,15 @@ impl Provider {
                 ProviderError::Invalid { provider, cause: format!("it answered `{word}`: {said}") }
             }
         }
+    }
+}
+
+/// The body is of the token endpoint itself, if a wrong one, and not of something that stands in for it.
+fn is_oauth(body: &[u8]) -> bool {
+    let body = serde_json::from_slice::<Claims>(body).unwrap_or_default();
+    match body.get("error").and_then(|error| error.as_str()) {
+        Some(error) => !OUTAGES.contains(&error),
+        None => body.contains_key("access_token"),
     }
 }
 

@@ -114,7 +114,8 @@ pub struct Refreshed {
 /// Why a provider's answer is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// Nobody answered, or not in time, or with 429 or 5xx, or discovery has not succeeded yet.
+    /// Nobody answered, or not in time, or with 429 or 5xx, or the token endpoint with nothing that is an answer of it,
+    /// such as a maintenance page, or discovery has not succeeded yet.
     #[error("provider `{provider}` cannot be reached: {cause}")]
     Unavailable {
         /// The provider.

@@ -478,6 +478,7 @@ async fn token_endpoint_errors_are_told_apart() {
     let before = tokens("none");
     let says =
         |status: u16, error: &str| json!({"status": status, "body": {"error": error, "error_description": "a\r\nb"}});
+    let page = |status: u16| json!({"status": status, "body": "<html>", "headers": {"content-type": "text/html"}});
     for (fault, expected) in [
         (says(400, "invalid_grant"), "rejected the grant: ab"),
         (says(401, "invalid_client"), "does not accept this client: invalid_client: ab"),
@@ -488,17 +489,29 @@ async fn token_endpoint_errors_are_told_apart() {
         (json!({"reset": true}), "cannot be reached"),
         (says(400, "invalid_scope"), "unacceptable answer: it answered `invalid_scope`: ab"),
         (says(400, "the invalid_grant"), "unacceptable answer"),
-        (json!({"status": 404, "body": "invalid_grant"}), "unacceptable answer"),
-        (json!({"status": 302, "body": {}, "headers": {"location": "http://127.0.0.1:1/"}}), "unacceptable answer"),
+        (says(400, "temporarily_unavailable"), "cannot be reached: it answered `temporarily_unavailable`: ab"),
+        (says(400, "server_error"), "cannot be reached"),
+        (says(400, "slow_down"), "cannot be reached"),
+        (says(200, "temporarily_unavailable"), "cannot be reached"),
+        (json!({"status": 404, "body": "invalid_grant"}), "cannot be reached"),
+        (page(200), "cannot be reached"),
+        (page(403), "cannot be reached"),
+        (page(404), "cannot be reached"),
+        (json!({"status": 200, "body": "<html>"}), "cannot be reached"),
+        (json!({"status": 404, "body": {"message": "maintenance"}}), "cannot be reached"),
+        (json!({"status": 302, "body": {}, "headers": {"location": "http://127.0.0.1:1/"}}), "cannot be reached"),
         (json!({"status": 200, "body": {"error": "invalid_grant"}}), "unacceptable answer"),
         (json!({"status": 200, "body": {"access_token": 7, "token_type": "bearer"}}), "unacceptable answer"),
         (json!({"status": 200, "body": {"access_token": "a", "token_type": "mac"}}), "unacceptable answer"),
         (json!({"status": 200, "body": {"access_token": "a\nb", "token_type": "bearer"}}), "unacceptable answer"),
-        (json!({"status": 200, "body": {}, "headers": {"content-encoding": "gzip"}}), "unacceptable answer"),
-        (json!({"status": 200, "body": "x".repeat(1 << 20)}), "unacceptable answer"),
+        (json!({"status": 200, "body": {}, "headers": {"content-encoding": "gzip"}}), "cannot be reached"),
+        (json!({"status": 200, "body": "x".repeat(1 << 20)}), "cannot be reached"),
     ] {
         theirs.fault(TOKEN, fault.clone()).await;
         let said = ours.refresh(&before).await.expect_err("refused").to_string();
+        assert!(said.contains(expected), "{fault:.80}: {said}");
+        theirs.fault(TOKEN, fault.clone()).await;
+        let said = ours.redeem("any").await.expect_err("refused").to_string();
         assert!(said.contains(expected), "{fault:.80}: {said}");
     }
     drop(theirs);

@@ -128,12 +128,16 @@ async fn a_rejected_refresh_ends_the_session_and_an_outage_does_not() {
         return;
     };
     let browser = gateway.sign_in(&provider, "alice").await;
-    provider.fault("/oauth/token", json!({ "status": 503, "times": 1000 })).await;
     provider.fault("/oauth/userinfo", json!({ "status": 503, "times": 1000 })).await;
-    let outage = Instant::now();
-    while outage.elapsed() < Duration::from_secs(6) {
-        assert_eq!(gateway.get_as(&browser, "/").await.status, 200, "an outage ends no session");
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    for down in [json!({ "status": 503 }), json!({ "status": 404, "body": "<html>maintenance</html>" })] {
+        provider.fault("/oauth/token", json!({ "times": 1000, "status": down["status"], "body": down["body"] })).await;
+        let outage = Instant::now();
+        while outage.elapsed() < Duration::from_secs(6) {
+            assert_eq!(gateway.get_as(&browser, "/").await.status, 200, "an outage ends no session");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        provider.admin("/admin/fault/clear", json!({})).await;
+        provider.fault("/oauth/userinfo", json!({ "status": 503, "times": 1000 })).await;
     }
     provider.admin("/admin/fault/clear", json!({})).await;
     provider.admin("/admin/revoke", json!({ "user": "alice" })).await;
