@@ -17,6 +17,9 @@ use std::{
 /// After a read that failed, the next is not tried before this.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
+/// A time that lies further ahead than this was told by a clock that has been set back since.
+const AHEAD: Duration = Duration::from_secs(60);
+
 /// The bounds of one provider.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
@@ -76,7 +79,7 @@ impl Cell {
         match &self.state.load().good {
             None => Need::Read,
             Some(good) => {
-                let age = age(good, now);
+                let age = elapsed(good.read, now);
                 if age >= clock.refresh {
                     Need::Read
                 } else if age >= clock.refresh.mul_f64(0.75) {
@@ -96,7 +99,7 @@ impl Cell {
             return Membership::Unknown(if never { Unknown::NeverRead } else { Unknown::Incomplete });
         };
         let outage = state.failing.is_some_and(|failing| failing.outage);
-        let age = age(good, now);
+        let age = elapsed(good.read, now);
         if age <= if outage { clock.outage } else { clock.limit } {
             let stale = outage && age > clock.refresh;
             return Membership::Known(Groups { stale, ..good.clone() });
@@ -131,7 +134,7 @@ impl Cell {
 
     pub(super) fn is_backing_off(&self, now: SystemTime) -> bool {
         let failing = self.state.load().failing;
-        failing.is_some_and(|failing| now.duration_since(failing.since).is_ok_and(|since| since < BACK_OFF))
+        failing.is_some_and(|failing| elapsed(failing.since, now) < BACK_OFF)
     }
 
     /// True once a second at most.
@@ -141,7 +144,7 @@ impl Cell {
 
     /// True at most once in `pause`, and only if what is known is older than that.
     pub(super) fn claims_again(&self, now: SystemTime, pause: Duration) -> bool {
-        let fresh = self.state.load().good.as_ref().is_some_and(|good| age(good, now) < pause);
+        let fresh = self.state.load().good.as_ref().is_some_and(|good| elapsed(good.read, now) < pause);
         !fresh && claim(&self.again_at, now, pause)
     }
 }
@@ -150,11 +153,18 @@ fn claim(next: &AtomicU64, now: SystemTime, pause: Duration) -> bool {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let now = millis(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let at = next.load(Ordering::Relaxed);
-    now >= at && next.compare_exchange(at, now + millis(pause), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    let is_over = now >= at || at - now > millis(pause + AHEAD);
+    is_over && next.compare_exchange(at, now + millis(pause), Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-fn age(good: &Groups, now: SystemTime) -> Duration {
-    now.duration_since(good.read).unwrap_or_default()
+/// The time since `then`. Requests are timed at their start, so a little of the future is now; more is no time that
+/// can be believed, and longer ago than any limit.
+fn elapsed(then: SystemTime, now: SystemTime) -> Duration {
+    match now.duration_since(then) {
+        Ok(since) => since,
+        Err(ahead) if ahead.duration() <= AHEAD => Duration::ZERO,
+        Err(_) => Duration::MAX,
+    }
 }
 
 fn failed(before: &State, outage: bool, now: SystemTime, attempts: u64) -> State {
@@ -273,5 +283,20 @@ mod tests {
         assert!(cell.claims_again(after(5), pause));
         assert!(!cell.claims_again(after(9), pause));
         assert!(cell.claims_again(after(10), pause));
+    }
+
+    /// A clock that was set back makes nothing fresh, and nobody wait for as long as it was set back.
+    #[test]
+    fn what_was_read_in_the_future_is_too_old() {
+        let (cell, pause) = (Cell::default(), Duration::from_secs(5));
+        cell.answer(Ok(Some(list(&["a"]))), after(3600));
+        assert!(cell.claims_read_ahead(after(3600)) && cell.claims_again(after(3605), pause));
+        assert_eq!((cell.need(after(3540), &CLOCK), known(&cell, 3540)), (Need::Nothing, Some((1, false))));
+        assert_eq!(cell.need(after(3539), &CLOCK), Need::Read);
+        assert_eq!(cell.view(after(3539), &CLOCK), Membership::Unknown(Unknown::TooOld));
+        assert!(cell.claims_read_ahead(now()) && !cell.claims_read_ahead(now()));
+        assert!(cell.claims_again(now(), pause) && !cell.claims_again(now(), pause));
+        cell.answer(Err("connection refused".into()), after(3600));
+        assert!(cell.is_backing_off(after(3599)) && !cell.is_backing_off(now()));
     }
 }

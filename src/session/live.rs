@@ -20,6 +20,9 @@ const COALESCE: Duration = Duration::from_secs(60);
 /// How long a session outlives its access token while the provider cannot be reached.
 pub const OUTAGE: Duration = Duration::from_secs(15 * 60);
 
+/// Nothing is put off for longer than this, in seconds: if it is, the clock was set back since.
+const SET_BACK: u64 = 120;
+
 /// A session in use on this node.
 pub struct Live {
     /// What the store has.
@@ -130,7 +133,8 @@ impl Live {
     /// True once a second at most: so many requests, one read-ahead.
     pub fn claims_read_ahead(&self, now: SystemTime) -> bool {
         let (now, before) = (seconds(now), self.ahead_at.load(Ordering::Relaxed));
-        now >= before && self.ahead_at.compare_exchange(before, now + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        (now >= before || before - now > SET_BACK)
+            && self.ahead_at.compare_exchange(before, now + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// A copy of what it may ask of the provider.
@@ -166,7 +170,8 @@ impl Live {
 
     /// A refresh failed a moment ago.
     pub fn defers_refresh(&self, now: SystemTime) -> bool {
-        seconds(now) < self.retry_at.load(Ordering::Relaxed)
+        let left = self.retry_at.load(Ordering::Relaxed).saturating_sub(seconds(now));
+        left > 0 && left <= SET_BACK
     }
 
     /// A refresh failed: not again before `until`.
@@ -231,9 +236,17 @@ mod tests {
         let day = 24 * HOUR;
         assert_eq!(live.clock(now + HOUR, day, HOUR), Clock::Alive);
         assert_eq!(live.clock(now + HOUR + HOUR / 2, day, HOUR), Clock::RefreshAhead);
-        live.defer_refresh(now + 2 * HOUR);
+        live.defer_refresh(now + HOUR + HOUR / 2 + Duration::from_secs(60));
         assert_eq!(live.clock(now + HOUR + HOUR / 2, day, HOUR), Clock::Alive);
         assert_eq!(live.clock(now + 2 * HOUR + OUTAGE, day, HOUR), Clock::RefreshFirst);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_no_refresh_off() {
+        let (live, now) = live(|_, _| ());
+        live.defer_refresh(now + HOUR);
+        assert!(live.claims_read_ahead(now + HOUR) && live.defers_refresh(now + HOUR - Duration::from_secs(60)));
+        assert!(live.claims_read_ahead(now) && !live.claims_read_ahead(now) && !live.defers_refresh(now));
     }
 
     #[test]
