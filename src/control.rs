@@ -469,6 +469,9 @@ impl Control {
             Ok(refreshed) => {
                 let held = Held { tokens: refreshed.tokens, groups: before.groups.clone() };
                 self.keep(live, held, now).await;
+                if let Some(list) = &refreshed.groups {
+                    live.bring(list.clone(), now);
+                }
                 Ok(refreshed.groups)
             }
             Err(error) => self.refresh_failed(live, before, error, SystemTime::now()).await,

@@ -17,6 +17,10 @@ use std::{
 /// After a read that failed, the next is not tried before this.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
+/// After an answer without a list the next read waits for one interval, and no longer than this: a provider that does
+/// not tell groups is not asked all the time.
+const WITHOUT_LIST: Duration = Duration::from_secs(60);
+
 /// A time that lies further ahead than this was told by a clock that has been set back since.
 const AHEAD: Duration = Duration::from_secs(60);
 
@@ -124,6 +128,13 @@ impl Cell {
         change
     }
 
+    /// Takes a list that was read at `read`, a while ago, unless a later one is known.
+    pub(super) fn learn(&self, list: GroupList, read: SystemTime, now: SystemTime) -> Option<Change> {
+        let is_known = |at| elapsed(at, now) < Duration::MAX;
+        let later = self.state.load().good.as_ref().is_some_and(|good| good.read > read && is_known(good.read));
+        if later || !is_known(read) { None } else { self.answer(Ok(Some(list)), read) }
+    }
+
     pub(super) fn attempts(&self) -> u64 {
         self.state.load().attempts
     }
@@ -132,9 +143,12 @@ impl Cell {
         self.state.load().good.as_ref().map(|good| good.version)
     }
 
-    pub(super) fn is_backing_off(&self, now: SystemTime) -> bool {
-        let failing = self.state.load().failing;
-        failing.is_some_and(|failing| elapsed(failing.since, now) < BACK_OFF)
+    /// The last read failed a moment ago.
+    pub(super) fn is_backing_off(&self, now: SystemTime, clock: &Clock) -> bool {
+        self.state.load().failing.is_some_and(|failing| {
+            let pause = if failing.outage { BACK_OFF } else { clock.refresh.clamp(BACK_OFF, WITHOUT_LIST) };
+            elapsed(failing.since, now) < pause
+        })
     }
 
     /// True once a second at most.
@@ -250,13 +264,25 @@ mod tests {
         assert_eq!(cell.view(after(301), &CLOCK), Membership::Unknown(Unknown::Incomplete));
     }
 
+    /// A provider that does not tell groups is asked once in an interval, and not every five seconds.
+    #[test]
+    fn after_an_answer_without_the_list_the_next_read_waits() {
+        let cell = Cell::default();
+        cell.answer(Ok(None), now());
+        for (refresh, pause) in [(1, 5), (30, 30), (60, 60), (300, 60)] {
+            let clock = Clock { refresh: Duration::from_secs(refresh), ..CLOCK };
+            assert!(cell.is_backing_off(after(pause - 1), &clock), "{refresh}");
+            assert!(!cell.is_backing_off(after(pause), &clock), "{refresh}");
+        }
+    }
+
     #[test]
     fn an_outage_keeps_it_for_longer_and_says_stale() {
         let cell = Cell::default();
         cell.answer(Ok(Some(list(&["a"]))), now());
         cell.answer(Err("connection refused".into()), after(61));
-        assert!(cell.is_backing_off(after(62)));
-        assert!(!cell.is_backing_off(after(66)));
+        assert!(cell.is_backing_off(after(62), &CLOCK));
+        assert!(!cell.is_backing_off(after(66), &CLOCK));
         assert_eq!(known(&cell, 899), Some((1, true)));
         assert_eq!(cell.view(after(901), &CLOCK), Membership::Unknown(Unknown::TooOld));
         cell.answer(Ok(Some(list(&["a"]))), after(902));
@@ -273,6 +299,17 @@ mod tests {
         let change = cell.answer(Ok(Some(list(&["b", "c"]))), after(2)).expect("changed");
         assert_eq!((change.added, change.removed), (vec!["c".to_owned()], vec!["a".to_owned()]));
         assert_ne!(cell.version(), first);
+    }
+
+    #[test]
+    fn a_list_of_a_while_ago_replaces_no_later_one() {
+        let cell = Cell::default();
+        cell.answer(Ok(Some(list(&["a", "b"]))), after(10));
+        assert_eq!(cell.learn(list(&["c"]), after(9), after(20)), None);
+        assert_eq!(known(&cell, 20), Some((2, false)));
+        assert!(cell.learn(list(&["c"]), after(15), after(20)).is_some());
+        assert_eq!((known(&cell, 20), cell.need(after(75), &CLOCK)), (Some((1, false)), Need::Read));
+        assert_eq!(cell.learn(list(&[]), after(1000), after(20)), None, "of a clock that was set back");
     }
 
     #[test]
@@ -297,6 +334,6 @@ mod tests {
         assert!(cell.claims_read_ahead(now()) && !cell.claims_read_ahead(now()));
         assert!(cell.claims_again(now(), pause) && !cell.claims_again(now(), pause));
         cell.answer(Err("connection refused".into()), after(3600));
-        assert!(cell.is_backing_off(after(3599)) && !cell.is_backing_off(now()));
+        assert!(cell.is_backing_off(after(3599), &CLOCK) && !cell.is_backing_off(now(), &CLOCK));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     principal::{Membership, MembershipSource, Person, Principal, UserId},
     session::Live,
 };
-use cell::{Cell, Change, Clock};
+use cell::{Cell, Change, Clock, Need};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -49,10 +49,15 @@ impl Memberships {
         let Caller::Person(live) = caller else { return Principal::Anonymous };
         let Some(clock) = self.clock(live) else { return Principal::Anonymous };
         let cell = self.cell(&live.session.person.id);
-        match cell.need(now, &clock) {
-            cell::Need::Nothing => {}
-            cell::Need::ReadAhead => self.read_ahead(&cell, live, now),
-            cell::Need::Read => Box::pin(self.read_and_wait(&cell, live, now)).await,
+        let mut need = cell.need(now, &clock);
+        if need != Need::Nothing && self.take_brought(&cell, live, now) {
+            need = cell.need(now, &clock);
+        }
+        match need {
+            Need::Nothing => {}
+            _ if cell.is_backing_off(now, &clock) => {}
+            Need::ReadAhead => self.read_ahead(&cell, live, now),
+            Need::Read => Box::pin(self.read_and_wait(&cell, live)).await,
         }
         if live.is_ended() {
             return Principal::Anonymous;
@@ -63,12 +68,13 @@ impl Memberships {
     /// Reads a refused person's groups again, unless that was just done. True if they are other than before.
     pub async fn read_again(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> bool {
         let Caller::Person(live) = caller else { return false };
+        let Some(clock) = self.clock(live) else { return false };
         let cell = self.cell(&live.session.person.id);
-        if !cell.claims_again(now, AGAIN) {
+        if cell.is_backing_off(now, &clock) || !cell.claims_again(now, AGAIN) {
             return false;
         }
         let before = cell.version();
-        self.read_and_wait(&cell, live, now).await;
+        self.read_and_wait(&cell, live).await;
         cell.version() != before
     }
 
@@ -108,10 +114,7 @@ impl Memberships {
         }
     }
 
-    async fn read_and_wait(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>, now: SystemTime) {
-        if cell.is_backing_off(now) {
-            return;
-        }
+    async fn read_and_wait(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>) {
         let (this, cell, live) = (self.clone(), cell.clone(), live.clone());
         let read = self.control.run(async move { this.read(&cell, &live).await });
         let _ = timeout(PATIENCE, read).await;
@@ -129,6 +132,9 @@ impl Memberships {
             tracing::warn!(user = %live.session.person.id, %error, "groups were not read");
         }
         let now = SystemTime::now();
+        if matches!(answer, Ok(None)) && self.take_brought(cell, live, now) {
+            return; // by a refresh that somebody else had begun
+        }
         let answer = match answer {
             Ok(None) => Ok(live.held_groups().map(|paths| GroupList { paths, source: MembershipSource::IdToken })),
             Err(ProviderError::Unavailable { cause, .. }) => Err(cause),
@@ -139,6 +145,13 @@ impl Memberships {
             Ok(list) => Ok(list),
         };
         self.audited(&live.session.person, cell.answer(answer, now), now);
+    }
+
+    /// Takes the groups that an ordinary refresh of the session's tokens has brought. True if there were any.
+    fn take_brought(&self, cell: &Cell, live: &Live, now: SystemTime) -> bool {
+        let Some((list, read)) = live.take_brought() else { return false };
+        self.audited(&live.session.person, cell.learn(list, read, now), now);
+        true
     }
 
     fn audited(&self, person: &Arc<Person>, change: Option<Change>, now: SystemTime) {

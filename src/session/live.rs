@@ -5,7 +5,10 @@ use super::{
     record::{self, Held, seconds},
     revocation::Numbers,
 };
-use crate::{group::GroupPath, oidc::Tokens};
+use crate::{
+    group::GroupPath,
+    oidc::{GroupList, Tokens},
+};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -33,6 +36,8 @@ pub struct Live {
     user_slot: usize,
     id: SessionId,
     held: Mutex<Held>,
+    /// Groups that a refresh brought, and when, until somebody takes them.
+    brought: Mutex<Option<(GroupList, SystemTime)>>,
     seen: AtomicU64,
     written: AtomicU64,
     /// Held while a refresh is under way, so that there is one at a time.
@@ -71,6 +76,7 @@ impl Live {
             session,
             id,
             held: Mutex::new(held),
+            brought: Mutex::default(),
             seen: AtomicU64::new(seen),
             written: AtomicU64::new(seen),
             refreshing: tokio::sync::Mutex::new(()),
@@ -145,6 +151,16 @@ impl Live {
     /// The groups of the ID token, where no refresh token can bring newer ones.
     pub fn held_groups(&self) -> Option<Vec<GroupPath>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).groups.clone()
+    }
+
+    /// Keeps the groups that a refresh brought at `read` for whoever needs them next.
+    pub fn bring(&self, list: GroupList, read: SystemTime) {
+        *self.brought.lock().unwrap_or_else(PoisonError::into_inner) = Some((list, read));
+    }
+
+    /// The groups that the last refresh brought, if nobody has taken them.
+    pub fn take_brought(&self) -> Option<(GroupList, SystemTime)> {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// It was ended while somebody held it. True the first time.

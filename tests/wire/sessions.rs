@@ -297,3 +297,43 @@ async fn a_session_that_was_replaced_does_not_come_back_after_a_restart() {
     assert_eq!(gateway.get_as(&old, "/").await.status, 401);
     assert_eq!(gateway.get_as(&new, "/").await.status, 200);
 }
+
+/// The scene at a provider that is no GitLab.
+async fn plain_scene(env: &[(&str, &str)], provider: &str) -> Option<(Provider, Upstream, Gateway)> {
+    let running = Gateway::provider(env)?;
+    let upstream = Upstream::start().await;
+    let configuration = configuration(&running.issuer, &upstream, provider, "", "");
+    let configuration = configuration.replace("kind: gitlab", "kind: oidc");
+    let gateway = Gateway::start(&configuration, POLICIES).await;
+    Some((running, upstream, gateway))
+}
+
+/// P24: a provider that does not tell groups is not asked for them all the time.
+#[tokio::test]
+async fn a_provider_without_groups_is_asked_once_an_interval() {
+    let more = "    membership: { refresh: 30s, claim: nothing }\n";
+    let Some((provider, _upstream, gateway)) = plain_scene(&[], more).await else { return };
+    let browser = gateway.sign_in(&provider, "alice").await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        let asked = Instant::now();
+        assert_eq!(gateway.get_as(&browser, "/").await.status, 503, "whether she is in the group is unknown");
+        assert!(asked.elapsed() < Duration::from_secs(1), "nobody waits");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(provider.seen("/oauth/token").await, 1, "the sign-in alone");
+}
+
+/// P24: the groups that a refresh of the tokens brings count as read then.
+#[tokio::test]
+async fn groups_of_an_ordinary_refresh_are_used() {
+    let env = [("ACCESS_TOKEN_TTL", "8"), ("ID_TOKEN_CLAIMS", "all")];
+    let Some((provider, _upstream, gateway)) = plain_scene(&env, &membership("10s")).await else { return };
+    let browser = gateway.sign_in(&provider, "alice").await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(11) {
+        assert_eq!(gateway.get_as(&browser, "/").await.status, 200);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(provider.seen("/oauth/token").await, 2, "the sign-in, and a refresh that brought both");
+}
