@@ -135,6 +135,14 @@ impl Cell {
         if later || !is_known(read) { None } else { self.answer(Ok(Some(list)), read) }
     }
 
+    /// Takes an answer without the list at `now`, for a session whose ID token had the list `held` when it was `created`.
+    /// The cell is shared by all sessions of a person, so that counts as a list of then: a later one stays.
+    pub(super) fn recall(&self, held: GroupList, created: SystemTime, now: SystemTime) -> Option<Change> {
+        let change = self.learn(held, created, now);
+        self.answer(Ok(None), now);
+        change
+    }
+
     pub(super) fn attempts(&self) -> u64 {
         self.state.load().attempts
     }
@@ -310,6 +318,30 @@ mod tests {
         assert!(cell.learn(list(&["c"]), after(15), after(20)).is_some());
         assert_eq!((known(&cell, 20), cell.need(after(75), &CLOCK)), (Some((1, false)), Need::Read));
         assert_eq!(cell.learn(list(&[]), after(1000), after(20)), None, "of a clock that was set back");
+    }
+
+    /// Of two sessions without refresh tokens the later sign-in has the say, whichever is read again last.
+    #[test]
+    fn the_groups_of_an_older_sign_in_replace_no_newer_ones() {
+        let (older, newer) = (list(&["a", "b"]), list(&["a"]));
+        let clock = Clock { limit: Duration::from_secs(3600), outage: Duration::from_secs(3600), ..CLOCK };
+        let at_hand = |cell: &Cell, at| match cell.view(after(at), &clock) {
+            Membership::Known(groups) => Some(groups.paths.len()),
+            Membership::Unknown(_) => None,
+        };
+        for restarted in [false, true] {
+            let cell = Cell::default();
+            if !restarted {
+                cell.answer(Ok(Some(older.clone())), now());
+                cell.answer(Ok(Some(newer.clone())), after(100));
+            }
+            cell.recall(older.clone(), now(), after(200));
+            cell.recall(newer.clone(), after(100), after(300));
+            cell.recall(older.clone(), now(), after(400));
+            assert_eq!(at_hand(&cell, 400), Some(1), "restarted: {restarted}");
+            assert!(cell.is_backing_off(after(401), &clock));
+            assert_eq!((at_hand(&cell, 3700), at_hand(&cell, 3701)), (Some(1), None), "as old as its session");
+        }
     }
 
     #[test]

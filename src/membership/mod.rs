@@ -132,19 +132,25 @@ impl Memberships {
             tracing::warn!(user = %live.session.person.id, %error, "groups were not read");
         }
         let now = SystemTime::now();
-        if matches!(answer, Ok(None)) && self.take_brought(cell, live, now) {
-            return; // by a refresh that somebody else had begun
-        }
-        let answer = match answer {
-            Ok(None) => Ok(live.held_groups().map(|paths| GroupList { paths, source: MembershipSource::IdToken })),
-            Err(ProviderError::Unavailable { cause, .. }) => Err(cause),
+        let person = &live.session.person;
+        let change = match answer {
+            Ok(Some(list)) => cell.answer(Ok(Some(list)), now),
+            // A refresh that somebody else had begun may have brought them.
+            Ok(None) if self.take_brought(cell, live, now) => None,
+            Ok(None) => match live.held_groups() {
+                Some(paths) => {
+                    let held = GroupList { paths, source: MembershipSource::IdToken };
+                    cell.recall(held, live.session.created, now)
+                }
+                None => cell.answer(Ok(None), now),
+            },
+            Err(ProviderError::Unavailable { cause, .. }) => cell.answer(Err(cause), now),
             Err(other) => {
                 tracing::debug!(%other, "not an outage");
-                Ok(None)
+                cell.answer(Ok(None), now)
             }
-            Ok(list) => Ok(list),
         };
-        self.audited(&live.session.person, cell.answer(answer, now), now);
+        self.audited(person, change, now);
     }
 
     /// Takes the groups that an ordinary refresh of the session's tokens has brought. True if there were any.
@@ -163,7 +169,7 @@ impl Memberships {
 }
 
 impl Clock {
-    /// The clock of a provider; a session whose ID token's groups are all there will ever be does not age.
+    /// The clock of a provider; where the ID token's groups are all there will ever be, they last as long as the session.
     fn of(settings: &ProviderSettings, held: Option<Vec<crate::group::GroupPath>>) -> Self {
         let refresh = settings.membership_refresh;
         let limit = if held.is_some() { settings.without_refresh } else { (refresh * 2).max(Duration::from_secs(300)) };
