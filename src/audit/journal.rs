@@ -209,8 +209,10 @@ impl Journal {
         }
         self.durable += self.pending.len() as u64;
         self.written = 0;
+        if self.pending.len() < self.pending.capacity() / 4 {
+            self.pending.shrink_to(1 << 20); // a buffer that is full again and again is kept
+        }
         self.pending.clear();
-        self.pending.shrink_to(1 << 20);
         Ok(())
     }
 
