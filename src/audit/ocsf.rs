@@ -1,5 +1,6 @@
 //! The shapes of OCSF 1.3 that we write. Names, numbers and nesting are the schema's.
 
+use crate::canonical::RequestId;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use std::net::IpAddr;
 
@@ -260,7 +261,7 @@ impl Serialize for Product {
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:032x}", self.0))
+        serializer.serialize_str(&RequestId(self.0).hex())
     }
 }
 

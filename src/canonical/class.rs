@@ -1,7 +1,11 @@
 //! What kind of request it is.
 
 use super::fields;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
+
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// What kind of request it is; decides how a refusal looks. Only a navigation is ever redirected.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -61,15 +65,15 @@ impl Class {
         if fields::lists_type(headers, header::ACCEPT, "text/event-stream") {
             return Self::Stream;
         }
-        if headers.contains_key("sec-fetch-mode") || headers.contains_key("sec-fetch-dest") {
+        if headers.contains_key(FETCH_MODE) || headers.contains_key(FETCH_DEST) {
             return Self::told(method, headers);
         }
         Self::guessed(method, headers)
     }
 
     fn told(method: &Method, headers: &HeaderMap) -> Self {
-        let top_level = fields::one(headers, "sec-fetch-mode") == Some("navigate")
-            && fields::one(headers, "sec-fetch-dest") == Some("document");
+        let top_level = fields::one(headers, FETCH_MODE) == Some("navigate")
+            && fields::one(headers, FETCH_DEST) == Some("document");
         match top_level {
             true if is_read(method) => Self::Navigation,
             true => Self::Submission,
@@ -78,7 +82,7 @@ impl Class {
     }
 
     fn guessed(method: &Method, headers: &HeaderMap) -> Self {
-        let scripted = headers.contains_key("x-requested-with")
+        let scripted = headers.contains_key(REQUESTED_WITH)
             || headers.contains_key(header::UPGRADE)
             || headers.contains_key(header::AUTHORIZATION);
         if !scripted && fields::lists_type(headers, header::ACCEPT, "text/html") {
@@ -90,7 +94,7 @@ impl Class {
             }
         }
         let from_page = [header::ORIGIN, header::REFERER].iter().any(|name| headers.contains_key(name));
-        if from_page || headers.contains_key("x-requested-with") { Self::Fetch } else { Self::Machine }
+        if from_page || headers.contains_key(REQUESTED_WITH) { Self::Fetch } else { Self::Machine }
     }
 }
 
@@ -100,7 +104,7 @@ fn is_read(method: &Method) -> bool {
 
 /// `application/grpc` and its message formats, but not gRPC-Web, which pages speak.
 fn is_grpc(headers: &HeaderMap) -> bool {
-    fields::one(headers, "content-type").map(fields::media_type).is_some_and(|found| {
+    fields::one(headers, header::CONTENT_TYPE).map(fields::media_type).is_some_and(|found| {
         found.eq_ignore_ascii_case("application/grpc")
             || found.get(..17).is_some_and(|start| start.eq_ignore_ascii_case("application/grpc+"))
     })
@@ -109,7 +113,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// What a form can send without a script.
 fn is_form(headers: &HeaderMap) -> bool {
     let forms = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
-    fields::one(headers, "content-type")
+    fields::one(headers, header::CONTENT_TYPE)
         .map(fields::media_type)
         .is_some_and(|found| forms.iter().any(|form| found.eq_ignore_ascii_case(form)))
 }

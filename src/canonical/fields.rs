@@ -1,9 +1,9 @@
 //! Small readers of header fields.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, header::AsHeaderName};
 
 /// The value of a field that was sent exactly once and is visible ASCII.
-pub(super) fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn one(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut fields = headers.get_all(name).iter();
     match (fields.next(), fields.next()) {
         (Some(one), None) => one.to_str().ok(),

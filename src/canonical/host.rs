@@ -166,7 +166,7 @@ impl Authority {
     pub(super) fn text(&self) -> Arc<str> {
         match self.port {
             None => Arc::clone(&self.host.0),
-            Some(port) => format!("{}:{port}", self.host).into(),
+            Some(port) => [self.host.as_str(), ":", &port.to_string()].concat().into(),
         }
     }
 }
