@@ -9,7 +9,11 @@ use http::{
         VARY,
     },
 };
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 const LOGIN: HeaderName = HeaderName::from_static("x-forwarded-preferred-username");
@@ -25,6 +29,14 @@ const TRACE: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
+/// What we say of a request or leave to hyper: nobody else can have set it.
+static OURS: [HeaderName; 10] =
+    [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT, USER, LOGIN, EMAIL, GROUPS, TRUNCATED, ASSERTION];
+/// Fields that are about one hop, whatever `Connection` lists.
+static HOP_BY_HOP: [HeaderName; 6] = [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// The most fields that we add to a request.
+const ADDED: usize = 13;
+
 /// A request that cannot be written; only a fault of ours can make one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeadError {
@@ -39,15 +51,17 @@ pub(super) fn request(
     upload: Upload,
 ) -> Result<Request<Upload>, HeadError> {
     let mut headers = asked.headers.clone();
+    headers.reserve(ADDED); // grows once
+    drop_fields(&mut headers, |name| OURS.contains(name));
     let authority = HeaderValue::from_str(&asked.authority).map_err(|_| HeadError::Value("authority"))?;
     headers.insert(HOST, authority.clone());
     frame(&mut headers, &asked.method, &upload);
     introduce(&mut headers, identity);
-    let client = HeaderValue::try_from(asked.client.to_string()).map_err(|_| HeadError::Value("client address"))?;
+    let client = HeaderValue::try_from(text(asked.client)).map_err(|_| HeadError::Value("client address"))?;
     headers.insert(CLIENT, client);
     headers.insert(AUTHORITY, authority);
     headers.insert(SCHEME, HeaderValue::from_static(if asked.https { "https" } else { "http" }));
-    let id = HeaderValue::try_from(format!("{:032x}", asked.id.0)).map_err(|_| HeadError::Value("request id"))?;
+    let id = HeaderValue::try_from(asked.id.hex()).map_err(|_| HeadError::Value("request id"))?;
     headers.insert(REQUEST_ID, id);
     let trace = HeaderValue::from_str(&asked.traceparent).map_err(|_| HeadError::Value("traceparent"))?;
     headers.insert(TRACE, trace);
@@ -61,9 +75,6 @@ pub(super) fn request(
 /// Leaves framing to hyper, which writes exactly one field for it, save where hyper would take a body for none and
 /// where the absence of a length would say more than its being 0 (RFC 9110, section 8.6).
 fn frame(headers: &mut HeaderMap, method: &Method, upload: &Upload) {
-    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT] {
-        headers.remove(name);
-    }
     if upload.unsized_body() {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     } else if upload.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(method) {
@@ -71,23 +82,52 @@ fn frame(headers: &mut HeaderMap, method: &Method, upload: &Upload) {
     }
 }
 
-/// Says who asks. A name that is not set is removed, so that nobody else can have set it.
+/// Says who asks.
 fn introduce(headers: &mut HeaderMap, identity: Option<&Identity>) {
     let plain = identity.and_then(|identity| identity.plain.as_ref());
     put(headers, USER, plain.map(|plain| &plain.user));
     put(headers, LOGIN, plain.map(|plain| &plain.login));
     put(headers, EMAIL, plain.and_then(|plain| plain.email.as_ref()));
     put(headers, GROUPS, plain.and_then(|plain| plain.groups.as_ref()));
-    let truncated = plain.is_some_and(|plain| plain.truncated).then(|| HeaderValue::from_static("true"));
-    put(headers, TRUNCATED, truncated.as_ref());
+    if plain.is_some_and(|plain| plain.truncated) {
+        headers.insert(TRUNCATED, HeaderValue::from_static("true"));
+    }
     put(headers, ASSERTION, identity.map(|identity| &identity.assertion));
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
-    match value {
-        Some(value) => headers.insert(name, value.clone()),
-        None => headers.remove(name),
-    };
+    if let Some(value) = value {
+        headers.insert(name, value.clone());
+    }
+}
+
+/// Removes the fields that `unwanted` picks, by one look at what is there: removing by name costs as much where the name
+/// is absent.
+fn drop_fields(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// What `to_string` writes; for an IPv4 address at a fifth of its cost.
+fn text(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => dotted(address),
+        IpAddr::V6(address) => address.to_string(),
+    }
+}
+
+fn dotted(address: Ipv4Addr) -> String {
+    let mut text = String::with_capacity(16);
+    for octet in address.octets() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let zeros = usize::from(octet < 100) + usize::from(octet < 10);
+        text.extend(digits[zeros..].iter().map(|digit| char::from(b'0' + digit)));
+        text.push('.');
+    }
+    text.pop();
+    text
 }
 
 /// Says what is wrong with an answer's framing: anything that two readers could read in two ways.
@@ -121,16 +161,9 @@ pub(super) fn clean_answer(headers: &mut HeaderMap, cookies: &[Arc<str>; 2], per
 
 /// RFC 9110, section 7.6.1: what `Connection` lists, then the fields that are about one hop whatever it lists.
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let options: Vec<HeaderName> = list(headers, &CONNECTION)
-            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
-            .filter(|option| option != CONTENT_LENGTH)
-            .collect();
-        options.iter().for_each(|option| while headers.remove(option).is_some() {});
-    }
-    for name in [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+    let options: Vec<String> = list(headers, &CONNECTION).map(Cow::into_owned).collect();
+    let listed = |name: &HeaderName| options.iter().any(|option| option.eq_ignore_ascii_case(name.as_str()));
+    drop_fields(headers, |name| HOP_BY_HOP.contains(name) || (name != CONTENT_LENGTH && listed(name)));
 }
 
 fn drop_our_names(headers: &mut HeaderMap) {
@@ -141,9 +174,7 @@ fn drop_our_names(headers: &mut HeaderMap) {
             || name.starts_with("proxy-")
             || name == "http2-settings"
     };
-    while let Some(name) = headers.keys().find(|name| ours(name)).cloned() {
-        headers.remove(name);
-    }
+    drop_fields(headers, ours);
 }
 
 /// An upstream can neither set nor clear our cookies.
@@ -155,7 +186,7 @@ fn drop_our_cookies(headers: &mut HeaderMap, cookies: &[Arc<str>; 2]) {
     }
     if headers.contains_key(CLEAR_SITE_DATA) {
         let kept: Vec<_> = list(headers, &CLEAR_SITE_DATA)
-            .flat_map(|what| match what.as_str() {
+            .flat_map(|what| match &*what {
                 "\"cookies\"" => &[][..],
                 "\"*\"" => &["\"cache\"", "\"storage\"", "\"executionContexts\""][..],
                 "\"cache\"" => &["\"cache\""][..],
@@ -190,14 +221,15 @@ fn keep_private(headers: &mut HeaderMap) {
     let closed =
         |directive: &str| directive.eq_ignore_ascii_case("private") || directive.eq_ignore_ascii_case("no-store");
     let said: Vec<_> = list(headers, &CACHE_CONTROL).collect();
-    let mut kept: Vec<_> = said.iter().map(String::as_str).filter(|directive| !shared(directive)).collect();
+    let mut kept: Vec<_> = said.iter().map(|directive| &**directive).filter(|directive| !shared(directive)).collect();
     if !kept.iter().any(|directive| closed(directive)) {
         kept.insert(0, "private");
     }
     if kept != said {
-        replace(headers, CACHE_CONTROL, HeaderValue::try_from(kept.join(", ")).ok());
+        let kept = HeaderValue::try_from(kept.join(", ")).ok();
+        replace(headers, CACHE_CONTROL, kept);
     }
-    let vary: Vec<String> = list(headers, &VARY).collect();
+    let vary: Vec<_> = list(headers, &VARY).collect();
     let lacks = |name: &str| !vary.iter().any(|has| has == "*" || has.eq_ignore_ascii_case(name));
     let missing = match (lacks("cookie"), lacks("authorization")) {
         (true, true) => "Cookie, Authorization",
@@ -209,27 +241,21 @@ fn keep_private(headers: &mut HeaderMap) {
 }
 
 /// The members of a comma-separated list over all its fields; commas in quoted strings do not count.
-pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
-    headers.get_all(name).iter().flat_map(|value| {
-        let (mut members, mut quoted, mut escaped) = (vec![Vec::new()], false, false);
-        for byte in value.as_bytes() {
-            match byte {
-                b',' if !quoted => {
-                    members.push(Vec::new());
-                    continue;
-                }
-                b'"' if !escaped => quoted = !quoted,
-                _ => {}
-            }
-            escaped = quoted && !escaped && *byte == b'\\';
-            if let Some(member) = members.last_mut() {
-                member.push(*byte);
-            }
-        }
-        members
-            .into_iter()
-            .map(|member| String::from_utf8_lossy(&member).trim().to_owned())
-            .filter(|member| !member.is_empty())
+pub(super) fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Cow<'a, str>> {
+    headers.get_all(name).iter().flat_map(|value| members(value.as_bytes())).filter(|member| !member.is_empty())
+}
+
+fn members(field: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
+    let (mut quoted, mut escaped) = (false, false);
+    let members = field.split(move |byte| {
+        let border = *byte == b',' && !quoted;
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = quoted && !escaped && *byte == b'\\';
+        border
+    });
+    members.map(|member| match String::from_utf8_lossy(member) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
     })
 }
 
@@ -256,6 +282,14 @@ mod tests {
         clean_answer(&mut headers, &["__Host-vestibule".into(), "vestibule-8080".into()], personal);
         headers.remove(VARY);
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned())).collect()
+    }
+
+    proptest::proptest! {
+        /// Our way of writing an address is the standard library's.
+        #[test]
+        fn writes_addresses_as_everybody_does(address in proptest::prelude::any::<IpAddr>()) {
+            proptest::prop_assert_eq!(text(address), address.to_string());
+        }
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
