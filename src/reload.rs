@@ -42,6 +42,8 @@ pub struct Reloader {
     pub discovery: HashMap<Name, JoinHandle<()>>,
     /// Asks for a reload whatever the files say.
     pub asked: Arc<Notify>,
+    /// The configuration that this process was started with.
+    pub started: Arc<Settings>,
     /// What the generation in force was made of; see [`digest`].
     pub taken: [u8; 32],
 }
@@ -143,7 +145,7 @@ impl Reloader {
     }
 
     fn take(&mut self, before: &Snapshot, next: Snapshot) {
-        for key in needs_restart(&before.settings, &next.settings) {
+        for key in needs_restart(&self.started, &next.settings) {
             tracing::warn!(key, "this key changed and takes effect at the next start");
         }
         let (old_ids, new_ids): (BTreeSet<_>, BTreeSet<_>) = (before.authorize.ids(), next.authorize.ids());

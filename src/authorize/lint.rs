@@ -66,6 +66,12 @@ impl Lint<'_> {
         if !names.clone().any(|name| name == provider) {
             return Some(format!("no provider is named `{provider}`{}", hint(provider, names)));
         }
+        if let Some(tree) = rest.strip_suffix("/**") {
+            return Some(format!(
+                "`{}` is a pattern of `allow`: here write `Namespace::\"{provider}:{tree}\"`",
+                written(uid)
+            ));
+        }
         let path = if uid.kind == Kind::Role { rest.split_once('#').map_or("", |(path, _)| path) } else { rest };
         match (uid.kind, path.parse::<GroupPath>()) {
             (Kind::User, _) => rest.is_empty().then(|| format!("`{}` names nobody", written(uid))),

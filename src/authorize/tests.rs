@@ -322,6 +322,10 @@ fn policies_that_cannot_work_are_errors() {
         ),
         (r#"forbid (principal is User in Group::"gitlab:acme", action, resource);"#, "`membership.api`"),
         (
+            r#"permit (principal is User in Group::"gitlab:acme/**", action, resource);"#,
+            "is a pattern of `allow`: here write `Namespace::\"gitlab:acme\"`",
+        ),
+        (
             r#"forbid (principal, action, resource) unless { principal in Namespace::"gitlab:acme" };"#,
             "`membership.api`",
         ),

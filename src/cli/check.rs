@@ -3,7 +3,7 @@
 use super::print;
 use crate::{
     authorize::{Authorize, PolicyError},
-    config::{self, ConfigErrors, Settings},
+    config::{self, ConfigErrors, ProviderSettings, Settings},
 };
 use serde_json::{Value as Json, json};
 use std::{fs, io::IsTerminal, path::Path};
@@ -56,7 +56,8 @@ impl Verdict {
                 let errors = policies.iter().map(|error| format!("error: {error}"));
                 let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
                 let summary = self.good().then(|| summary(settings));
-                errors.chain(warnings).chain(summary).collect::<Vec<_>>().join("\n")
+                let register = settings.providers.iter().filter(|_| self.good()).map(|one| register(settings, one));
+                errors.chain(warnings).chain(summary).chain(register).collect::<Vec<_>>().join("\n")
             }
         }
     }
@@ -93,6 +94,13 @@ fn config_error(error: &config::ConfigError) -> Json {
         "expected": error.expected,
         "help": error.help,
     })
+}
+
+/// What every OIDC set-up needs, and most often has wrong.
+fn register(settings: &Settings, provider: &ProviderSettings) -> String {
+    let origin = settings.public_url.origin().ascii_serialization();
+    let name = &provider.name;
+    format!("redirect URI to register at `{name}`: {origin}/.vestibule/callback/{name}")
 }
 
 fn summary(settings: &Settings) -> String {
@@ -163,7 +171,8 @@ mod tests {
         let expected = format!(
             "warning: {at}/vestibule.yaml:1:13: plain http on loopback: cookies go without `Secure`, for trying things out only\n\
              warning: `{at}/keys/ring/0001.key` is open to everybody (mode 0644): set it to 0600\n\
-             ok: 1 provider, 1 route, no policy files, 1 entry of `allow`"
+             ok: 1 provider, 1 route, no policy files, 1 entry of `allow`\n\
+             redirect URI to register at `sso`: http://localhost:8080/.vestibule/callback/sso"
         );
         assert_eq!(verdict.text(false), expected);
         assert_eq!(verdict.json()["ok"], true);

@@ -110,6 +110,11 @@ pub fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<bool, Fault> {
+        if self.json && matches!(self.command, Command::Run | Command::Demo { .. } | Command::Policy { .. }) {
+            return Err(Fault::Line(
+                "`--json` is for `check`, `config` and `audit`: this command has no JSON".to_owned(),
+            ));
+        }
         match &self.command {
             Command::Run => {
                 run::run(&self.config, Box::new(|_| ()))?;

@@ -45,7 +45,10 @@ fn answer(
         PolicyCommand::Schema => Ok((schema_text(routes), true)),
         PolicyCommand::Show => load().map(|policies| (policies.show(), true)).map_err(|errors| lines(&errors)),
         PolicyCommand::Check => Ok(match load() {
-            Ok(policies) => (format!("{} policies, no mistake\n", policies.ids().len()), true),
+            Ok(policies) => match policies.ids().len() {
+                1 => ("1 policy, no mistake\n".to_owned(), true),
+                several => (format!("{several} policies, no mistake\n"), true),
+            },
             Err(errors) => (lines(&errors) + "\n", false),
         }),
     }
@@ -77,6 +80,6 @@ mod tests {
         let ask = |command| answer(command, Some(directory.path()), &[], &[]);
         let place = directory.path().join("all.cedar");
         assert_eq!(ask(PolicyCommand::Show), Ok((format!("// {}:1:1\n{text}\n", place.display()), true)));
-        assert_eq!(ask(PolicyCommand::Check), Ok(("1 policies, no mistake\n".into(), true)));
+        assert_eq!(ask(PolicyCommand::Check), Ok(("1 policy, no mistake\n".into(), true)));
     }
 }

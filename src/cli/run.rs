@@ -61,8 +61,8 @@ pub fn run(file: &Path, ready: Ready) -> Result<(), String> {
     hall.audit.record(Event::Started { digest }, SystemTime::now());
     announce(&settings);
     ready(&settings);
-    runtime.block_on(until_told(asked));
-    stop(&runtime, &hall, &phase, settings.drain, &threads);
+    let drain = if runtime.block_on(told_to_hurry(asked)) { Duration::ZERO } else { settings.drain };
+    stop(&runtime, &hall, &phase, drain, &threads);
     Ok(())
 }
 
@@ -172,7 +172,7 @@ impl Building {
 fn start_tasks(
     runtime: &Runtime,
     hall: &Hall,
-    settings: &Settings,
+    settings: &Arc<Settings>,
     (asked, taken): (Arc<Notify>, [u8; 32]),
 ) -> Result<(), String> {
     let _inside = runtime.enter();
@@ -188,6 +188,7 @@ fn start_tasks(
         metrics: hall.metrics.clone(),
         discovery,
         asked,
+        started: settings.clone(),
         taken,
     };
     let reloader = Arc::new(tokio::sync::Mutex::new(reloader));
@@ -221,18 +222,18 @@ fn announce(settings: &Settings) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload.
-async fn until_told(asked: Arc<Notify>) {
+/// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload. True for SIGINT: somebody at a terminal waits for the end.
+async fn told_to_hurry(asked: Arc<Notify>) -> bool {
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
         tracing::error!("signals cannot be waited for");
-        return;
+        return true;
     };
     loop {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
+            _ = terminate.recv() => return false,
+            _ = interrupt.recv() => return true,
             _ = hangup.recv() => asked.notify_one(),
         }
     }

@@ -1,7 +1,7 @@
 //! What the demo prints once it serves.
 
 use super::place::{Place, Ports};
-use std::io::IsTerminal;
+use std::{io::IsTerminal, path::PathBuf};
 
 /// The whole block, ready to print.
 pub(super) fn block(ports: &Ports, place: &Place) -> String {
@@ -14,13 +14,14 @@ pub(super) fn block(ports: &Ports, place: &Place) -> String {
         people(),
         format!("\n{}\n\n", head("From the command line")),
         commands(ports, place),
+        format!("\n  # In a browser, be somebody else\n  {}/.vestibule/sign-in?to=/&switch=1\n", ports.public_url()),
         "\nCtrl-C ends everything and removes the directory.\n\n".to_owned(),
     ]
     .concat()
 }
 
 fn running(ports: &Ports, place: &Place) -> String {
-    let kind = if place.embedded() { "the starter policies" } else { "your own: an edit acts on the next request" };
+    let kind = if place.embedded() { "the starter policies" } else { "your own: an edit acts within two seconds" };
     format!(
         "  Open in a browser   {}/\n  Demo GitLab         {}/\n  Behind the proxy    portal 127.0.0.1:{}, API 127.0.0.1:{}\n  \
          Configuration       {}\n  Policies            {}\n                      ({kind})\n",
@@ -41,6 +42,11 @@ fn people() -> String {
         ("dan", "guest of contractors", "public pages and the documentation, /docs/"),
     ];
     rows.iter().map(|(login, place, may)| format!("  {login:<6}{place:<29}{may}\n")).collect()
+}
+
+/// This very program, which need not be where the shell looks.
+fn program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| "vestibule".into())
 }
 
 /// Lines that can be pasted as they are.
@@ -65,14 +71,23 @@ fn commands(ports: &Ports, place: &Place) -> String {
             ),
         ),
         (
-            "Take ben out of his group: refused within 60 s, without a new sign-in",
+            "Take ben out of his group. Repeat the second line: 403 within 60 s, without a new sign-in",
             format!(
-                "curl -X POST '{idp}/demo/people/ben/leave?group=acme'\n\
+                "curl -X POST '{idp}/demo/people/ben/leave?group=acme/platform'\n\
                  curl -i -b $jar {site}/api/services"
             ),
         ),
-        ("And back in", format!("curl -X POST '{idp}/demo/people/ben/join?group=acme/platform&role=developer'")),
-        ("What was decided, and by which policy", format!("vestibule audit tail -c {directory}/vestibule.yaml")),
+        (
+            "And back in: 200 again within five seconds",
+            format!(
+                "curl -X POST '{idp}/demo/people/ben/join?group=acme/platform&role=developer'\n\
+                 curl -i -b $jar {site}/api/services"
+            ),
+        ),
+        (
+            "What was decided, and by which policy",
+            format!("{} audit tail -c {directory}/vestibule.yaml", program().display()),
+        ),
     ];
     let each = |(title, lines): &(&str, String)| {
         let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();

@@ -34,7 +34,9 @@ pub(super) struct Document {
 pub(super) enum DocumentError {
     #[error("its discovery document is unacceptable: {0}")]
     Form(String),
-    #[error("its discovery document is for issuer `{found}`, expected `{expected}`")]
+    #[error(
+        "its discovery document is for issuer `{found}`, expected `{expected}`: if that is the right place, write `issuer: {found}`"
+    )]
     Issuer { expected: String, found: String },
     #[error("its `{member}` is `{url}`, expected an https URL without user name and fragment")]
     Endpoint { member: &'static str, url: String },

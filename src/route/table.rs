@@ -58,6 +58,9 @@ impl Routes {
     /// where the path has a `%2F` or `;` that the route does not take.
     pub fn find(&self, asked: &Canonical) -> Result<Destination<'_>, Refusal> {
         let Some(paths) = self.hosts.get(&asked.host) else {
+            if let Some(asset @ Endpoint::Asset(_)) = Endpoint::at(&asked.target.path, false, &[]) {
+                return Ok(Destination::Endpoint(asset)); // the page that says so needs its style
+            }
             return Err(Refusal::new(Reason::UnknownHost, "Nothing is served under this host name."));
         };
         let target = &asked.target;

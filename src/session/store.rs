@@ -28,7 +28,7 @@ pub struct Filed {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be opened.
-    #[error("cannot open the session store `{path}`: {cause}")]
+    #[error("cannot open the session store `{path}`: {cause}: stop what uses it, or change `state`")]
     Open {
         /// Which file.
         path: String,

@@ -18,9 +18,9 @@ const env = process.env;
 export const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('VESTIBULE_')));
 
 /** The program under test. */
-export const PROGRAM = env.VESTIBULE_BIN ?? join(env.CARGO_TARGET_DIR ?? join(root, 'target'), 'release/vestibule');
+export const PROGRAM = env.TESTS_PROGRAM ?? join(env.CARGO_TARGET_DIR ?? join(root, 'target'), 'release/vestibule');
 const FIXTURE = env.OIDC_FIXTURE ?? join(root, 'tests/fixtures/oidc-provider');
-const SHOTS = env.VESTIBULE_SHOTS ?? join(tmpdir(), 'vestibule-shots');
+const SHOTS = env.TESTS_SHOTS ?? join(tmpdir(), 'vestibule-shots');
 
 export const sleep = ms => new Promise(on => setTimeout(on, ms));
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-PROGRAM = os.environ.get("VESTIBULE_BIN", str(TARGET / "release/vestibule"))
+PROGRAM = os.environ.get("TESTS_PROGRAM", str(TARGET / "release/vestibule"))
 FIXTURE = Path(os.environ.get("OIDC_FIXTURE", ROOT / "tests/fixtures/oidc-provider"))
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 # Vestibule refuses variables that begin like its own and that it does not know.
@@ -274,7 +274,7 @@ class Score:
 
     def figure(self, name, value, must=""):
         """Keeps a figure for the published table; only full runs are published."""
-        path = os.environ.get("VESTIBULE_FIGURES")
+        path = os.environ.get("TESTS_FIGURES")
         if path and self.full:
             with open(path, "a", encoding="utf-8") as out:
                 out.write(json.dumps({"figure": name, "value": value, "must": must}) + "\n")

@@ -134,7 +134,7 @@ fn two_processes_cannot_share_a_state_directory() {
     let _ = first.wait();
     assert_eq!(output.status.code(), Some(2));
     let said = said(&output, &directory);
-    let expected = "error: cannot open the session store `DIR/state/sessions.redb`: another process has it open";
+    let expected = "error: cannot open the session store `DIR/state/sessions.redb`: another process has it open: stop what uses it, or change `state`";
     assert_eq!(said.lines().last(), Some(expected), "{said}");
 }
 

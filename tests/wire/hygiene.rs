@@ -327,3 +327,18 @@ async fn s28_escaped_letters_are_judged_as_letters() {
     assert_eq!(gateway.get("/public/x", &["X-HTTP-Method-Override: DELETE"]).await.status, 200);
     assert_eq!(upstream.only().one("x-http-method-override"), None, "S-34");
 }
+
+/// A page under a wrong host name has its style, and nothing else is served there.
+#[tokio::test]
+async fn a_wrong_host_gets_a_page_with_its_style() {
+    let (upstream, gateway) = open().await;
+    let ask = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n");
+    assert_eq!(
+        gateway.raw(ask("/.vestibule/assets/pages.css")).await.header("content-type"),
+        Some("text/css; charset=utf-8")
+    );
+    for target in ["/", "/.vestibule/sign-in", "/.vestibule/session", "/.vestibule/assets/other"] {
+        assert_eq!(gateway.raw(ask(target)).await.status, 421, "{target}");
+    }
+    assert!(upstream.take().is_empty());
+}
