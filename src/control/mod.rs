@@ -3,22 +3,23 @@
 //! Every method spawns its work on the control plane's own runtime and awaits the handle, so a client that leaves cancels
 //! nothing: a rotated refresh token is always stored.
 
+mod refresh;
+mod sign_in;
+
 use crate::{
     audit::{Audit, Event},
-    config::{ProviderKind, SessionSettings},
+    config::SessionSettings,
     forward::streams::Streams,
-    oidc::{CodeGrant, GroupList, Provider, ProviderError, SignedIn},
-    principal::{Name, Person, Strength},
+    oidc::Provider,
+    principal::{Name, Person},
     refusal::Reason,
-    session::{
-        KeyRing, Live, Revocations, Session, SessionId, SessionKey, Store, StoreError,
-        live::Clock,
-        record::{self, Held},
-        store::Filed,
-    },
+    session::{KeyRing, Live, Revocations, SessionId, SessionKey, Store, StoreError, live::Clock, record},
 };
+pub use sign_in::{RedeemError, Redemption};
+
+use sign_in::REDEMPTIONS;
+
 use arc_swap::ArcSwap;
-use secrecy::SecretString;
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
@@ -27,7 +28,6 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 /// At most this many sessions are held open in memory; the others are read again when used.
 const WARM: u64 = 200_000;
@@ -37,9 +37,6 @@ const COLD: Duration = Duration::from_secs(30 * 60);
 
 /// How long the handle that a new sign-in replaces still works, for requests that are under way.
 const REPLACED: Duration = Duration::from_secs(10);
-
-/// So many codes are redeemed at once.
-const REDEMPTIONS: usize = 64;
 
 /// The providers of one configuration, by name.
 pub type Providers = HashMap<Name, Arc<Provider>>;
@@ -83,37 +80,6 @@ pub struct Parts {
     pub streams: Arc<Streams>,
     /// Where events go.
     pub audit: Audit,
-}
-
-/// What is needed to redeem a code, owned, so that it can cross to the control plane.
-pub struct Redemption {
-    /// `code`.
-    pub code: SecretString,
-    /// `redirect_uri`.
-    pub redirect_uri: Url,
-    /// The nonce of the ID token.
-    pub nonce: String,
-    /// `code_verifier`.
-    pub verifier: SecretString,
-    /// SHA-256 of the `state`, which is used up by this.
-    pub state: [u8; 32],
-}
-
-/// Why a code was not redeemed.
-#[derive(Debug, thiserror::Error)]
-pub enum RedeemError {
-    /// The state had been used before.
-    #[error("the sign-in was finished before")]
-    Replayed,
-    /// Too many codes are being redeemed.
-    #[error("{REDEMPTIONS} sign-ins are being finished already")]
-    Busy,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The provider refused.
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
 }
 
 impl Control {
@@ -257,79 +223,6 @@ impl Control {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uses up the state, redeems the code, and files the session that it proves.
-    ///
-    /// # Errors
-    /// Any [`RedeemError`].
-    pub async fn sign_in(
-        self: &Arc<Self>,
-        provider: Arc<Provider>,
-        redemption: Redemption,
-        device: Option<String>,
-        now: SystemTime,
-    ) -> Result<(SessionId, Arc<Live>, Option<GroupList>), RedeemError> {
-        let Ok(place) = self.redeeming.clone().try_acquire_owned() else { return Err(RedeemError::Busy) };
-        let this = self.clone();
-        let work = async move {
-            let _place = place;
-            let forget = now + Duration::from_secs(600);
-            if !this.store.use_state(redemption.state, forget).await? {
-                return Err(RedeemError::Replayed);
-            }
-            let grant = CodeGrant {
-                code: &redemption.code,
-                redirect_uri: &redemption.redirect_uri,
-                nonce: &redemption.nonce,
-                verifier: &redemption.verifier,
-            };
-            let proved = provider.redeem(&grant, now).await?;
-            let groups = proved.groups.clone();
-            let (id, live) = this.file(proved, device, now).await?;
-            Ok((id, live, groups))
-        };
-        self.run(work).await.unwrap_or_else(|| Err(stopped().into()))
-    }
-
-    async fn file(
-        &self,
-        proved: SignedIn,
-        device: Option<String>,
-        now: SystemTime,
-    ) -> Result<(SessionId, Arc<Live>), StoreError> {
-        let id = SessionId::new();
-        let person = Arc::new(proved.person);
-        let session = Session {
-            key: id.key(),
-            person: person.clone(),
-            sid: proved.sid,
-            strength: Arc::new(Strength {
-                created: Some(now),
-                auth_time: proved.auth_time,
-                amr: proved.amr.into(),
-                acr: proved.acr.map(Into::into),
-            }),
-            created: now,
-            seen: now,
-            end: now + self.limits().absolute,
-            device,
-        };
-        let kept = if proved.tokens.refresh.is_none() { proved.groups.map(|list| list.paths) } else { None };
-        let held = Held { tokens: proved.tokens, groups: kept };
-        let name = |label, value: &str| self.ring.names(label, &[person.issuer.as_bytes(), value.as_bytes()])[0];
-        let filed = Filed {
-            key: id.key(),
-            record: record::seal(&self.ring, &id, &session, &held),
-            user: name("user", &person.id.subject),
-            sid: session.sid.as_deref().map(|sid| name("sid", sid)),
-            end: session.end,
-        };
-        self.store.create(filed).await?;
-        let live = Live::new(id.clone(), session, held);
-        self.open().insert(id.key(), Arc::downgrade(&live));
-        self.warm.insert(id.key(), live.clone()).await;
-        Ok((id, live))
-    }
-
     /// Ends the session that a new sign-in of the same person replaces, a little later.
     pub fn replace_session(self: &Arc<Self>, old: Arc<Live>) {
         let (this, key) = (self.clone(), old.key());
@@ -419,143 +312,6 @@ impl Control {
             .map_or(Duration::ZERO, |provider| provider.settings.without_refresh)
     }
 
-    /// Refreshes a session's tokens ahead of their end; nobody waits for that.
-    pub fn refresh_ahead(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) {
-        if !live.claims_read_ahead(now) {
-            return;
-        }
-        let (this, live) = (self.clone(), live.clone());
-        self.start(async move {
-            let before = live.held();
-            let _ = this.refresh_once(&live, &before).await;
-        });
-    }
-
-    /// Refreshes a session's tokens now.
-    ///
-    /// # Errors
-    /// Any [`ProviderError`]; after `Rejected` and `Invalid` the session is over.
-    pub async fn refresh(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
-        let (this, live) = (self.clone(), live.clone());
-        let work = async move {
-            let before = live.held();
-            this.refresh_once(&live, &before).await
-        };
-        self.run(work).await.unwrap_or_else(|| Err(unavailable("control plane", "it stops")))
-    }
-
-    /// One refresh at a time per session; whoever waited for another's is content with its outcome, good or bad.
-    async fn refresh_once(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        before: &Held,
-    ) -> Result<Option<GroupList>, ProviderError> {
-        let _one = live.refreshing.lock().await;
-        let (person, now) = (&live.session.person, SystemTime::now());
-        if live.is_ended() {
-            let (provider, description) = (person.id.provider.to_string(), "the session is over".to_owned());
-            return Err(ProviderError::Rejected { provider, description });
-        }
-        if live.is_newer_than(&before.tokens) {
-            return Ok(None);
-        }
-        if live.defers_refresh(now) {
-            return Err(unavailable(person.id.provider.as_str(), "it did not answer a moment ago"));
-        }
-        let Some(provider) = self.provider_of(person) else {
-            return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
-        };
-        match provider.refresh(&before.tokens, &person.id.subject, now).await {
-            Ok(refreshed) => {
-                let held = Held { tokens: refreshed.tokens, groups: before.groups.clone() };
-                self.keep(live, held, now).await;
-                if let Some(list) = &refreshed.groups {
-                    live.bring(list.clone(), now);
-                }
-                Ok(refreshed.groups)
-            }
-            Err(error) => self.refresh_failed(live, before, error, SystemTime::now()).await,
-        }
-    }
-
-    /// Stores new tokens before anybody uses them. Should the store fail, memory has them, and the next write stores them.
-    async fn keep(self: &Arc<Self>, live: &Arc<Live>, held: Held, now: SystemTime) {
-        match self.store.replace(live.key(), live.record(&self.ring, &held)).await {
-            Ok(true) => live.hold(held),
-            Ok(false) => self.end_session(live, "deleted", now),
-            Err(error) => {
-                tracing::error!(session = %live.hash, %error, "refreshed tokens are not stored");
-                live.hold(held);
-            }
-        }
-    }
-
-    async fn refresh_failed(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        before: &Held,
-        error: ProviderError,
-        now: SystemTime,
-    ) -> Result<Option<GroupList>, ProviderError> {
-        let deferred = |seconds| live.defer_refresh(now + Duration::from_secs(seconds));
-        match &error {
-            ProviderError::Rejected { .. } => {
-                if let Some(newer) = self.stored_newer(live, before).await {
-                    live.hold(newer);
-                    return Ok(None);
-                }
-                self.end_session(live, "refresh_rejected", now);
-            }
-            ProviderError::Invalid { .. } => {
-                tracing::warn!(session = %live.hash, %error, "a refresh was answered unacceptably");
-                self.end_session(live, "refresh_invalid", now);
-            }
-            ProviderError::Client { .. } => {
-                tracing::error!(%error, "sessions cannot be refreshed: check `client_id` and `client_secret`");
-                deferred(60);
-            }
-            ProviderError::Unavailable { .. } | ProviderError::AccessToken { .. } => {
-                deferred(5 + u64::from(live.key().0[0]) % 10);
-                let (person, session) = (live.session.person.clone(), live.hash.to_string());
-                self.audit.record(Event::RefreshDeferred { person, session, cause: error.to_string() }, now);
-            }
-        }
-        Err(error)
-    }
-
-    /// Tokens that somebody else stored since `before` was given.
-    async fn stored_newer(&self, live: &Arc<Live>, before: &Held) -> Option<Held> {
-        let record = self.store.load(live.key()).await.ok()??;
-        let held = live.open(&self.ring, &record).ok()?;
-        (held.tokens.issued > before.tokens.issued).then_some(held)
-    }
-
-    /// Reads the groups of a session's person at their provider: what membership rests on.
-    ///
-    /// # Errors
-    /// Any [`ProviderError`]; after `Rejected` and `Invalid` of a refresh the session is over.
-    pub async fn read_groups(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
-        let person = &live.session.person;
-        let Some(provider) = self.provider_of(person) else {
-            return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
-        };
-        let before = live.held();
-        if provider.settings.kind != ProviderKind::Gitlab
-            && before.tokens.refresh.is_some()
-            && let Some(list) = self.refresh_once(live, &before).await?
-        {
-            return Ok(Some(list));
-        }
-        let subject = &person.id.subject;
-        match provider.userinfo_groups(&live.held().tokens.access, subject).await {
-            Err(ProviderError::AccessToken { .. }) if before.tokens.refresh.is_some() => {
-                self.refresh_once(live, &before).await?;
-                provider.userinfo_groups(&live.held().tokens.access, subject).await
-            }
-            other => other,
-        }
-    }
-
     /// Sweeps the store every minute. Never returns.
     pub async fn sweep(self: Arc<Self>) {
         loop {
@@ -572,14 +328,12 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("the control plane stops".into())
 }
 
-fn unavailable(provider: &str, cause: &str) -> ProviderError {
-    ProviderError::Unavailable { provider: provider.to_owned(), cause: cause.to_owned() }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::config::{AuditMode, ProviderSettings};
+    use crate::{config::ProviderKind, oidc::SignedIn};
+    use secrecy::SecretString;
 
     /// A control plane in a directory of its own, with one session in it.
     pub(crate) async fn scene() -> (tempfile::TempDir, Arc<Control>, SessionId, Arc<Live>) {

@@ -1,0 +1,156 @@
+//! New tokens for a session, one refresh at a time, and the groups that membership rests on.
+
+use super::Control;
+use crate::{
+    audit::Event,
+    config::ProviderKind,
+    oidc::{GroupList, ProviderError},
+    session::{Live, record::Held},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+impl Control {
+    /// Refreshes a session's tokens ahead of their end; nobody waits for that.
+    pub fn refresh_ahead(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) {
+        if !live.claims_read_ahead(now) {
+            return;
+        }
+        let (this, live) = (self.clone(), live.clone());
+        self.start(async move {
+            let before = live.held();
+            let _ = this.refresh_once(&live, &before).await;
+        });
+    }
+
+    /// Refreshes a session's tokens now.
+    ///
+    /// # Errors
+    /// Any [`ProviderError`]; after `Rejected` and `Invalid` the session is over.
+    pub async fn refresh(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
+        let (this, live) = (self.clone(), live.clone());
+        let work = async move {
+            let before = live.held();
+            this.refresh_once(&live, &before).await
+        };
+        self.run(work).await.unwrap_or_else(|| Err(unavailable("control plane", "it stops")))
+    }
+
+    /// One refresh at a time per session; whoever waited for another's is content with its outcome, good or bad.
+    async fn refresh_once(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        before: &Held,
+    ) -> Result<Option<GroupList>, ProviderError> {
+        let _one = live.refreshing.lock().await;
+        let (person, now) = (&live.session.person, SystemTime::now());
+        if live.is_ended() {
+            let (provider, description) = (person.id.provider.to_string(), "the session is over".to_owned());
+            return Err(ProviderError::Rejected { provider, description });
+        }
+        if live.is_newer_than(&before.tokens) {
+            return Ok(None);
+        }
+        if live.defers_refresh(now) {
+            return Err(unavailable(person.id.provider.as_str(), "it did not answer a moment ago"));
+        }
+        let Some(provider) = self.provider_of(person) else {
+            return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
+        };
+        match provider.refresh(&before.tokens, &person.id.subject, now).await {
+            Ok(refreshed) => {
+                let held = Held { tokens: refreshed.tokens, groups: before.groups.clone() };
+                self.keep(live, held, now).await;
+                if let Some(list) = &refreshed.groups {
+                    live.bring(list.clone(), now);
+                }
+                Ok(refreshed.groups)
+            }
+            Err(error) => self.refresh_failed(live, before, error, SystemTime::now()).await,
+        }
+    }
+
+    /// Stores new tokens before anybody uses them. Should the store fail, memory has them, and the next write stores them.
+    async fn keep(self: &Arc<Self>, live: &Arc<Live>, held: Held, now: SystemTime) {
+        match self.store.replace(live.key(), live.record(&self.ring, &held)).await {
+            Ok(true) => live.hold(held),
+            Ok(false) => self.end_session(live, "deleted", now),
+            Err(error) => {
+                tracing::error!(session = %live.hash, %error, "refreshed tokens are not stored");
+                live.hold(held);
+            }
+        }
+    }
+
+    async fn refresh_failed(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        before: &Held,
+        error: ProviderError,
+        now: SystemTime,
+    ) -> Result<Option<GroupList>, ProviderError> {
+        let deferred = |seconds| live.defer_refresh(now + Duration::from_secs(seconds));
+        match &error {
+            ProviderError::Rejected { .. } => {
+                if let Some(newer) = self.stored_newer(live, before).await {
+                    live.hold(newer);
+                    return Ok(None);
+                }
+                self.end_session(live, "refresh_rejected", now);
+            }
+            ProviderError::Invalid { .. } => {
+                tracing::warn!(session = %live.hash, %error, "a refresh was answered unacceptably");
+                self.end_session(live, "refresh_invalid", now);
+            }
+            ProviderError::Client { .. } => {
+                tracing::error!(%error, "sessions cannot be refreshed: check `client_id` and `client_secret`");
+                deferred(60);
+            }
+            ProviderError::Unavailable { .. } | ProviderError::AccessToken { .. } => {
+                deferred(5 + u64::from(live.key().0[0]) % 10);
+                let (person, session) = (live.session.person.clone(), live.hash.to_string());
+                self.audit.record(Event::RefreshDeferred { person, session, cause: error.to_string() }, now);
+            }
+        }
+        Err(error)
+    }
+
+    /// Tokens that somebody else stored since `before` was given.
+    async fn stored_newer(&self, live: &Arc<Live>, before: &Held) -> Option<Held> {
+        let record = self.store.load(live.key()).await.ok()??;
+        let held = live.open(&self.ring, &record).ok()?;
+        (held.tokens.issued > before.tokens.issued).then_some(held)
+    }
+
+    /// Reads the groups of a session's person at their provider: what membership rests on.
+    ///
+    /// # Errors
+    /// Any [`ProviderError`]; after `Rejected` and `Invalid` of a refresh the session is over.
+    pub async fn read_groups(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
+        let person = &live.session.person;
+        let Some(provider) = self.provider_of(person) else {
+            return Err(unavailable(person.id.provider.as_str(), "it is no longer configured"));
+        };
+        let before = live.held();
+        if provider.settings.kind != ProviderKind::Gitlab
+            && before.tokens.refresh.is_some()
+            && let Some(list) = self.refresh_once(live, &before).await?
+        {
+            return Ok(Some(list));
+        }
+        let subject = &person.id.subject;
+        match provider.userinfo_groups(&live.held().tokens.access, subject).await {
+            Err(ProviderError::AccessToken { .. }) if before.tokens.refresh.is_some() => {
+                self.refresh_once(live, &before).await?;
+                provider.userinfo_groups(&live.held().tokens.access, subject).await
+            }
+            other => other,
+        }
+    }
+}
+
+fn unavailable(provider: &str, cause: &str) -> ProviderError {
+    ProviderError::Unavailable { provider: provider.to_owned(), cause: cause.to_owned() }
+}
