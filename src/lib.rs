@@ -28,4 +28,5 @@ pub mod refusal;
 pub mod reload;
 pub mod route;
 pub mod session;
+pub mod text;
 pub mod vigil;

@@ -200,8 +200,7 @@ impl Reloader {
     fn digest(&self) -> [u8; 32] {
         let settings = &self.shared.snapshot.load().settings;
         let file = sha256(&fs::read(&settings.file).unwrap_or_default());
-        let hex: String = file.iter().map(|byte| format!("{byte:02x}")).collect();
-        all(&hex, settings)
+        all(&crate::text::hex(&file), settings)
     }
 }
 

@@ -268,7 +268,7 @@ fn lock(directory: &Path) -> Result<File, String> {
 fn node() -> Result<String, String> {
     let mut bytes = [0; 8];
     rand::fill(&mut bytes).map_err(|_| "cannot draw random bytes for the journal's name".to_owned())?;
-    Ok(super::record::hex(&bytes))
+    Ok(crate::text::hex(&bytes))
 }
 
 /// Makes writes or syncs fail.

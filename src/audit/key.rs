@@ -88,7 +88,7 @@ fn pem(pair: &Ed25519KeyPair) -> Result<String, String> {
 }
 
 fn name(key: &[u8]) -> String {
-    super::record::hex(&super::record::hash(key))[..16].to_owned()
+    crate::text::hex(&super::record::hash(key))[..16].to_owned()
 }
 
 impl PublicKey {

@@ -116,7 +116,7 @@ impl Chain {
     pub(super) fn append(&mut self, kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> u64 {
         let (start, seq) = (out.len(), self.next);
         let Self { node, epoch, .. } = self;
-        let (prev, kind) = (hex(&self.prev), kind.as_str());
+        let (prev, kind) = (crate::text::hex(&self.prev), kind.as_str());
         write!(out, r#"{{"seq":{seq},"prev":"{prev}","node":"{node}","epoch":{epoch},"kind":"{kind}","{kind}":"#)
             .expect("a vector takes every byte");
         json::write(body, out);
@@ -129,7 +129,7 @@ impl Chain {
 
     /// Appends a signature over all lines so far.
     pub(super) fn append_head(&mut self, signer: &Signer, time: u64, out: &mut Vec<u8>) -> u64 {
-        let (seq, hash) = (self.next - 1, hex(&self.prev));
+        let (seq, hash) = (self.next - 1, crate::text::hex(&self.prev));
         let signature = signer.sign(&statement(&self.node, self.epoch, seq, &hash, time));
         self.append(Kind::Head, &Head { seq, hash, time, key: signer.name().to_owned(), signature }, out)
     }
@@ -178,7 +178,7 @@ impl<'a> Line<'a> {
 
     /// True if it continues a line with this hash.
     pub(super) fn follows(&self, hash: &Hash) -> bool {
-        self.prev == hex(hash)
+        self.prev == crate::text::hex(hash)
     }
 
     /// Checks a head against the key, and that `bytes` are the one way to write it.
@@ -210,17 +210,6 @@ impl<'a> Line<'a> {
 /// SHA-256 of `bytes`.
 pub(super) fn hash(bytes: &[u8]) -> Hash {
     digest(&SHA256, bytes).as_ref().try_into().expect("a SHA-256 has 32 bytes")
-}
-
-/// In lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)].into());
-        text.push(DIGITS[usize::from(byte & 15)].into());
-    }
-    text
 }
 
 fn unhex(text: &str) -> Option<Hash> {

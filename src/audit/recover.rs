@@ -5,7 +5,7 @@
 //! Only the end is looked at, so that a start costs the same whatever the size of the journal.
 
 use super::{
-    record::{Chain, Kind, Line, hash, hex},
+    record::{Chain, Kind, Line, hash},
     segment::Segment,
 };
 use std::{
@@ -72,7 +72,7 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
         return Ok(match window.chain(&segment).filter(|_| opening.is_some()) {
             Some((chain, signed, cut)) => {
                 let length = window.end - cut.len() as u64;
-                let torn = if cut.is_empty() { torn } else { Some((cut.len() as u64, hex(&hash(cut)))) };
+                let torn = if cut.is_empty() { torn } else { Some((cut.len() as u64, crate::text::hex(&hash(cut)))) };
                 End::Whole(Tail { segment, length, chain, signed, torn, empty })
             }
             None => End::Damaged {
@@ -89,7 +89,7 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
 fn bytes(segment: &Segment) -> Result<Option<(u64, String)>, String> {
     let bytes =
         std::fs::read(&segment.path).map_err(|error| format!("cannot read `{}`: {error}", segment.path.display()))?;
-    Ok((!bytes.is_empty()).then(|| (bytes.len() as u64, hex(&hash(&bytes)))))
+    Ok((!bytes.is_empty()).then(|| (bytes.len() as u64, crate::text::hex(&hash(&bytes)))))
 }
 
 /// The last bytes of a file, from the beginning of a line.

@@ -3,7 +3,7 @@
 use super::{
     crossing::{Asked, Standing, Who},
     journal::Fault,
-    record::{Kind, Line, hash, hex},
+    record::{Kind, Line, hash},
     search::{Query, Verdict, search, tail},
     segment::Segment,
     verify::{Report, verify},
@@ -511,7 +511,7 @@ fn tamper(lines: &mut Vec<(PathBuf, Vec<u8>)>, dice: &mut Dice) -> (String, [u64
         }
         4 => {
             let at = dice.below(last) + 1;
-            let prev = hex(&hash(lines[at - 1].1.strip_suffix(b"\n").expect("whole")));
+            let prev = crate::text::hex(&hash(lines[at - 1].1.strip_suffix(b"\n").expect("whole")));
             let node = Line::parse(lines[0].1.strip_suffix(b"\n").expect("whole")).expect("a line").node.to_owned();
             let forged = format!(
                 "{{\"seq\":{},\"prev\":\"{prev}\",\"node\":\"{node}\",\"epoch\":1,\"kind\":\"event\",\"event\":{{}}}}\n",

@@ -104,7 +104,7 @@ pub(super) fn digest(policies: &[Loaded]) -> Arc<str> {
             context.update(text.as_bytes());
         }
     }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    crate::text::hex(context.finish().as_ref()).into()
 }
 
 fn stale_schema(directory: &Path, routes: &[Route]) -> Option<PolicyError> {

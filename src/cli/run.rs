@@ -117,9 +117,9 @@ impl Building {
         let snapshot = reload::snapshot(settings.clone())?;
         std::fs::create_dir_all(&settings.state)
             .map_err(|error| format!("cannot make the directory `{}`: {error}", settings.state.display()))?;
-        let ring = KeyRing::open(&settings.keys).map_err(|error| chain(&error))?;
+        let ring = KeyRing::open(&settings.keys).map_err(|error| crate::text::chain(&error))?;
         let keys = AssertionKeys::load(&settings.keys.join("assertion"), SystemTime::now())?;
-        let store = Store::embedded(&settings.state).map_err(|error| chain(&error))?;
+        let store = Store::embedded(&settings.state).map_err(|error| crate::text::chain(&error))?;
         let journal = settings.state.join("journal");
         let audit = Audit::open(&journal, &settings.keys, settings.audit.mode, settings.audit.segment)?;
         Ok(Self { ring, store, audit, keys: Arc::new(keys), snapshot })
@@ -252,12 +252,6 @@ fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Dur
     runtime.block_on(hall.shared.control.finish(LAST_REQUESTS));
     hall.audit.record(Event::Stopped, SystemTime::now());
     hall.audit.close();
-}
-
-/// An error and what is behind it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause: &&dyn std::error::Error| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ fn parse(bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded,
     let mut report = Report::new(file, text, tree::places(&root));
     let written = schema::check(&root, &mut report);
     let base = file.parent().unwrap_or(Path::new(""));
-    let digest = hex(digest(&SHA256, bytes).as_ref());
+    let digest = crate::text::hex(digest(&SHA256, bytes).as_ref());
     let loaded = written.and_then(|written| {
         let settings = Meaning { report: &mut report, base, environment }.settings(file, digest, &written)?;
         Some(Loaded { settings, written })
@@ -277,8 +277,4 @@ fn broken_yaml(file: &Path, text: &str, broken: tree::Broken) -> ConfigErrors {
         Err(errors) if errors.all().iter().all(|error| error.position.is_some()) => errors,
         _ => fallback,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -11,10 +11,7 @@ use crate::{
     },
 };
 use secrecy::SecretString;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 use url::Url;
 
 /// So many codes are redeemed at once.
@@ -32,6 +29,8 @@ pub struct Redemption {
     pub verifier: SecretString,
     /// SHA-256 of the `state`, which is used up by this.
     pub state: [u8; 32],
+    /// Until when it has to be remembered that the state was used: it is too old afterwards.
+    pub remember: SystemTime,
 }
 
 /// Why a code was not redeemed.
@@ -67,8 +66,7 @@ impl Control {
         let this = self.clone();
         let work = async move {
             let _place = place;
-            let forget = now + Duration::from_secs(600);
-            if !this.store.use_state(redemption.state, forget).await? {
+            if !this.store.use_state(redemption.state, redemption.remember).await? {
                 return Err(RedeemError::Replayed);
             }
             let grant = CodeGrant {

@@ -204,7 +204,7 @@ fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body> {
 pub(super) fn random() -> String {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::text::hex(&bytes)
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -103,7 +103,7 @@ impl AssertionKeys {
             iss: issuer,
             iat,
             exp: iat + LIFE.as_secs(),
-            jti: hex(&random::<16>()?),
+            jti: crate::text::hex(&random::<16>()?),
             aud: &route.audience,
             sub: format!("user:{}", person.id),
             principal_type: "user",
@@ -183,7 +183,7 @@ fn make(directory: &Path, now: SystemTime) -> Result<(), String> {
         EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref()).map_err(|error| fail(&error))?;
     let thumb = digest(&SHA256, pair.public_key().as_ref());
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let name = format!("{seconds}-{}", hex(&thumb.as_ref()[..8]));
+    let name = format!("{seconds}-{}", crate::text::hex(&thumb.as_ref()[..8]));
     let write = || -> std::io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let draft = directory.join(format!("{name}.new"));
@@ -210,14 +210,6 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
     Ok(bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }
 
 #[cfg(test)]

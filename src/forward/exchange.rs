@@ -2,7 +2,7 @@
 
 use super::{
     answer::Watch,
-    chain, failed,
+    failed,
     idle::Idle,
     pool::Line,
     upload::{Ended, Upload},
@@ -167,9 +167,9 @@ impl<'a> Exchange<'a> {
         }
         let error = error.into_error();
         if error.is_user() {
-            return Err(failed(chain(&error)));
+            return Err(failed(crate::text::chain(&error)));
         }
-        Ok(Dead { unsent, silent: is_silent(&error), cause: chain(&error) })
+        Ok(Dead { unsent, silent: is_silent(&error), cause: crate::text::chain(&error) })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
 mod answer;
 pub mod assertion;
@@ -246,11 +246,5 @@ fn unreachable(error: ConnectError) -> Refusal {
         ),
         _ => Refusal::new(Reason::UpstreamFailed, "The service behind this address cannot be reached."),
     };
-    refusal.because(chain(&error)).closing()
-}
-
-/// An error and what is behind it, on one line.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    refusal.because(crate::text::chain(&error)).closing()
 }

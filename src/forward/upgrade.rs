@@ -69,7 +69,7 @@ impl Forward {
             )
         };
         let answer = tokio::time::timeout(HANDSHAKE, sender.send_request(request)).await.map_err(|_| late())?;
-        let mut answer = answer.map_err(|error| super::failed(super::chain(&error)))?;
+        let mut answer = answer.map_err(|error| super::failed(crate::text::chain(&error)))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let line = Line { sender, idle: super::idle::Idle::default() };
             return self.answer(passage, answer, line, None, None);

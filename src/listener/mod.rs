@@ -13,7 +13,7 @@ use crate::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
-use stack::{Arrival, stack};
+use stack::{Arrival, Stack, stack};
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
@@ -126,14 +126,7 @@ async fn core_main(hall: Hall, listeners: Vec<StdListener>, in_hand: Arc<Semapho
     connections.wait().await;
 }
 
-async fn accept<S>(listener: TcpListener, service: S, phase: watch::Receiver<Phase>, connections: TaskTracker)
-where
-    S: Service<Arrival, Response = http::Response<crate::body::Body>, Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
+async fn accept(listener: TcpListener, service: Stack, phase: watch::Receiver<Phase>, connections: TaskTracker) {
     let mut closed = pin!(closing(phase.clone()));
     loop {
         let accepted = tokio::select! {
@@ -158,14 +151,7 @@ async fn closing(mut phase: watch::Receiver<Phase>) {
 }
 
 /// One connection, until it ends or the process closes.
-async fn serve<S>(stream: TcpStream, peer: Peer, service: S, phase: watch::Receiver<Phase>)
-where
-    S: Service<Arrival, Response = http::Response<crate::body::Body>, Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
+async fn serve(stream: TcpStream, peer: Peer, service: Stack, phase: watch::Receiver<Phase>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let mut service = service.clone();

@@ -37,15 +37,13 @@ pub struct Recorded {
     told: Arc<Told>,
 }
 
+/// The stack of one core.
+pub type Stack = Recording<Bounded<Walk>>;
+
 type Walking<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The whole stack around one core's hallway, outermost first: record, bound, barrier, hallway.
-pub fn stack(
-    gateway: Arc<Gateway>,
-    audit: Audit,
-    in_hand: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
-) -> Recording<Bounded<Walk>> {
+pub fn stack(gateway: Arc<Gateway>, audit: Audit, in_hand: Arc<Semaphore>, metrics: Arc<Metrics>) -> Stack {
     ServiceBuilder::new()
         .layer_fn(move |inner| Recording { inner, audit: audit.clone(), metrics: metrics.clone() })
         .layer(BoundLayer { in_hand })

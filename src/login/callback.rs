@@ -3,7 +3,7 @@
 use super::{
     Login, Visit, secret,
     sign_in::{redirect_uri, unavailable},
-    state::State,
+    state::{LIFE, State},
 };
 use crate::{
     answer,
@@ -92,6 +92,7 @@ impl Login {
             nonce: bound.nonce,
             verifier: bound.verifier,
             state: sha256(&sealed),
+            remember: visit.now + LIFE,
         };
         match self.control.sign_in(provider.clone(), redemption, device(visit), visit.now).await {
             Ok((id, live, groups)) => {

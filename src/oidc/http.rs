@@ -142,7 +142,8 @@ impl Http {
             header::USER_AGENT,
             http::HeaderValue::from_static(concat!("vestibule/", env!("CARGO_PKG_VERSION"))),
         );
-        let lost = |cause: &dyn Error| HttpError::Connection { origin: origin.to_owned(), cause: chain(cause) };
+        let lost =
+            |cause: &dyn Error| HttpError::Connection { origin: origin.to_owned(), cause: crate::text::chain(cause) };
         let (head, body) = client.request(request).await.map_err(|cause| lost(&cause))?.into_parts();
         if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             return Err(HttpError::Encoding { origin: origin.to_owned() });
@@ -260,17 +261,6 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-/// The whole chain of causes in one line; of hyper's own words the innermost matter.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

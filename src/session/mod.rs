@@ -83,7 +83,7 @@ impl fmt::Debug for SessionId {
 impl SessionKey {
     /// What logs, audit events and assertions may say of a session: the first 64 bits of the key, in hex.
     pub fn hash(&self) -> Arc<str> {
-        self.0[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+        crate::text::hex(&self.0[..8]).into()
     }
 }
 
