@@ -294,22 +294,17 @@ impl Control {
     pub fn clock(&self, live: &Live, now: SystemTime) -> Clock {
         let person = &live.session.person;
         let providers = self.providers.load();
-        if providers.get(&person.id.provider).is_some_and(|provider| provider.issuer() != &*person.issuer) {
+        let provider = providers.get(&person.id.provider);
+        if provider.is_some_and(|provider| provider.issuer() != &*person.issuer) {
             return Clock::Moved;
         }
-        live.clock(now, self.limits.load().idle, self.without_refresh(live))
+        live.clock(now, self.limits.load().idle, without_refresh(provider))
     }
 
     /// When a session ends if nobody uses it any more.
     pub fn ends(&self, live: &Live) -> SystemTime {
-        live.ends(self.limits.load().idle, self.without_refresh(live))
-    }
-
-    fn without_refresh(&self, live: &Live) -> Duration {
         let providers = self.providers.load();
-        providers
-            .get(&live.session.person.id.provider)
-            .map_or(Duration::ZERO, |provider| provider.settings.without_refresh)
+        live.ends(self.limits.load().idle, without_refresh(providers.get(&live.session.person.id.provider)))
     }
 
     /// Sweeps the store every minute. Never returns.
@@ -322,6 +317,11 @@ impl Control {
             }
         }
     }
+}
+
+/// How long a session without refresh token lives; not at all, if its provider is no longer configured.
+fn without_refresh(provider: Option<&Arc<Provider>>) -> Duration {
+    provider.map_or(Duration::ZERO, |provider| provider.settings.without_refresh)
 }
 
 fn stopped() -> StoreError {
