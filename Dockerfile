@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t vestibule .
-#   docker run -p 8080:8080 -v ./vestibule.yaml:/etc/vestibule/vestibule.yaml:ro \
+#   vestibule init --dir conf     # or by hand: vestibule.yaml, policies/, secrets/
+#   chown -R 65532 conf           # the image's user reads it; secrets have mode 0600
+#   docker run -p 8080:8080 -v ./conf:/etc/vestibule:ro \
 #     -v vestibule-state:/var/lib/vestibule/state -v vestibule-keys:/var/lib/vestibule/keys vestibule
 #
 # In the configuration: `state: /var/lib/vestibule/state`, `keys: /var/lib/vestibule/keys`, `listen: 0.0.0.0:8080`.

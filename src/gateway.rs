@@ -4,22 +4,26 @@ use crate::{
     audit::{Audit, Crossing},
     authorize::{Authorize, Decision},
     body::Body,
-    canonical::{Canonical, Judged, Peer, RequestId, Rules},
+    canonical::{Canonical, Judged, Peer, RequestId, Rules, Unread},
     config::Settings,
     control::Control,
     cookie::Cookies,
+    cors::{self, Allowed},
+    envelope::{self, Envelope},
     forward::{Forward, SessionRef, streams::Stream},
     identify::{self, Caller, Identify},
     login::{Login, Visit},
     membership::Memberships,
-    principal::Principal,
+    principal::{Lack, Principal},
     refusal::{Asked, Reason, Refusal},
-    route::{Destination, Route, Routes},
+    route::{Destination, Endpoint, Route, Routes},
 };
-use arc_swap::ArcSwap;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{HeaderValue, Method, Request, Response};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
+    net::IpAddr,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -36,12 +40,25 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Who may do what.
     pub authorize: Authorize,
+    /// `Strict-Transport-Security` of answers by https; none if browsers are told nothing.
+    pub hsts: Option<HeaderValue>,
+}
+
+/// How the last reload went.
+#[derive(Clone, Debug)]
+pub struct LastReload {
+    /// When it was.
+    pub at: SystemTime,
+    /// Why it was refused, if it was: the generation of before is in force.
+    pub refused: Option<String>,
 }
 
 /// What all cores share.
 pub struct Shared {
     /// The generation in force; replaced whole.
     pub snapshot: ArcSwap<Snapshot>,
+    /// How the last reload went; empty before the first.
+    pub last_reload: ArcSwapOption<LastReload>,
     /// Stores and providers.
     pub control: Arc<Control>,
     /// Who is in which groups.
@@ -59,8 +76,40 @@ pub struct Gateway {
     forward: Forward,
 }
 
-/// What the answer to a refusal may say of the request; filled while the request is read.
-pub type Told = Mutex<Asked>;
+/// What is told of a request to whoever answers it; filled while the request is read.
+pub type Told = Mutex<Tidings>;
+
+/// What is told of a request.
+#[derive(Default)]
+pub struct Tidings {
+    /// What the answer to a refusal may say.
+    pub asked: Asked,
+    /// What every answer carries.
+    pub envelope: Envelope,
+}
+
+impl Tidings {
+    /// Of our endpoints only those on the way into a frame may be shown in one, and who is signed in may be read by the pages
+    /// that may act as that person on a route of this host.
+    fn of_endpoint(&mut self, asked: &Canonical, endpoint: &Endpoint, routes: &Routes) {
+        if matches!(endpoint, Endpoint::Frame | Endpoint::Arrive) {
+            let origins = routes.frame(&asked.host);
+            self.asked.framed = !origins.is_empty();
+            self.envelope.frame = envelope::ancestors(origins);
+        }
+        if matches!(endpoint, Endpoint::Session) {
+            let route = routes.of(&asked.host).find(|route| cors::acts_as_the_person(asked, route));
+            self.envelope.cors = route.map_or(Allowed::Nobody, |route| Allowed::of(asked, route));
+        }
+    }
+
+    fn of_route(&mut self, asked: &Canonical, route: &Arc<Route>) {
+        self.asked.errors = route.errors;
+        self.asked.framed = !route.frame.is_empty();
+        self.envelope.cors = Allowed::of(asked, route);
+        self.envelope.frame = envelope::ancestors(&route.frame);
+    }
+}
 
 impl Shared {
     /// Decides anew about a stream that is open. `None`: it may go on.
@@ -71,7 +120,13 @@ impl Shared {
             Ok(Destination::Upstream(route)) if route.name == stream.route.name => route,
             Ok(_) | Err(_) => return Some(Reason::NotFound),
         };
+        if let Err(refusal) = self.membership.unlocked(caller.live(), now).await {
+            return Some(refusal.reason);
+        }
         let caller = Caller::at(&route.providers, caller.live().cloned()); // as the route has it now
+        if let Err(refusal) = strong_enough(&caller, route, now) {
+            return Some(refusal.reason);
+        }
         let principal = self.membership.principal(&caller, now).await;
         let decision = state.authorize.decide(&principal, &stream.judged, route, now);
         let reason = if principal.person().is_some() { Reason::NotPermitted } else { Reason::NoSession };
@@ -91,42 +146,49 @@ impl Gateway {
     /// Every refusal; `told` then says what its answer may say.
     pub async fn walk(
         &self,
-        mut request: Request<Incoming>,
+        request: Result<Request<Incoming>, Refusal>,
         peer: &Peer,
         crossing: &Crossing,
         told: &Told,
     ) -> Result<Response<Body>, Refusal> {
         let now = SystemTime::now();
         let state = self.shared.snapshot.load_full(); // one generation of routes, policies and providers for the whole walk
-        let upgrade = hyper::upgrade::on(&mut request);
-        let (asked, body) = Canonical::parse(request, peer, &state.rules) // target, host, class, clean headers: once
-            .inspect_err(|_| unread(peer, crossing, told))?;
+        let (asked, body, upgrade) = read(request, peer, &state)
+            .map_err(|Unread { refusal, client }| unread(refusal, client, crossing, told))?;
         crossing.asked(&asked);
-        tell(told, |told| *told = Asked { settings: Some(state.settings.clone()), ..Asked::of(&asked) });
+        announce(&asked, &state, told);
         let route = match state.routes.find(&asked)? {
             Destination::Endpoint(endpoint) => {
-                return Box::pin(self.shared.login.serve(endpoint, &self.visit(&state, &asked, crossing, now))).await;
+                tell(told, |told| told.of_endpoint(&asked, &endpoint, &state.routes));
+                return Box::pin(self.shared.login.serve(endpoint, body, &self.visit(&state, &asked, crossing, now)))
+                    .await;
             }
             Destination::Upstream(route) => route,
         };
         crossing.route(route);
-        tell(told, |told| told.errors = route.errors);
-        let caller = self.identify.caller(&asked, &route.providers, now).await?;
+        tell(told, |told| told.of_route(&asked, route));
+        if let Some(answer) = cors::preflight(&asked, route)? {
+            return Ok(answer);
+        }
+        let caller = self.identify.caller(&asked, route, now).await?;
         self.introduce(&caller, crossing, told);
         same_site(&asked, &caller, route)?;
+        self.shared.membership.unlocked(caller.live(), now).await?;
+        strong_enough(&caller, route, now).map_err(|refusal| explain(refusal, &caller, &state))?;
         let principal = self.shared.membership.principal(&caller, now).await; // groups: known, empty or unknown
         let judged = asked.inspect(route, &principal)?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
-        let worth_another_look = !decision.permits() && decision.hinges_on_groups;
-        let (principal, decision) = match worth_another_look {
+        let (principal, decision) = match !decision.permits() && decision.hinges_on_groups {
             true => Box::pin(self.look_again(principal, decision, &caller, &judged, route, &state)).await,
             false => (principal, decision),
         };
-        crossing.principal(&principal);
+        decided(&principal, &decision, crossing, told);
         let permit =
             self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let session = session_of(&caller);
-        self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session.as_ref()).await
+        let sent =
+            self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session.as_ref());
+        pin!(sent).await // not moved: it is large
     }
 
     /// A refusal that hinges on groups is worth one more look at them: who was just added need not sign in again.
@@ -169,27 +231,72 @@ impl Gateway {
     fn introduce(&self, caller: &Caller, crossing: &Crossing, told: &Told) {
         if let Some(live) = caller.live() {
             identify::introduce(live, crossing);
-            tell(told, |told| told.person = Some(live.session.person.clone()));
+            tell(told, |told| told.asked.person = Some(live.session.person.clone()));
         }
     }
 }
 
+/// Target, host, class, clean headers: once. What hyper needs to go on with another protocol is taken out before.
+fn read(
+    request: Result<Request<Incoming>, Refusal>,
+    peer: &Peer,
+    state: &Snapshot,
+) -> Result<(Canonical, Incoming, OnUpgrade), Unread> {
+    let nobody = |refusal| Unread { refusal, client: peer.address.ip().to_canonical() };
+    let mut request = request.map_err(nobody)?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (asked, body) = Canonical::parse(request, peer, &state.rules)?;
+    Ok((asked, body, upgrade))
+}
+
+fn announce(asked: &Canonical, state: &Snapshot, told: &Told) {
+    tell(told, |told| {
+        told.asked = Asked { settings: Some(state.settings.clone()), ..Asked::of(asked) };
+        told.envelope.hsts = state.hsts.clone().filter(|_| asked.https);
+    });
+}
+
 /// What cannot be read has a name all the same, and comes from somewhere.
-fn unread(peer: &Peer, crossing: &Crossing, told: &Told) {
+fn unread(refusal: Refusal, client: IpAddr, crossing: &Crossing, told: &Told) -> Refusal {
     let id = RequestId::new();
-    crossing.unread(id, peer.address.ip().to_canonical());
-    tell(told, |told| told.id = Some(id));
+    crossing.unread(id, client);
+    tell(told, |told| told.asked.id = Some(id));
+    refusal
 }
 
 /// A cookie proves who acts, not that they meant to: another site's page must not act with it (S-92, S-93).
 fn same_site(asked: &Canonical, caller: &Caller, route: &Route) -> Result<(), Refusal> {
     let acts = asked.websocket || ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&asked.method);
-    if acts && caller.live().is_some() && asked.crosses_site(&route.origins) {
+    let crosses = || asked.crosses_site(&route.origins) && asked.crosses_site(cors::may_act(asked, route));
+    if acts && caller.live().is_some() && crosses() {
         let sentence = "Only a page of this site may act with your session. Browsers say where they are; other clients \
                         send an `Origin` header with this site's address.";
         return Err(Refusal::new(Reason::CrossSite, sentence).closing());
     }
     Ok(())
+}
+
+/// Who it was decided about, for the record, and for the page of a refusal.
+fn decided(principal: &Principal, decision: &Decision, crossing: &Crossing, told: &Told) {
+    crossing.principal(principal);
+    if !decision.permits() {
+        tell(told, |told| told.asked.groups_read = principal.groups_read());
+    }
+}
+
+/// A route may ask for more than that somebody is signed in. Then nobody comes further with less, or with nothing, whatever
+/// policies say.
+fn strong_enough(caller: &Caller, route: &Route, now: SystemTime) -> Result<(), Refusal> {
+    let Some(step_up) = &route.step_up else { return Ok(()) };
+    let Caller::Person(live) = caller else {
+        return Err(Refusal::new(Reason::NoSession, "This needs a sign-in."));
+    };
+    let sentence = match step_up.lacking(&live.session.strength, now) {
+        None => return Ok(()),
+        Some(Lack::Acr) => "This asks for a stronger sign-in than yours.",
+        Some(Lack::Untimed | Lack::Old) => "This asks for a more recent sign-in than yours.",
+    };
+    Err(Refusal::new(Reason::InsufficientAuthentication, sentence).asking_for(step_up.clone()))
 }
 
 /// Who is signed in elsewhere is told so, not asked to sign in again.
@@ -212,11 +319,17 @@ fn session_of(caller: &Caller) -> Option<SessionRef> {
     }
 }
 
-fn tell(told: &Told, say: impl FnOnce(&mut Asked)) {
+fn tell(told: &Told, say: impl FnOnce(&mut Tidings)) {
     say(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 impl Snapshot {
+    /// What browsers are told about coming by https (RFC 6797, section 6.1).
+    pub fn hsts(settings: &Settings) -> Option<HeaderValue> {
+        let seconds = settings.hsts.as_secs();
+        (seconds > 0).then(|| HeaderValue::try_from(format!("max-age={seconds}")).ok()).flatten()
+    }
+
     /// How requests are read under these settings.
     pub fn rules(settings: &Settings, cookies: &Cookies) -> Rules {
         Rules {

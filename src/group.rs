@@ -8,6 +8,58 @@ use std::{fmt, str::FromStr, sync::Arc};
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct GroupPath(Arc<str>);
 
+/// What a member of a GitLab group may do there, by its name. Each includes those before it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// 10.
+    Guest,
+    /// 20.
+    Reporter,
+    /// 30.
+    Developer,
+    /// 40.
+    Maintainer,
+    /// 50.
+    Owner,
+}
+
+impl Role {
+    /// All of them, the least first.
+    pub const ALL: [Self; 5] = [Self::Guest, Self::Reporter, Self::Developer, Self::Maintainer, Self::Owner];
+
+    /// The word that stands behind `#`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Reporter => "reporter",
+            Self::Developer => "developer",
+            Self::Maintainer => "maintainer",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The greatest role that an access level includes. Levels between two names count as the lower, unknown ones above 50 as
+    /// owner; Minimal Access (5) is no membership.
+    pub fn of_level(level: u64) -> Option<Self> {
+        match level {
+            0..10 => None,
+            10..20 => Some(Self::Guest),
+            20..30 => Some(Self::Reporter),
+            30..40 => Some(Self::Developer),
+            40..50 => Some(Self::Maintainer),
+            50.. => Some(Self::Owner),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(())
+    }
+}
+
 /// Why a text is not a [`GroupPath`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum GroupPathError {
@@ -86,6 +138,32 @@ mod tests {
             prop_assert_eq!(outer.contains(&inner), expected);
             prop_assert_eq!(inner.lineage().any(|above| above == a), expected);
         }
+    }
+
+    #[test]
+    fn a_level_between_two_names_counts_as_the_lower() {
+        let named =
+            [0, 5, 9, 10, 15, 20, 25, 30, 39, 40, 50, 60, 1_000].map(|level| Role::of_level(level).map(Role::as_str));
+        let (guest, reporter, owner) = (Some("guest"), Some("reporter"), Some("owner"));
+        let developer = Some("developer");
+        assert_eq!(
+            named,
+            [
+                None,
+                None,
+                None,
+                guest,
+                guest,
+                reporter,
+                reporter,
+                developer,
+                developer,
+                Some("maintainer"),
+                owner,
+                owner,
+                owner
+            ]
+        );
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use crate::{
     audit::Crossing,
     canonical::{Canonical, Class, OwnCookie},
-    control::Control,
+    control::{Control, Handle},
     principal::{Membership, Name, Principal, Unknown},
     refusal::{Reason, Refusal},
+    route::{Activity, Route},
     session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers},
 };
 use http::Method;
@@ -32,7 +33,14 @@ pub enum Caller {
 /// Finds sessions by their handle; one per core, with the core's own first-level cache.
 pub struct Identify {
     control: Arc<Control>,
-    at_hand: Mutex<HashMap<SessionKey, (Arc<Live>, Numbers)>>,
+    at_hand: Mutex<HashMap<SessionKey, (Handle, Seen)>>,
+}
+
+/// The numbers under which a handle and its session were found.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Seen {
+    handle: Numbers,
+    session: Numbers,
 }
 
 impl Caller {
@@ -60,25 +68,47 @@ impl Identify {
         Self { control, at_hand: Mutex::default() }
     }
 
-    /// Who sent `asked` to a route that accepts people of `providers`.
+    /// Who sent `asked` to `route`.
     ///
     /// # Errors
     /// `StoreUnavailable`, never anonymity, if the store cannot say; `ProviderUnavailable` if the session has to be
     /// refreshed first and cannot be.
-    pub async fn caller(&self, asked: &Canonical, providers: &[Name], now: SystemTime) -> Result<Caller, Refusal> {
-        let live = self.session(&asked.session, now).await?;
-        if let Some(live) = live.as_ref().filter(|live| is_activity(asked) && live.touch(now)) {
-            self.control.save_activity(live);
-        }
-        Ok(Caller::at(providers, live))
+    pub async fn caller(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Caller, Refusal> {
+        let live = match self.session(asked, now).await? {
+            None if route.grace.is_some() => Box::pin(self.graced(asked, route, now)).await?,
+            live => live.inspect(|live| self.note(live, asked, route, now)),
+        };
+        Ok(Caller::at(&route.providers, live))
     }
 
-    /// The live session that a cookie names. Two cookies name none.
+    fn note(&self, live: &Arc<Live>, asked: &Canonical, route: &Route, now: SystemTime) {
+        if is_activity(asked, route) && live.touch(now) {
+            self.control.save_activity(live);
+        }
+    }
+
+    /// Whose session its clocks have just ended, for the files of a page that is still open (P65). Groups are looked up and
+    /// policies decide as always.
+    async fn graced(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Option<Arc<Live>>, Refusal> {
+        let Some(grace) = &route.grace else { return Ok(None) };
+        let reads = matches!(asked.method, Method::GET | Method::HEAD) && asked.class == Class::Fetch;
+        if !reads || !grace.paths.iter().any(|path| path.matches(&asked.target.folded)) {
+            return Ok(None);
+        }
+        let handle = self.known(asked).await?;
+        let live = handle.map(|handle| handle.live).filter(|live| live.is_lapsed());
+        Ok(live.filter(|live| now < self.control.ends(live) + grace.life))
+    }
+
+    /// The live session that the request's cookie names. Two cookies name none.
     ///
     /// # Errors
     /// See [`Identify::caller`].
-    pub async fn session(&self, cookie: &OwnCookie, now: SystemTime) -> Result<Option<Arc<Live>>, Refusal> {
-        let Some(live) = self.known(cookie).await? else { return Ok(None) };
+    pub async fn session(&self, asked: &Canonical, now: SystemTime) -> Result<Option<Arc<Live>>, Refusal> {
+        let Some(Handle { live, .. }) = self.known(asked).await? else { return Ok(None) };
+        if live.is_lapsed() {
+            return Ok(self.lapsed(&live, "idle", now)); // for good, whatever its clocks say after a reload
+        }
         match self.control.clock(&live, now) {
             Clock::Alive => Ok(Some(live)),
             Clock::RefreshAhead => {
@@ -86,55 +116,72 @@ impl Identify {
                 Ok(Some(live))
             }
             Clock::RefreshFirst => Box::pin(self.refreshed(live)).await,
-            Clock::Idle => Ok(self.ended(&live, "idle", now)),
-            Clock::Over => Ok(self.ended(&live, "absolute", now)),
-            Clock::Moved => Ok(self.ended(&live, "issuer_changed", now)),
+            Clock::Idle => Ok(self.lapsed(&live, "idle", now)),
+            Clock::Over => Ok(self.lapsed(&live, "absolute", now)),
+            Clock::Moved => {
+                self.control.end_session(&live, "issuer_changed", now);
+                Ok(None)
+            }
         }
     }
 
-    /// The session that a cookie names, whatever its clocks say: enough to end or replace it, never to act with it. No
-    /// provider is asked.
+    /// The session that the request's cookie names, whatever its clocks say: enough to end or replace it, never to act with
+    /// it. No provider is asked. A handle works on its own host only.
     ///
     /// # Errors
     /// `StoreUnavailable`.
-    pub async fn known(&self, cookie: &OwnCookie) -> Result<Option<Arc<Live>>, Refusal> {
-        let OwnCookie::One(value) = cookie else { return Ok(None) };
-        match SessionId::from_cookie(value) {
-            Some(id) => self.find(id).await,
-            None => Ok(None),
-        }
+    pub async fn known(&self, asked: &Canonical) -> Result<Option<Handle>, Refusal> {
+        let OwnCookie::One(value) = &asked.session else { return Ok(None) };
+        let Some(id) = SessionId::from_cookie(value) else { return Ok(None) };
+        let found = self.find(id).await?;
+        Ok(found.filter(|handle| {
+            let here = *handle.host == *asked.host.as_str();
+            if !here {
+                tracing::warn!(session = %handle.live.hash, host = %asked.host, "a handle came to a host that it is not for");
+            }
+            here
+        }))
     }
 
-    async fn find(&self, id: SessionId) -> Result<Option<Arc<Live>>, Refusal> {
+    async fn find(&self, id: SessionId) -> Result<Option<Handle>, Refusal> {
         let key = id.key();
-        if let Some(live) = self.look(&key) {
-            return Ok(Some(live));
+        if let Some(handle) = self.look(&key) {
+            return Ok(Some(handle));
         }
         let unavailable = |error| {
             Refusal::new(Reason::StoreUnavailable, "Your session cannot be looked up right now.").because(error)
         };
-        let Some(live) = Box::pin(self.control.session(id)).await.map_err(unavailable)? else { return Ok(None) };
-        let numbers = live.numbers(&self.control.revocations);
-        if live.is_ended() {
+        let ended = self.control.revocations.ended(&key);
+        let Some(handle) = Box::pin(self.control.handle(id)).await.map_err(unavailable)? else { return Ok(None) };
+        let seen = self.numbers(&handle);
+        if handle.live.is_ended() {
             return Ok(None);
+        }
+        if self.control.revocations.ended(&key) != ended {
+            return Ok(Some(handle)); // it may have been given up since it was found: good for this once
         }
         let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
         if at_hand.len() >= AT_HAND {
             at_hand.clear();
         }
-        at_hand.insert(key, (live.clone(), numbers));
-        Ok(Some(live))
+        at_hand.insert(key, (handle.clone(), seen));
+        Ok(Some(handle))
     }
 
     /// The session at hand, if nothing was revoked since it was put there.
-    fn look(&self, key: &SessionKey) -> Option<Arc<Live>> {
+    fn look(&self, key: &SessionKey) -> Option<Handle> {
         let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let (live, numbers) = at_hand.get(key)?;
-        if *numbers == live.numbers(&self.control.revocations) && !live.is_ended() {
-            return Some(live.clone());
+        let (handle, seen) = at_hand.get(key)?;
+        if *seen == self.numbers(handle) && !handle.live.is_ended() {
+            return Some(handle.clone());
         }
         at_hand.remove(key);
         None
+    }
+
+    fn numbers(&self, handle: &Handle) -> Seen {
+        let table = &self.control.revocations;
+        Seen { handle: handle.live.numbers_of(&handle.key, table), session: handle.live.numbers(table) }
     }
 
     async fn refreshed(&self, live: Arc<Live>) -> Result<Option<Arc<Live>>, Refusal> {
@@ -149,8 +196,8 @@ impl Identify {
         }
     }
 
-    fn ended(&self, live: &Arc<Live>, why: &'static str, now: SystemTime) -> Option<Arc<Live>> {
-        self.control.end_session(live, why, now);
+    fn lapsed(&self, live: &Arc<Live>, why: &'static str, now: SystemTime) -> Option<Arc<Live>> {
+        self.control.lapse(live, why, now);
         None
     }
 }
@@ -165,19 +212,22 @@ pub fn introduce(live: &Live, crossing: &Crossing) {
     });
 }
 
-/// Only what a person does counts as activity: a page that polls does not keep its session alive.
-fn is_activity(asked: &Canonical) -> bool {
-    match asked.class {
-        Class::Navigation | Class::Submission | Class::Machine => true,
-        Class::Fetch => asked.method != Method::GET && asked.method != Method::HEAD,
-        Class::Stream | Class::WebSocket | Class::Preflight | Class::Grpc => false,
-    }
+/// Only what a person does counts as activity: a page that polls does not keep its session alive (P12).
+fn is_activity(asked: &Canonical, route: &Route) -> bool {
+    let navigates = matches!(asked.class, Class::Navigation | Class::Frame | Class::Submission);
+    navigates
+        || match &route.idle {
+            Activity::Navigations => false,
+            Activity::Paths(paths) => paths.iter().any(|path| path.matches(&asked.target.folded)),
+            Activity::Any => asked.class != Class::Preflight,
+        }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
+        canonical::testing,
         config::SessionSettings,
         control::{Providers, tests::scene},
     };
@@ -188,12 +238,16 @@ mod tests {
     async fn a_session_that_cannot_be_refreshed_can_still_be_ended() {
         let (_directory, control, id, live) = scene().await;
         let day = Duration::from_secs(86_400);
-        control.configure(Providers::new(), SessionSettings { idle: day, absolute: day });
-        let (identify, cookie) = (Identify::new(control.clone()), OwnCookie::One(id.to_cookie().into()));
+        control.configure(Providers::new(), SessionSettings { idle: day, absolute: day, grace: Duration::ZERO });
+        let identify = Identify::new(control.clone());
+        let cookie = format!("vestibule-s={}", id.to_cookie());
+        let asked = |host: &str| testing::parse(testing::https("GET", host, "/").header("cookie", &*cookie));
         let later = SystemTime::now() + Duration::from_secs(3 * 3600);
-        let refused = identify.session(&cookie, later).await.err().expect("it has to be refreshed first");
+        let here = asked("portal.example.com");
+        let refused = identify.session(&here, later).await.err().expect("it has to be refreshed first");
         assert_eq!(refused.reason, Reason::ProviderUnavailable);
-        let known = identify.known(&cookie).await.expect("nobody is asked").expect("there");
-        assert!(Arc::ptr_eq(&known, &live));
+        let known = identify.known(&here).await.expect("nobody is asked").expect("there");
+        assert!(Arc::ptr_eq(&known.live, &live));
+        assert!(identify.known(&asked("api.example.com")).await.expect("nobody is asked").is_none(), "another host's");
     }
 }

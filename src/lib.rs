@@ -3,6 +3,7 @@
 //!
 //! The life of a request is one function, [`gateway::Gateway::walk`]; read that first.
 
+pub mod admin;
 pub mod answer;
 pub mod audit;
 pub mod authorize;
@@ -12,15 +13,21 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod cookie;
+pub mod cors;
 pub mod demo;
+pub mod envelope;
+pub mod finding;
 pub mod forward;
 pub mod gateway;
+pub mod gitlab;
 pub mod group;
+pub mod guid;
 pub mod identify;
 pub mod listener;
 pub mod login;
 pub mod membership;
 pub mod metrics;
+pub mod moment;
 pub mod oidc;
 pub mod pages;
 pub mod principal;
@@ -29,4 +36,5 @@ pub mod reload;
 pub mod route;
 pub mod session;
 pub mod text;
+pub mod upstream;
 pub mod vigil;

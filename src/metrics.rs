@@ -1,26 +1,108 @@
 //! Counters for operators. Labels come from closed sets only: never a path, a user or a header (S-103).
 
-use crate::refusal::Reason;
+use crate::{refusal::Reason, route::Route};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
 }
 
+/// Why a connection ended before HTTP began on it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, EncodeLabelValue)]
+pub enum Connection {
+    /// There were as many as `limits.connections` allows.
+    TooMany,
+    /// There were as many of this address as `limits.connections_per_address` allows.
+    TooManyOfAddress,
+    /// No header of the PROXY protocol could be read, or its sender is not trusted.
+    ProxyProtocol,
+    /// TLS could not be agreed on; a certificate was asked for and not shown, for example.
+    Tls,
+    /// The client was too slow.
+    Late,
+    /// The client left.
+    Left,
+}
+
+impl Connection {
+    const ALL: [Self; 6] =
+        [Self::TooMany, Self::TooManyOfAddress, Self::ProxyProtocol, Self::Tls, Self::Late, Self::Left];
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct WhyLabel {
+    why: Connection,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
     answered: Counter,
+    turned_away: Family<WhyLabel, Counter>,
+    connections: Gauge,
     refused: Family<ReasonLabel, Counter>,
     reloads: Family<OutcomeLabel, Counter>,
     streams: Gauge,
     audit_written: Gauge,
     audit_lost: Gauge,
+    upstreams: Upstreams,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
+}
+
+/// One series per route and figure: the routes are those of the configuration.
+#[derive(Default)]
+struct Upstreams {
+    endpoints: Family<RouteLabel, Gauge>,
+    available: Family<RouteLabel, Gauge>,
+    in_flight: Family<RouteLabel, Gauge>,
+    connections: Family<RouteLabel, Gauge>,
+    retries: Family<RouteLabel, Gauge>,
+    panics: Family<RouteLabel, Gauge>,
+}
+
+impl Upstreams {
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, family) in [
+            ("upstream_endpoints", "Endpoints of a route's upstream", &self.endpoints),
+            ("upstream_endpoints_available", "Endpoints that are neither ejected nor unhealthy", &self.available),
+            ("upstream_requests_in_flight", "Requests in flight to a route's upstream", &self.in_flight),
+            ("upstream_connections_open", "Connections to a route's upstream", &self.connections),
+            ("upstream_retries", "Requests that were sent to another endpoint since the start", &self.retries),
+            ("upstream_panics", "Requests sent while all endpoints were out since the start", &self.panics),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+    }
+
+    /// Routes that are gone have no series any more.
+    fn read(&self, routes: &[Arc<Route>]) {
+        let all = [&self.endpoints, &self.available, &self.in_flight, &self.connections, &self.retries, &self.panics];
+        all.iter().for_each(|family| family.clear());
+        for route in routes {
+            let (label, figures) = (RouteLabel { route: route.name.to_string() }, route.upstream.figures());
+            let counts =
+                [figures.endpoints, figures.available, figures.in_flight, figures.connections].map(|it| it as u64);
+            let [endpoints, available, in_flight, connections] = counts;
+            let values = [endpoints, available, in_flight, connections, figures.retries, figures.panics];
+            for (family, value) in all.iter().zip(values) {
+                family.get_or_create(&label).set(number(value));
+            }
+        }
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
@@ -31,6 +113,8 @@ struct OutcomeLabel {
 /// What is read when somebody asks for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
+    /// Connections of clients.
+    pub connections: usize,
     /// Open streams.
     pub streams: usize,
     /// Audit records written since the start.
@@ -50,14 +134,37 @@ impl Default for Metrics {
             answered.clone(),
         );
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
+        let (turned_away, connections) = (Family::<WhyLabel, Counter>::default(), Gauge::default());
+        registry.register(
+            "connections_turned_away",
+            "Connections that ended before HTTP began on them, by why",
+            turned_away.clone(),
+        );
+        registry.register("connections_open", "Connections of clients open now", connections.clone());
+        for why in Connection::ALL {
+            drop(turned_away.get_or_create(&WhyLabel { why }));
+        }
         registry.register("reloads", "Reloads of policies or configuration, by outcome", reloads.clone());
         registry.register("streams_open", "Long-lived connections open now", streams.clone());
         registry.register("audit_records_written", "Audit records written since the start", audit_written.clone());
         registry.register("audit_records_lost", "Audit records lost since the start", audit_lost.clone());
-        for reason in Reason::ALL {
+        let upstreams = Upstreams::default();
+        upstreams.register(&mut registry);
+        for reason in Reason::all() {
             drop(refused.get_or_create(&ReasonLabel { reason: reason.code() }));
         }
-        Self { registry, answered, refused, reloads, streams, audit_written, audit_lost }
+        Self {
+            registry,
+            answered,
+            turned_away,
+            connections,
+            refused,
+            reloads,
+            streams,
+            audit_written,
+            audit_lost,
+            upstreams,
+        }
     }
 }
 
@@ -72,15 +179,22 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabel { reason: reason.code() }).inc();
     }
 
+    /// A connection ended before HTTP began on it.
+    pub fn turned_away(&self, why: Connection) {
+        self.turned_away.get_or_create(&WhyLabel { why }).inc();
+    }
+
     /// A reload succeeded or was refused.
     pub fn reloaded(&self, succeeded: bool) {
         let outcome = if succeeded { "loaded" } else { "refused" };
         self.reloads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// Everything in the OpenMetrics text format.
-    pub fn text(&self, gauges: Gauges) -> String {
+    /// Everything in the OpenMetrics text format, with the upstreams of the routes in force.
+    pub fn text(&self, gauges: Gauges, routes: &[Arc<Route>]) -> String {
+        self.upstreams.read(routes);
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.connections.set(number(gauges.connections as u64));
         self.streams.set(number(gauges.streams as u64));
         self.audit_written.set(number(gauges.audit_written));
         self.audit_lost.set(number(gauges.audit_lost));
@@ -101,9 +215,9 @@ mod tests {
         for _ in 0..1000 {
             metrics.refused(Reason::NoSession);
         }
-        let text = metrics.text(Gauges::default());
+        let text = metrics.text(Gauges::default(), &[]);
         let series = text.lines().filter(|line| line.starts_with("vestibule_requests_refused_total{")).count();
-        assert_eq!(series, Reason::ALL.len());
+        assert_eq!(series, Reason::all().len());
         assert!(text.contains("vestibule_requests_refused_total{reason=\"no_session\"} 1000"), "{text}");
     }
 }

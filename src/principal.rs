@@ -1,7 +1,14 @@
 //! Who asks: the words that identity, membership, policy, audit and forwarding share.
 
-use crate::group::GroupPath;
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc, time::SystemTime};
+use crate::group::{GroupPath, Role};
+use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Borrow,
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// The name of a provider, token issuer or route in the configuration: `[a-z][a-z0-9-]*`, at most 63 bytes.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -92,6 +99,53 @@ pub struct Strength {
     pub acr: Option<Arc<str>>,
 }
 
+/// What a route asks of a sign-in, beyond that there was one.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct StepUp {
+    /// The authentication context class that it must have reached.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// How long ago the person may have proved who they are.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+}
+
+/// Why a sign-in is not what a [`StepUp`] asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lack {
+    /// It reached another authentication context class, or none.
+    Acr,
+    /// Nobody said when the person proved who they are.
+    Untimed,
+    /// They did so too long ago.
+    Old,
+}
+
+impl StepUp {
+    /// A difference between a provider's clock and ours that is forgiven. The same holds when a sign-in ends and at every
+    /// request, so that whoever has just satisfied it is not sent round again.
+    const LEEWAY: Duration = Duration::from_secs(60);
+
+    /// What a sign-in lacks at `now`; none if it suffices.
+    ///
+    /// Source: OpenID Connect Core 1.0, section 3.1.3.7, items 12 and 13; RFC 9470, section 5.
+    pub fn lacking(&self, strength: &Strength, now: SystemTime) -> Option<Lack> {
+        if self.acr.as_deref().is_some_and(|acr| strength.acr.as_deref() != Some(acr)) {
+            return Some(Lack::Acr);
+        }
+        match (self.max_age, strength.auth_time) {
+            (None, _) => None,
+            (Some(_), None) => Some(Lack::Untimed),
+            (Some(max_age), Some(proved)) => {
+                let is_recent = now
+                    .duration_since(proved)
+                    .map_or_else(|ahead| ahead.duration() <= Self::LEEWAY, |age| age <= max_age + Self::LEEWAY);
+                (!is_recent).then_some(Lack::Old)
+            }
+        }
+    }
+}
+
 /// Where a membership was read.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum MembershipSource {
@@ -99,6 +153,10 @@ pub enum MembershipSource {
     Userinfo,
     /// A claim of an ID token.
     IdToken,
+    /// GitLab's API, with a service token.
+    Api,
+    /// Microsoft Graph, with the application's own credentials.
+    Graph,
 }
 
 impl MembershipSource {
@@ -107,6 +165,8 @@ impl MembershipSource {
         match self {
             Self::Userinfo => "userinfo",
             Self::IdToken => "id_token",
+            Self::Api => "api",
+            Self::Graph => "graph",
         }
     }
 }
@@ -116,11 +176,15 @@ impl MembershipSource {
 pub struct Groups {
     /// Every group the person is effectively a member of, sorted, without doubles.
     pub paths: Arc<[GroupPath]>,
+    /// The role in each group that policies name and where the person has one, where roles are read; sorted by path.
+    pub roles: Arc<[(GroupPath, Role)]>,
+    /// Groups that policies name and of which nobody can say now whether the person is a member; sorted.
+    pub unread: Arc<[GroupPath]>,
     /// Where it was read.
     pub source: MembershipSource,
     /// When it was read.
     pub read: SystemTime,
-    /// Changes exactly when `paths` changes; unique in the process across all people.
+    /// Changes exactly when `paths`, `roles` or `unread` change; unique in the process across all people.
     pub version: u64,
     /// Used although older than its interval, because the provider cannot be reached.
     pub stale: bool,
@@ -135,6 +199,8 @@ pub enum Unknown {
     TooOld,
     /// The provider answered without the list, or with one that it had cut.
     Incomplete,
+    /// The provider said that it changed, and was not read since.
+    Changed,
 }
 
 impl Unknown {
@@ -144,6 +210,7 @@ impl Unknown {
             Self::NeverRead => "never_read",
             Self::TooOld => "too_old",
             Self::Incomplete => "incomplete",
+            Self::Changed => "changed",
         }
     }
 }
@@ -174,11 +241,51 @@ pub enum Principal {
 }
 
 impl Principal {
+    /// When their groups were read, as far as known.
+    pub fn groups_read(&self) -> Option<SystemTime> {
+        match self {
+            Self::User { membership: Membership::Known(groups), .. } => Some(groups.read),
+            Self::User { membership: Membership::Unknown(_), .. } | Self::Anonymous => None,
+        }
+    }
+
     /// The person, if it is one.
     pub fn person(&self) -> Option<&Arc<Person>> {
         match self {
             Self::Anonymous => None,
             Self::User { person, .. } => Some(person),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn a_sign_in_suffices_by_class_and_age() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_789_000_000);
+        let seconds = Duration::from_secs;
+        let strength =
+            |acr: Option<&str>, auth_time| Strength { auth_time, acr: acr.map(Into::into), ..Strength::default() };
+        let class = StepUp { acr: Some("2".into()), max_age: None };
+        for (acr, lack) in
+            [(Some("2"), None), (Some("22"), Some(Lack::Acr)), (Some(""), Some(Lack::Acr)), (None, Some(Lack::Acr))]
+        {
+            assert_eq!(class.lacking(&strength(acr, None), now), lack, "{acr:?}");
+        }
+        let age = StepUp { acr: None, max_age: Some(seconds(900)) };
+        assert_eq!(age.lacking(&strength(None, None), now), Some(Lack::Untimed));
+        for (proved, lack) in [
+            (now, None),
+            (now - seconds(960), None),
+            (now - seconds(961), Some(Lack::Old)),
+            (now + seconds(60), None),
+            (now + seconds(61), Some(Lack::Old)),
+        ] {
+            assert_eq!(age.lacking(&strength(None, Some(proved)), now), lack, "{proved:?}");
+        }
+        assert_eq!(StepUp::default().lacking(&Strength::default(), now), None);
     }
 }

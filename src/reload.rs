@@ -6,20 +6,22 @@ use crate::{
     config::{self, ProviderSettings, Settings},
     control::Providers,
     cookie::Cookies,
-    gateway::{Shared, Snapshot},
+    forward::Upkeep,
+    gateway::{LastReload, Shared, Snapshot},
+    listener::door::Doors,
     metrics::Metrics,
     oidc::Provider,
     principal::Name,
-    route::Routes,
+    route::{Route, Routes},
     session::sha256,
 };
 use secrecy::ExposeSecret;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -29,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// A changed file is taken when it has not changed for this long.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a refused configuration has become well.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Loads new generations while the old ones serve.
 pub struct Reloader {
@@ -40,33 +45,52 @@ pub struct Reloader {
     pub metrics: Arc<Metrics>,
     /// The discovery tasks of the providers in force.
     pub discovery: HashMap<Name, JoinHandle<()>>,
+    /// What looks after the upstreams in force.
+    pub upkeep: Upkeep,
     /// Asks for a reload whatever the files say.
     pub asked: Arc<Notify>,
     /// The configuration that this process was started with.
     pub started: Arc<Settings>,
     /// What the generation in force was made of; see [`digest`].
     pub taken: [u8; 32],
+    /// The places where we listen.
+    pub doors: Arc<Doors>,
+    /// When a changed configuration was refused, if the last one was.
+    pub refused: Option<Instant>,
 }
 
-/// Makes the snapshot of a configuration.
+/// Makes the snapshot of a configuration. Upstreams that are as `before` keep their state: connections, health, ejections.
 ///
 /// # Errors
 /// Every mistake in the policies, a line each.
-pub fn snapshot(settings: Arc<Settings>) -> Result<Snapshot, String> {
+pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>]) -> Result<Snapshot, String> {
     let authorize = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
     let public = public.parse().map_err(|error| format!("public_url: {error}"))?;
-    let routes = settings.routes.iter().cloned().map(Arc::new).collect();
+    let routes = upstreams_kept(&settings.routes, before);
     let names = settings.providers.iter().map(|provider| provider.name.clone()).collect();
     Ok(Snapshot {
         rules: Snapshot::rules(&settings, &cookies),
         cookies,
         routes: Routes::new(public, routes, names),
         authorize,
+        hsts: Snapshot::hsts(&settings),
         settings,
     })
+}
+
+/// The routes as requests meet them. Those with the same upstream share its state, with each other and with `before`.
+fn upstreams_kept(routes: &[Route], before: &[Arc<Route>]) -> Vec<Arc<Route>> {
+    let mut kept: Vec<Arc<Route>> = Vec::with_capacity(routes.len());
+    for route in routes {
+        let same = |there: &&Arc<Route>| there.upstream.settings == route.upstream.settings;
+        let there = before.iter().chain(&kept).find(same).map(|there| there.upstream.clone());
+        let upstream = there.unwrap_or_else(|| route.upstream.clone());
+        kept.push(Arc::new(Route { upstream, ..route.clone() }));
+    }
+    kept
 }
 
 /// Makes the providers of a configuration, keeping those of `before` that did not change, and starts discovery for the
@@ -105,17 +129,26 @@ impl Reloader {
                 () = self.asked.notified() => true,
             };
             let look = self.fingerprint();
-            if !asked && look == seen {
+            if !asked && look == seen && !self.is_mended() {
                 continue;
             }
             seen = look;
             let digest = self.settled().await;
-            if asked || digest != self.taken {
+            if asked || digest != self.taken || self.is_mended() {
                 self.taken = digest;
                 self.reload();
                 seen = self.fingerprint();
             }
         }
+    }
+
+    /// True if the configuration that was refused last can be read now: a file that it names may have come, which nobody
+    /// looked for before. Asked a few times a minute.
+    fn is_mended(&mut self) -> bool {
+        let Some(since) = self.refused.filter(|since| since.elapsed() >= AGAIN) else { return false };
+        let mended = config::load(&self.shared.snapshot.load().settings.file).is_ok();
+        self.refused = Some(if mended { since } else { Instant::now() });
+        mended
     }
 
     /// Waits until the files' contents stay the same for a while.
@@ -137,7 +170,8 @@ impl Reloader {
         let loaded = config::load(&before.settings.file)
             .map_err(|errors| errors.to_string())
             .and_then(|settings| same_place(&before.settings, settings))
-            .and_then(|settings| snapshot(Arc::new(settings)));
+            .and_then(|settings| snapshot(Arc::new(settings), before.routes.all()))
+            .and_then(|next| self.doors.change(&next.settings).map(|()| next));
         match loaded {
             Ok(next) => self.take(&before, next),
             Err(error) => self.refuse(&before, error),
@@ -145,6 +179,7 @@ impl Reloader {
     }
 
     fn take(&mut self, before: &Snapshot, next: Snapshot) {
+        self.refused = None;
         for key in needs_restart(&self.started, &next.settings) {
             tracing::warn!(key, "this key changed and takes effect at the next start");
         }
@@ -153,6 +188,8 @@ impl Reloader {
             of.difference(not).map(|id| id.to_string()).collect::<Vec<_>>()
         };
         let (added, removed) = (only(&new_ids, &old_ids), only(&old_ids, &new_ids));
+        let mut changed = Vec::from_iter(config::changes(&before.settings, &next.settings));
+        changed.extend(changed_policies(&before.authorize.texts(), &next.authorize.texts()));
         let digest = next.authorize.digest().to_string();
         let control = &self.shared.control;
         let old = control.providers();
@@ -163,20 +200,28 @@ impl Reloader {
         if !all_stay {
             self.shared.membership.forget();
         }
+        self.upkeep.follow(next.routes.all());
+        let (settings, groups) = (next.settings.clone(), next.authorize.groups());
+        self.shared.membership.configure(&settings, &(&groups | &before.authorize.groups())); // both decide for a moment
         self.shared.snapshot.store(Arc::new(next));
+        self.shared.membership.configure(&settings, &groups);
         self.metrics.reloaded(true);
-        tracing::info!(%digest, ?added, ?removed, "configuration and policies reloaded");
-        let event = Event::Reloaded { what: "configuration", digest, added, removed, error: None };
+        self.happened(None);
+        tracing::info!(%digest, ?changed, ?added, ?removed, "configuration and policies reloaded");
+        let event = Event::Reloaded { what: "configuration", digest, changed, added, removed, error: None };
         self.audit.record(event, SystemTime::now());
     }
 
-    fn refuse(&self, before: &Snapshot, error: String) {
+    fn refuse(&mut self, before: &Snapshot, error: String) {
+        self.refused = Some(Instant::now());
         self.metrics.reloaded(false);
         tracing::error!("a changed configuration is not taken, the old one stays in force:\n{error}");
+        self.happened(Some(error.clone()));
         let digest = before.authorize.digest().to_string();
         let event = Event::Reloaded {
             what: "configuration",
             digest,
+            changed: Vec::new(),
             added: Vec::new(),
             removed: Vec::new(),
             error: Some(error.chars().take(2000).collect()),
@@ -184,10 +229,15 @@ impl Reloader {
         self.audit.record(event, SystemTime::now());
     }
 
+    fn happened(&self, refused: Option<String>) {
+        self.shared.last_reload.store(Some(Arc::new(LastReload { at: SystemTime::now(), refused })));
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let settings = &self.shared.snapshot.load().settings;
         let mut files = policies(settings);
         files.push(settings.file.clone());
+        files.extend(settings.files.iter().cloned());
         files
     }
 
@@ -212,9 +262,9 @@ pub fn digest(settings: &Settings) -> [u8; 32] {
 
 fn all(configuration: &str, settings: &Settings) -> [u8; 32] {
     let mut all = configuration.as_bytes().to_vec();
-    for path in policies(settings) {
+    for path in policies(settings).iter().chain(&settings.files) {
         all.extend_from_slice(path.as_os_str().as_encoded_bytes());
-        all.extend_from_slice(&sha256(&fs::read(&path).unwrap_or_default()));
+        all.extend_from_slice(&sha256(&fs::read(path).unwrap_or_default()));
     }
     sha256(&all)
 }
@@ -241,9 +291,20 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
+/// The policies that say something else under the same `@id`, as keys of the configuration are named.
+fn changed_policies<'a>(
+    before: &'a BTreeMap<Arc<str>, String>,
+    next: &'a BTreeMap<Arc<str>, String>,
+) -> impl Iterator<Item = String> + 'a {
+    let differs = |(id, text): &(&Arc<str>, &String)| before.get(*id).is_some_and(|there| there != *text);
+    next.iter().filter(differs).map(|(id, _)| format!("policies[{id}]"))
+}
+
 fn same(a: &ProviderSettings, b: &ProviderSettings) -> bool {
-    let secret = |settings: &ProviderSettings| sha256(settings.client_secret.expose_secret().as_bytes());
-    secret(a) == secret(b) && format!("{a:?}") == format!("{b:?}")
+    let secrets = |settings: &ProviderSettings| -> Vec<[u8; 32]> {
+        settings.secrets().iter().map(|(_, secret)| sha256(secret.expose_secret().as_bytes())).collect()
+    };
+    secrets(a) == secrets(b) && format!("{a:?}") == format!("{b:?}")
 }
 
 /// What people see decides whom we serve, which cookies are ours and what assertions say; half of that is fixed at start.
@@ -256,14 +317,35 @@ fn same_place(before: &Settings, next: Settings) -> Result<Settings, String> {
 }
 
 fn needs_restart(before: &Settings, next: &Settings) -> Vec<&'static str> {
-    let addresses = |settings: &Settings| settings.listen.iter().map(|listen| listen.address).collect::<Vec<_>>();
     let mut keys = Vec::new();
     let mut changed = |differs: bool, key| keys.extend(differs.then_some(key));
-    changed(addresses(before) != addresses(next), "listen");
     changed(before.operations != next.operations, "operations");
     changed(before.state != next.state, "state");
     changed(before.keys != next.keys, "keys");
     changed(before.workers != next.workers, "workers");
     changed(before.audit != next.audit, "audit");
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Resolver, Upstream, UpstreamSettings};
+
+    fn route(name: &str, upstream: UpstreamSettings) -> Route {
+        Route { upstream: Upstream::new(upstream, Resolver::System), ..crate::route::testing::route(name) }
+    }
+
+    /// What is known of an upstream outlives a reload that does not change it, and is shared by its routes.
+    #[test]
+    fn an_upstream_that_did_not_change_is_kept() {
+        let (a, b) = (UpstreamSettings::plain("127.0.0.1:1"), UpstreamSettings::plain("127.0.0.1:2"));
+        let first = upstreams_kept(&[route("one", a.clone()), route("two", a.clone()), route("three", b.clone())], &[]);
+        let [one, two, three] = first.as_slice() else { panic!("three routes") };
+        assert!(Arc::ptr_eq(&one.upstream, &two.upstream) && !Arc::ptr_eq(&one.upstream, &three.upstream));
+        let changed = UpstreamSettings { retries: 0, ..b };
+        let second = upstreams_kept(&[route("three", changed), route("four", a)], &first);
+        assert!(Arc::ptr_eq(&second[1].upstream, &one.upstream));
+        assert!(!Arc::ptr_eq(&second[0].upstream, &three.upstream));
+    }
 }

@@ -1,6 +1,6 @@
-//! Two things that many places write.
+//! What many places write.
 
-use std::error::Error;
+use std::{error::Error, io::ErrorKind};
 
 /// In lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
@@ -13,10 +13,36 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that [`hex`] wrote; `None` for anything else.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pair = |pair: &[u8]| match *pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(pair).collect()
+}
+
 /// An error and what is behind it, on one line.
 pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// What to do about a file or directory below the configuration's `key` that cannot be used, by what the system says.
+pub fn advice(kind: ErrorKind, key: &str) -> String {
+    match kind {
+        ErrorKind::PermissionDenied => format!("let the user that runs this own it, or change `{key}`"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room where it is".to_owned(),
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+            format!("move away what is in its way, or change `{key}`")
+        }
+        _ => format!("change `{key}` to a place where this can write"),
+    }
 }
 
 #[cfg(test)]
@@ -26,6 +52,10 @@ mod tests {
     #[test]
     fn every_byte_has_two_digits() {
         assert_eq!(hex(&[0, 0x0f, 0xa0, 0xff]), "000fa0ff");
+        assert_eq!(unhex("000fa0ff"), Some(vec![0, 0x0f, 0xa0, 0xff]));
+        for wrong in ["0", "0F", "0g", "é"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::{
     forward::streams::{Stream, StreamId},
     gateway::{Shared, Snapshot},
     identify::Caller,
+    membership::Marks,
     refusal::Reason,
     session::{Live, SessionKey, live::Clock},
 };
@@ -27,7 +28,8 @@ const AT_ONCE: usize = 256;
 #[derive(Clone)]
 struct Ground {
     generation: Arc<Snapshot>,
-    groups: Option<u64>,
+    groups: Option<Marks>,
+    locks: u64,
 }
 
 /// The ground of the last decision about each stream, and when it was made.
@@ -43,11 +45,11 @@ enum Holder {
 
 impl PartialEq for Ground {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.generation, &other.generation) && self.groups == other.groups
+        Arc::ptr_eq(&self.generation, &other.generation) && self.groups == other.groups && self.locks == other.locks
     }
 }
 
-/// Decides again about every open stream when the configuration, policies or groups changed, and at least once a minute.
+/// Decides again about every open stream when the configuration, policies, groups or locks changed, and at least once a minute.
 /// What waits for a provider does so beside the others, which none of it holds up. Never returns.
 pub async fn watch(shared: Arc<Shared>) {
     let decided = Arc::<Decided>::default();
@@ -85,6 +87,9 @@ async fn holder(shared: &Shared, stream: &Stream) -> Result<Holder, Reason> {
     let Some(session) = &stream.session else { return Ok(Holder::Known(None)) };
     let live = shared.control.warm(&SessionKey(session.key)).await.ok_or(Reason::NoSession)?;
     let now = SystemTime::now();
+    if live.is_lapsed() {
+        return Err(Reason::NoSession);
+    }
     match shared.control.clock(&live, now) {
         Clock::Alive => Ok(Holder::Known(Some(live))),
         Clock::RefreshAhead => {
@@ -94,12 +99,15 @@ async fn holder(shared: &Shared, stream: &Stream) -> Result<Holder, Reason> {
         Clock::RefreshFirst => Ok(Holder::ToRefresh(live)),
         Clock::Idle => Err(over(shared, &live, "idle", now)),
         Clock::Over => Err(over(shared, &live, "absolute", now)),
-        Clock::Moved => Err(over(shared, &live, "issuer_changed", now)),
+        Clock::Moved => {
+            shared.control.end_session(&live, "issuer_changed", now); // no clock of its own ended it: no grace
+            Err(Reason::NoSession)
+        }
     }
 }
 
 fn over(shared: &Shared, live: &Arc<Live>, why: &'static str, now: SystemTime) -> Reason {
-    shared.control.end_session(live, why, now);
+    shared.control.lapse(live, why, now);
     Reason::NoSession
 }
 
@@ -140,8 +148,8 @@ async fn refreshed(shared: &Shared, live: Arc<Live>) -> Result<Arc<Live>, Reason
 }
 
 fn ground(shared: &Shared, live: Option<&Live>) -> Ground {
-    let groups = live.and_then(|live| shared.membership.version(&live.session.person.id));
-    Ground { generation: shared.snapshot.load_full(), groups }
+    let groups = live.map(|live| shared.membership.marks(&live.session.person.id));
+    Ground { generation: shared.snapshot.load_full(), groups, locks: shared.control.locks.version() }
 }
 
 /// As often as the person's groups are read, and at least once a minute.

@@ -3,7 +3,7 @@
 use super::queue::{Message, Queue};
 use crate::{
     authorize::Decision,
-    canonical::{Canonical, Class, RequestId},
+    canonical::{Canonical, Class, ClientCertificate, RequestId},
     principal::{Membership, MembershipSource, Name, Person, Principal, Unknown},
     refusal::{Reason, Refusal},
     route::Route,
@@ -108,6 +108,7 @@ pub(super) struct Asked {
     pub(super) class: Class,
     pub(super) client: IpAddr,
     pub(super) https: bool,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Who asked, and what is known of their groups.
@@ -183,6 +184,7 @@ impl Crossing {
             class: asked.class,
             client: asked.client,
             https: asked.https,
+            certificate: asked.certificate.clone(),
         };
         self.set(|draft| draft.asked = Some(asked));
     }

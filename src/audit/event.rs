@@ -5,7 +5,9 @@
 //! | a request | HTTP Activity (4002), profile Security Control | the activity is the method; the profile has what we decided |
 //! | sign-in, sign-out, a refresh put off | Authentication (3002) | a session of a person begins, ends or is renewed |
 //! | groups changed | User Access Management (3005) | groups are what policies grant by; Group Management (3006) is about one group, not one person |
+//! | GitLab told of a change, or somebody in its name | Entity Management (3004) | what is kept of a managed entity is out of date |
 //! | policies or configuration loaded | Entity Management (3004) | an update of a managed entity; Device Config State Change is about hosts |
+//! | what an operator does to keys, sessions and locks | Entity Management (3004) | the same, and the actor is an administrator |
 //! | start, stop | Application Lifecycle (6002) | exactly that |
 //!
 //! What OCSF has no place for stands under `unmapped`. There is no field for a header, a query, a cookie or a token.
@@ -21,7 +23,11 @@ use super::{
     },
     time::millis,
 };
-use crate::{authorize::Decision, principal::Person, refusal::Reason};
+use crate::{
+    authorize::Decision,
+    principal::Person,
+    refusal::{Reason, table::Kind},
+};
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 /// Longer texts than this are cut: a record stays one line of a sensible length.
@@ -93,9 +99,20 @@ impl<'a> Ocsf<'a> {
             Event::SignedIn { person, session, client } => {
                 Self::authentication((1, "Logon"), person, session, time).from(*client)
             }
+            Event::Arrived { person, session, host, client } => {
+                let mut event = Self::authentication((1, "Logon"), person, session, time).from(*client);
+                event.dst_endpoint = Some(Destination { hostname: host });
+                event
+            }
             Event::SignInFailed { provider, reason, detail, client } => {
                 let mut event =
                     Self::new(AUTHENTICATION, (1, "Logon"), time).failed(reason.code(), detail).openid(provider);
+                event.user = Some(User::UNKNOWN);
+                event.from(*client)
+            }
+            Event::SignOutRefused { provider, detail, client } => {
+                let mut event =
+                    Self::new(AUTHENTICATION, (2, "Logoff"), time).failed("sign_out_refused", detail).openid(provider);
                 event.user = Some(User::UNKNOWN);
                 event.from(*client)
             }
@@ -110,15 +127,37 @@ impl<'a> Ocsf<'a> {
             Event::GroupsChanged { person, added, removed, source } => {
                 Self::groups(person, added, removed, source, time)
             }
-            Event::Reloaded { what, digest, added, removed, error } => {
+            Event::HookTaken { object, event, client } => {
+                let mut taken = Self::new(ENTITY, (3, "Update"), time).from(*client);
+                taken.entity = Some(Entity { name: object, kind: "membership", version: "" });
+                taken.unmapped.why = Some(clip(event, TEXT));
+                taken
+            }
+            Event::HookRefused { provider, detail, client } => {
+                let mut refused = Self::new(ENTITY, (3, "Update"), time).failed("hook_refused", detail).from(*client);
+                refused.entity = Some(Entity { name: provider, kind: "membership", version: "" });
+                refused
+            }
+            Event::Reloaded { what, digest, changed, added, removed, error } => {
                 let mut event = Self::new(ENTITY, (3, "Update"), time);
                 event.entity = Some(Entity { name: what, kind: "configuration", version: digest });
+                event.unmapped.changed = List::of(changed);
                 event.unmapped.added = List::of(added);
                 event.unmapped.removed = List::of(removed);
                 match error {
                     Some(error) => event.failed("reload_refused", error),
                     None => event,
                 }
+            }
+            Event::Administered { by, act, kind, object, reason, sessions } => {
+                let mut event = Self::new(ENTITY, (3, "Update"), time);
+                event.entity = Some(Entity { name: object, kind, version: "" });
+                let user = User { uid: None, uid_alt: None, name: by, kind: Some("Admin"), type_id: 2 };
+                event.actor = Some(Actor { user, idp: None, session: None });
+                event.unmapped.why = Some(act);
+                event.unmapped.reason = reason.as_deref().map(|reason| clip(reason, TEXT));
+                event.unmapped.sessions = List::of(sessions);
+                event
             }
             Event::Started { digest } => {
                 let mut event = Self::new(LIFECYCLE, (3, "Start"), time);
@@ -212,30 +251,11 @@ impl Control {
     }
 
     fn refused(reason: Reason) -> Self {
-        match reason {
-            Reason::NotPermitted | Reason::WrongProvider | Reason::CrossSite | Reason::MembershipUnknown => {
-                Self::denied(2, "Blocked")
-            }
-            Reason::NoSession | Reason::SignInState | Reason::SignInRefused | Reason::SignInInvalid => {
-                Self::denied(26, "Unauthorized")
-            }
-            Reason::BadRequest
-            | Reason::TargetTooLong
-            | Reason::HeadTooLarge
-            | Reason::Expectation
-            | Reason::Method
-            | Reason::UnknownHost
-            | Reason::NotFound
-            | Reason::UntrustedPeer => Self::denied(25, "Rejected"),
-            Reason::PolicyError
-            | Reason::ProviderUnavailable
-            | Reason::StoreUnavailable
-            | Reason::AuditUnavailable
-            | Reason::Overloaded
-            | Reason::UpstreamFailed
-            | Reason::UpstreamTimeout
-            | Reason::ClientTimeout
-            | Reason::Internal => Self::denied(27, "Error"),
+        match reason.row().kind {
+            Kind::Blocked => Self::denied(2, "Blocked"),
+            Kind::Unauthorized => Self::denied(26, "Unauthorized"),
+            Kind::Rejected => Self::denied(25, "Rejected"),
+            Kind::Error => Self::denied(27, "Error"),
         }
     }
 }
@@ -273,6 +293,11 @@ impl<'a> Unmapped<'a> {
             phase: Some(draft.phase.as_str()),
             route: draft.route.as_ref().map(|route| route.as_str()),
             class: draft.asked.as_ref().map(|asked| asked.class.as_str()),
+            certificate: draft
+                .asked
+                .as_ref()
+                .and_then(|asked| asked.certificate.as_ref())
+                .map(|certificate| clip(&certificate.subject, TEXT)),
             trace_id: draft.asked.as_ref().and_then(|asked| asked.trace).map(Hex),
             principal: draft.who.as_ref().map(|who| match who {
                 Who::Anonymous => "anonymous",

@@ -255,7 +255,9 @@ fn remove(segments: &[Segment]) -> io::Result<()> {
 fn lock(directory: &Path) -> Result<File, String> {
     let path = directory.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+    let file = file.map_err(|error| {
+        format!("cannot open `{}`: {error}: {}", path.display(), crate::text::advice(error.kind(), "state"))
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {

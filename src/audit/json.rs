@@ -18,7 +18,8 @@ struct Ascii;
 
 impl Formatter for Ascii {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        if fragment.bytes().all(|byte| (0x20..0x7F).contains(&byte)) {
+        // every byte is looked at, so that many can be at once
+        if fragment.bytes().fold(true, |plain, byte| plain & (0x20..0x7F).contains(&byte)) {
             return writer.write_all(fragment.as_bytes());
         }
         for letter in fragment.chars() {

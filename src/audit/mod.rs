@@ -15,13 +15,13 @@ mod recover;
 pub mod search;
 mod segment;
 mod show;
-mod time;
 pub mod verify;
 mod writer;
 
+use crate::moment as time;
+pub use crate::moment::{parse_moment, parse_span, parse_time, rfc3339};
 pub use crossing::Crossing;
 pub use key::PublicKey;
-pub use time::parse_moment;
 
 use crate::{
     authorize::{Decision, Outcome},
@@ -70,6 +70,17 @@ pub enum Event {
         /// The client's address.
         client: std::net::IpAddr,
     },
+    /// A person who is signed in was given a handle for a further host (Logon).
+    Arrived {
+        /// Who.
+        person: Arc<Person>,
+        /// Hash of the session's handle.
+        session: String,
+        /// Where.
+        host: String,
+        /// The client's address.
+        client: std::net::IpAddr,
+    },
     /// A sign-in failed.
     SignInFailed {
         /// The provider's name.
@@ -81,13 +92,24 @@ pub enum Event {
         /// The client's address.
         client: std::net::IpAddr,
     },
+    /// A provider's word that somebody signed out was not acceptable (Logoff).
+    SignOutRefused {
+        /// The provider's name.
+        provider: String,
+        /// Why.
+        detail: String,
+        /// The client's address.
+        client: std::net::IpAddr,
+    },
     /// A session ended (Logoff).
     SessionEnded {
         /// Whose.
         person: Arc<Person>,
         /// Hash of the session's handle.
         session: String,
-        /// Why: `signed_out`, `refresh_rejected`, `idle`, `absolute`, `unrecorded`.
+        /// Why: `signed_out`, `signed_out_elsewhere` (by the person, from another session of theirs), `provider_signed_out`,
+        /// `revoked` (by an operator), `locked` (a sign-in that a lock kept out), `refresh_rejected`, `idle`, `absolute`,
+        /// `replaced`, `unrecorded`.
         why: &'static str,
     },
     /// A refresh failed, and the session goes on for now.
@@ -110,18 +132,53 @@ pub enum Event {
         /// Where they were read.
         source: &'static str,
     },
+    /// GitLab told of a change, and what it names is read again.
+    HookTaken {
+        /// The person, such as `gitlab:907`, or the provider where it is about everybody.
+        object: String,
+        /// GitLab's name of the event.
+        event: String,
+        /// Who sent it.
+        client: std::net::IpAddr,
+    },
+    /// A hook was not acceptable.
+    HookRefused {
+        /// The provider's name.
+        provider: String,
+        /// Why.
+        detail: String,
+        /// Who sent it.
+        client: std::net::IpAddr,
+    },
     /// Policies or configuration were loaded, or a load was refused.
     Reloaded {
         /// `policies` or `configuration`.
         what: &'static str,
         /// Digest of what is in force now.
         digest: String,
+        /// The keys of the configuration that mean something else now, without their values, and `policies[ID]` of policies.
+        changed: Vec<String>,
         /// What is new, such as ids of policies.
         added: Vec<String>,
         /// What is gone.
         removed: Vec<String>,
         /// Why the load was refused; then the old one stays in force.
         error: Option<String>,
+    },
+    /// An operator did something.
+    Administered {
+        /// Who, such as `uid 0`.
+        by: String,
+        /// What, such as `keys.rotate`.
+        act: &'static str,
+        /// The kind of thing that it was done to: `key`, `session` or `lock`.
+        kind: &'static str,
+        /// To what.
+        object: String,
+        /// Why, in the operator's words.
+        reason: Option<String>,
+        /// Hashes of the sessions that it hit.
+        sessions: Vec<String>,
     },
     /// The proxy started.
     Started {
@@ -130,6 +187,14 @@ pub enum Event {
     },
     /// The proxy stops.
     Stopped,
+}
+
+impl Event {
+    /// An operator did something to a key.
+    pub fn of_key(uid: u32, act: &'static str, object: String) -> Self {
+        let (by, sessions) = (format!("uid {uid}"), Vec::new());
+        Self::Administered { by, act, kind: "key", object, reason: None, sessions }
+    }
 }
 
 impl Permit {

@@ -196,6 +196,9 @@ pub(super) struct Entity<'a> {
 /// What OCSF has no place for.
 #[derive(Default, Serialize)]
 pub(super) struct Unmapped<'a> {
+    /// The subject of the client's certificate, where a listener asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phase: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,9 +222,15 @@ pub(super) struct Unmapped<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cut: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) why: Option<&'static str>,
+    pub(super) why: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sessions: Option<List<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) changed: Option<List<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) added: Option<List<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]

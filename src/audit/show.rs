@@ -92,7 +92,8 @@ fn other(event: &Value, line: &mut String) {
     let _ = write!(line, "  {:<14}   -  {}  {what}", visible(text(event, &["status"])), who(event));
     field(line, "entity", text(event, &["entity", "name"]));
     field(line, "why", text(event, &["unmapped", "why"]));
-    for change in ["added", "removed"] {
+    field(line, "because", text(event, &["unmapped", "reason"]));
+    for change in ["changed", "added", "removed", "sessions"] {
         if let Some(count) = event["unmapped"][change]["count"].as_u64() {
             let items = event["unmapped"][change]["items"].as_array().map(Vec::as_slice).unwrap_or_default();
             let some: Vec<_> = items.iter().take(5).filter_map(Value::as_str).collect();
@@ -101,7 +102,7 @@ fn other(event: &Value, line: &mut String) {
     }
     field(line, "reason", text(event, &["status_code"]));
     field(line, "detail", text(event, &["status_detail"]));
-    field(line, "session", text(event, &["session", "uid"]).get(..12).unwrap_or_default());
+    field(line, "session", text(event, &["session", "uid"]));
 }
 
 fn who(event: &Value) -> String {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     canonical::{Class, RequestId},
     principal::{MembershipSource, UserId},
+    refusal::table::{self, TABLE},
 };
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, time::Instant};
@@ -102,6 +103,7 @@ fn ask(crossing: &Crossing, path: &str, login: Option<&str>) {
         class: Class::Navigation,
         client: [192, 0, 2, 1].into(),
         https: true,
+        certificate: None,
     };
     let standing = Standing::Known { source: MembershipSource::Userinfo, read: NOW, stale: false };
     crossing.set(|draft| {
@@ -184,6 +186,28 @@ async fn a_decision_that_is_no_permit_becomes_its_refusal() {
     for (event, (.., reason, disposition)) in place.records("event").iter().zip(cases) {
         assert_eq!((&event["disposition"], &event["status_code"]), (&json!(disposition), &json!(reason.code())));
         assert_eq!((&event["action"], &event["status_id"]), (&json!("Denied"), &json!(2)));
+    }
+}
+
+/// P57: the event of a refusal has the code and the disposition of its reason's row.
+#[test]
+fn p57_every_refusal_is_recorded_as_the_table_says() {
+    let place = Place::new();
+    let audit = place.open(AuditMode::BestEffort);
+    for row in &TABLE {
+        audit.crossing(NOW).refused(&Refusal::new(row.reason, "x"));
+    }
+    audit.close();
+    let events = place.records("event");
+    assert_eq!(events.len(), TABLE.len());
+    for (event, row) in events.iter().zip(&TABLE) {
+        let disposition = match row.kind {
+            table::Kind::Blocked => "Blocked",
+            table::Kind::Unauthorized => "Unauthorized",
+            table::Kind::Rejected => "Rejected",
+            table::Kind::Error => "Error",
+        };
+        assert_eq!((&event["status_code"], &event["disposition"]), (&json!(row.code), &json!(disposition)));
     }
 }
 
@@ -664,7 +688,9 @@ fn events_beside_requests_have_their_classes() {
     let (person, session, client) = (person("ada"), "5e55".to_owned(), [192, 0, 2, 1].into());
     let events = [
         Event::SignedIn { person: Arc::clone(&person), session: session.clone(), client },
+        Event::Arrived { person: Arc::clone(&person), session: session.clone(), host: "api.test".into(), client },
         Event::SignInFailed { provider: "gitlab".into(), reason: Reason::SignInState, detail: "used".into(), client },
+        Event::SignOutRefused { provider: "gitlab".into(), detail: "its `aud` is another client".into(), client },
         Event::SessionEnded { person: Arc::clone(&person), session: session.clone(), why: "idle" },
         Event::RefreshDeferred { person: Arc::clone(&person), session, cause: "timeout".into() },
         Event::GroupsChanged {
@@ -674,7 +700,15 @@ fn events_beside_requests_have_their_classes() {
             source: "userinfo",
         },
         Event::GroupsChanged { person, added: vec![], removed: vec!["a".into()], source: "userinfo" },
-        Event::Reloaded { what: "policies", digest: "d".into(), added: vec!["p".into()], removed: vec![], error: None },
+        Event::Reloaded {
+            what: "policies",
+            digest: "d".into(),
+            changed: vec!["routes[portal].allow".into()],
+            added: vec!["p".into()],
+            removed: vec![],
+            error: None,
+        },
+        Event::of_key(0, "keys.rotate", "ring 0002".into()),
         Event::Started { digest: "d".into() },
         Event::Stopped,
     ];
@@ -682,7 +716,10 @@ fn events_beside_requests_have_their_classes() {
     audit.close();
     let types: Vec<_> =
         place.records("event").iter().map(|event| event["type_uid"].as_u64().expect("a type")).collect();
-    assert_eq!(types, [300_201, 300_201, 300_202, 300_299, 300_501, 300_502, 300_403, 600_203, 600_204]);
+    assert_eq!(
+        types,
+        [300_201, 300_201, 300_201, 300_202, 300_202, 300_299, 300_501, 300_502, 300_403, 300_403, 600_203, 600_204]
+    );
     assert!(!fs::read_to_string(&place.segments()[0]).expect("read").contains("ada@example.com"));
 }
 

@@ -2,7 +2,7 @@
 
 use super::words::{Action, Attribute, Reads};
 use crate::{
-    canonical::{Canonical, Class, Host},
+    canonical::{Canonical, Class, ClientCertificate, Host},
     principal::Strength,
 };
 use cedar_policy::{Context, RestrictedExpression};
@@ -25,6 +25,7 @@ pub(super) struct Inputs {
     query: Option<Arc<str>>,
     client: Option<IpAddr>,
     class: Option<Class>,
+    certificate: Option<Arc<ClientCertificate>>,
     amr: Option<Arc<[String]>>,
     acr: Option<Arc<str>>,
     auth_time: Option<SystemTime>,
@@ -47,6 +48,8 @@ impl Inputs {
             query: asked.target.query.clone().filter(|query| read(Attribute::Query) && !query.is_empty()),
             client: read(Attribute::ClientIp).then_some(asked.client),
             class: read(Attribute::Class).then_some(asked.class),
+            certificate: (asked.certificate.clone())
+                .filter(|_| read(Attribute::TlsSubject) || read(Attribute::TlsSpiffeId)),
             amr: strength.filter(|_| read(Attribute::Amr)).map(|strength| strength.amr.clone()),
             acr: strength.filter(|_| read(Attribute::Acr)).and_then(|strength| strength.acr.clone()),
             auth_time: strength.filter(|_| read(Attribute::AuthTime)).and_then(|strength| strength.auth_time),
@@ -97,6 +100,8 @@ fn value(
         Attribute::Acr => text(strength?.acr.as_deref()?),
         Attribute::AuthTime => RestrictedExpression::new_datetime(datetime(strength?.auth_time?)),
         Attribute::Class => text(asked.class.as_str()),
+        Attribute::TlsSubject => text(&asked.certificate.as_ref()?.subject),
+        Attribute::TlsSpiffeId => text(asked.certificate.as_ref()?.spiffe_id.as_deref()?),
         Attribute::Body => RestrictedExpression::new_record([]).expect("no field, no double"),
     })
 }

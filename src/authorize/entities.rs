@@ -5,7 +5,7 @@ use super::{
     words::{Kind, Uid},
 };
 use crate::{
-    group::GroupPath,
+    group::{GroupPath, Role},
     principal::{Person, UserId},
     route::Route,
 };
@@ -25,6 +25,7 @@ pub(super) struct Named {
 struct Paths {
     groups: HashMap<Box<str>, Uid>,
     namespaces: HashMap<Box<str>, Uid>,
+    roles: HashMap<Box<str>, Vec<(Role, Uid)>>,
 }
 
 impl Named {
@@ -37,23 +38,54 @@ impl Named {
             match uid.kind {
                 Kind::Group => paths.groups.insert(path.into(), uid.clone()),
                 Kind::Namespace => paths.namespaces.insert(path.into(), uid.clone()),
+                Kind::Role => {
+                    let named = path.split_once('#').and_then(|(path, role)| Some((path, role.parse().ok()?)));
+                    let Some((path, role)) = named else { continue };
+                    let roles = paths.roles.entry(path.into()).or_default();
+                    if !roles.iter().any(|(known, _)| *known == role) {
+                        roles.push((role, uid.clone()));
+                    }
+                    None
+                }
                 _ => None,
             };
         }
         named
     }
 
-    /// The parents of a person of `provider` who is effectively a member of `paths`.
+    /// The parents of a person of `provider` who is effectively a member of `paths`, in these `roles`.
     ///
-    /// A `Group` is exactly that group; a `Namespace` is any group at or below it.
-    pub(super) fn parents(&self, provider: &str, paths: &[GroupPath]) -> Vec<Uid> {
+    /// A `Group` is exactly that group; a `Namespace` is any group at or below it; a `Role` is that role there, or a greater.
+    pub(super) fn parents(&self, provider: &str, paths: &[GroupPath], roles: &[(GroupPath, Role)]) -> Vec<Uid> {
         let Some(named) = self.providers.get(provider) else { return Vec::new() };
         let mut parents: Vec<Uid> = paths.iter().filter_map(|path| named.groups.get(path.as_str())).cloned().collect();
         if !named.namespaces.is_empty() {
             let above: BTreeSet<&str> = paths.iter().flat_map(GroupPath::lineage).collect();
             parents.extend(above.into_iter().filter_map(|path| named.namespaces.get(path)).cloned());
         }
+        for (path, held) in roles {
+            let there = named.roles.get(path.as_str()).into_iter().flatten();
+            parents.extend(there.filter(|(role, _)| held >= role).map(|(_, uid)| uid.clone()));
+        }
         parents
+    }
+}
+
+impl Named {
+    /// Every entity that policies name by whose membership of `paths` is asked.
+    pub(super) fn among(&self, provider: &str, paths: &[GroupPath]) -> HashSet<Uid> {
+        let Some(named) = self.providers.get(provider) else { return HashSet::new() };
+        let mut found = HashSet::new();
+        for path in paths.iter().map(GroupPath::as_str) {
+            found.extend(named.groups.get(path).cloned());
+            found.extend(named.roles.get(path).into_iter().flatten().map(|(_, uid)| uid.clone()));
+            // whoever is in a group is in every namespace that it lies in
+            let above = named.namespaces.iter().filter(|(name, _)| {
+                path.strip_prefix(&***name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            });
+            found.extend(above.map(|(_, uid)| uid.clone()));
+        }
+        found
     }
 }
 
@@ -108,7 +140,7 @@ mod tests {
             &[oidc("gitlab"), oidc("okta")],
         )
         .expect("the policies are good");
-        let parents = Named::of(&checked.policies).parents("gitlab", &self::paths(paths));
+        let parents = Named::of(&checked.policies).parents("gitlab", &self::paths(paths), &[]);
         parents.into_iter().map(|uid| uid.to_cedar().to_string()).collect()
     }
 

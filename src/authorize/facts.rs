@@ -5,7 +5,10 @@ use cedar_policy::{
     Policy,
     pst::{BinaryOp, Clause, Effect, Expr, Literal, PatternElem, Template, UnaryOp, Var},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 /// What a policy says.
 #[derive(Clone, Debug)]
@@ -64,6 +67,11 @@ impl Facts {
     /// True if the policy mentions what people of `provider` are members of.
     pub(super) fn mentions(&self, provider: &str) -> bool {
         self.conditions.contains(provider) || self.member_scope().is_some_and(|uid| uid.provider() == Some(provider))
+    }
+
+    /// True if the policy mentions one of these groups, namespaces or roles of people.
+    pub(super) fn mentions_any(&self, named: &HashSet<Uid>) -> bool {
+        self.about_people() && self.uids.iter().any(|uid| named.contains(uid))
     }
 
     /// The group, namespace or role whose members the principal scope names.

@@ -4,7 +4,10 @@ use super::{
     policies::Loaded,
     words::{Action, Actions, Kind, Scope, Uid},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Policies kept per action and cell to tell a refused person about; more would help nobody.
 const TOLD: u8 = 32;
@@ -76,6 +79,13 @@ impl Index {
         let provider = self.providers.get(provider).copied();
         let resources = self.resources(route);
         resources.filter_map(move |resource| self.members.get(&(resource, provider?)))
+    }
+
+    /// The policies on `route` whose principal scope is membership of one of `named`.
+    pub(super) fn of_members(&self, named: &HashSet<Uid>, route: &str) -> impl Iterator<Item = u32> {
+        let scopes = named.iter().flat_map(|uid| [Scope::In(uid.clone()), Scope::IsIn(Kind::User, uid.clone())]);
+        let cells: Vec<_> = scopes.flat_map(|scope| self.resources(route).map(move |it| (it, scope.clone()))).collect();
+        cells.into_iter().filter_map(|cell| self.scopes.get(&cell)).flatten().copied()
     }
 
     /// The cells that hold policies about `route`: those about all routes, and its own.

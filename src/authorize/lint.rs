@@ -10,7 +10,8 @@ use super::{
 use crate::route::Route;
 use crate::{
     config::{ProviderKind, ProviderSettings},
-    group::GroupPath,
+    group::{GroupPath, Role},
+    guid::Guid,
 };
 use std::sync::Arc;
 
@@ -73,6 +74,10 @@ impl Lint<'_> {
             ));
         }
         let path = if uid.kind == Kind::Role { rest.split_once('#').map_or("", |(path, _)| path) } else { rest };
+        let settings = self.providers.iter().find(|known| known.name.as_str() == provider);
+        if let Some(message) = settings.and_then(|settings| named_in_vain(settings, uid, path)) {
+            return Some(message);
+        }
         match (uid.kind, path.parse::<GroupPath>()) {
             (Kind::User, _) => rest.is_empty().then(|| format!("`{}` names nobody", written(uid))),
             (_, Ok(_)) => None,
@@ -80,30 +85,49 @@ impl Lint<'_> {
         }
     }
 
-    /// What would need a reader of memberships that this version does not have.
+    /// What only a reader of memberships with a token of ours can tell.
     fn unreadable(&self, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
         for uid in facts.uids.iter().filter(|uid| uid.kind == Kind::Role) {
-            let message = "roles are read by `membership.api`, which this version does not have: name a group instead";
-            mistakes.push((written(uid), message.into()));
+            let Some(provider) = self.provider_of(uid) else { continue };
+            let role = uid.id.split_once('#').map(|(_, role)| role);
+            let message = if provider.kind != ProviderKind::Gitlab {
+                format!("`{}` has no roles, which are GitLab's: name a group instead", provider.name)
+            } else if role.is_none_or(|role| role.parse::<Role>().is_err()) {
+                let expected = Role::ALL.map(Role::as_str).join("`, `");
+                let near = role.map(|role| hint(role, Role::ALL.map(Role::as_str))).unwrap_or_default();
+                format!("`{}` names no role, expected one of `{expected}` behind `#`{near}", written(uid))
+            } else if provider.api.is_none() {
+                format!(
+                    "a role needs `membership.api` of provider `{}`: configure it, or name a group instead",
+                    provider.name
+                )
+            } else {
+                continue;
+            };
+            mistakes.push((written(uid), message));
         }
-        if facts.job_person {
-            let message = "the person behind a job is read by `membership.api`, which this version does not have: \
-                           name the project, ref or environment instead";
+        if facts.job_person && !self.providers.iter().any(|provider| provider.api.is_some()) {
+            let message = "the person behind a job is read by `membership.api`, which no provider has: configure it, or name \
+                           the project, ref or environment instead";
             mistakes.push((".user".into(), message.into()));
         }
         for uid in facts.uids.iter().filter(|uid| uid.kind.is_membership() && uid.kind != Kind::Role) {
-            let Some(provider) = uid.provider().filter(|provider| !facts.permits && facts.mentions(provider)) else {
-                continue;
-            };
-            if self.providers.iter().any(|known| known.name.as_str() == provider && known.kind == ProviderKind::Gitlab)
-            {
+            let Some(provider) = self.provider_of(uid) else { continue };
+            let blind = provider.kind == ProviderKind::Gitlab && provider.api.is_none();
+            if blind && !facts.permits && facts.mentions(provider.name.as_str()) {
                 let message = format!(
-                    "a forbid that hinges on a group of `{provider}` needs `membership.api`, which this version does not \
-                     have: permit those who may instead"
+                    "a forbid that hinges on a group of `{}` needs its `membership.api`, else people of invited groups get \
+                     past it: configure it, or permit those who may instead",
+                    provider.name
                 );
                 mistakes.push((written(uid), message));
             }
         }
+    }
+
+    fn provider_of(&self, uid: &Uid) -> Option<&ProviderSettings> {
+        let name = uid.provider()?;
+        self.providers.iter().find(|known| known.name.as_str() == name).map(Arc::as_ref)
     }
 
     /// Many upstreams do not tell `/Admin/` from `/admin`: a forbid must catch all spellings, a permit only one.
@@ -129,6 +153,21 @@ impl Lint<'_> {
             mistakes.push(("context.path".into(), message));
         }
     }
+}
+
+/// A group that nobody of this provider is ever known to be in.
+fn named_in_vain(settings: &ProviderSettings, uid: &Uid, path: &str) -> Option<String> {
+    let provider = &settings.name;
+    if uid.kind.is_membership() && settings.groups_claim.is_none() {
+        return Some(format!(
+            "`{provider}` does not say which groups its people are in: name people, as `User::\"{provider}:…\"`, or write \
+             the claim that lists their groups in `membership.claim`"
+        ));
+    }
+    let is_entra = settings.kind == ProviderKind::Entra;
+    let lower =
+        path.parse::<Guid>().ok().filter(|guid| is_entra && uid.kind.is_membership() && guid.as_str() != path)?;
+    Some(format!("groups of `{provider}` are compared in lower case: write `{provider}:{lower}`"))
 }
 
 /// `principal in Group::…` leaves open whether a person's membership or a job's place is meant.

@@ -11,6 +11,9 @@ mod judge;
 mod lint;
 mod nearest;
 mod policies;
+mod reach;
+#[cfg(test)]
+mod roles;
 mod schema;
 mod slice;
 #[cfg(test)]
@@ -27,6 +30,7 @@ mod words;
 use crate::{
     canonical::{Canonical, Judged},
     config::ProviderSettings,
+    group::GroupPath,
     principal::{Membership, Principal, Strength},
     refusal::Note,
     route::Route,
@@ -39,7 +43,7 @@ use moka::sync::Cache;
 use policies::Checked;
 use slice::{Hinging, Key, Slice, Subset};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc,
@@ -109,6 +113,15 @@ impl Decision {
     }
 }
 
+/// Which of a person's groups nobody knows.
+#[derive(Clone, Copy)]
+enum Unknown<'a> {
+    /// None of those of this provider.
+    All(&'a str),
+    /// Whether they are a member of these.
+    These(&'a str, &'a [GroupPath]),
+}
+
 /// What is wrong with a policy, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{place}: {message}")]
@@ -162,6 +175,12 @@ impl Authorize {
     /// The `@id` of every policy; those of `allow` lists are `route:NAME:allow:N`.
     pub fn ids(&self) -> BTreeSet<Arc<str>> {
         self.book.policies.iter().map(|policy| policy.id.clone()).collect()
+    }
+
+    /// The text of every policy from a file, by its `@id`.
+    pub fn texts(&self) -> BTreeMap<Arc<str>, String> {
+        let written = self.book.policies.iter().filter(|policy| !policy.place.starts_with("routes["));
+        written.map(|policy| (policy.id.clone(), policy.text())).collect()
     }
 
     /// Every policy as Cedar text, `allow` lists expanded, each under the place it comes from.
@@ -239,15 +258,18 @@ impl Authorize {
                 let provider = person.id.provider.as_str();
                 match membership {
                     Membership::Known(groups) => {
-                        (entities::user(&person.id), self.named.parents(provider, &groups.paths), None)
+                        let parents = self.named.parents(provider, &groups.paths, &groups.roles);
+                        let unread = (!groups.unread.is_empty()).then_some(Unknown::These(provider, &groups.unread));
+                        (entities::user(&person.id), parents, unread)
                     }
-                    Membership::Unknown(_) => (entities::user(&person.id), Vec::new(), Some(provider)),
+                    Membership::Unknown(_) => (entities::user(&person.id), Vec::new(), Some(Unknown::All(provider))),
                 }
             }
         };
         let name = route.name.as_str();
         let mut candidates = self.book.index.candidates(&uid, &parents, name);
-        let hinging = unknown.map(|provider| self.set_aside(&mut candidates, provider, name)).unwrap_or_default();
+        let hinging =
+            unknown.map(|unknown| self.set_aside(&mut candidates, unknown, &parents, name)).unwrap_or_default();
         let person = principal.person().cloned();
         let asker = person.as_ref().map_or_else(entities::anonymous, |person| entities::person(person, &parents));
         let resource = entities::route(route);
@@ -257,17 +279,29 @@ impl Authorize {
         Slice::new(person, principal, asked, entities, self.subset(candidates), hinging)
     }
 
-    /// Takes out what cannot be decided while nobody knows the groups of a person of `provider`.
-    fn set_aside(&self, candidates: &mut Vec<u32>, provider: &str, route: &str) -> Hinging {
+    /// Takes out what cannot be decided while nobody knows all groups of a person.
+    fn set_aside(&self, candidates: &mut Vec<u32>, unknown: Unknown<'_>, held: &[Uid], route: &str) -> Hinging {
         let mut hinging = Hinging::default();
-        for number in self.book.hinging(candidates, provider) {
+        let mut add = |number| {
             let facts = &self.book.get(number).facts;
             let none = words::Actions::default();
             let (permits, forbids) = if facts.permits { (facts.actions, none) } else { (none, facts.actions) };
             hinging.add(permits, forbids);
-        }
-        for members in self.book.index.members(provider, route) {
-            hinging.add(members.permits, members.forbids);
+        };
+        match unknown {
+            Unknown::All(provider) => {
+                self.book.hinging(candidates, provider).into_iter().for_each(add);
+                for members in self.book.index.members(provider, route) {
+                    hinging.add(members.permits, members.forbids);
+                }
+            }
+            Unknown::These(provider, paths) => {
+                let mut named = self.named.among(provider, paths);
+                named.retain(|uid| !held.contains(uid)); // known by another group
+                let mentions = |number: &u32| self.book.get(*number).facts.mentions_any(&named);
+                candidates.extract_if(.., |number| mentions(number)).for_each(&mut add);
+                self.book.index.of_members(&named, route).for_each(add);
+            }
         }
         hinging
     }

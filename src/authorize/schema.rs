@@ -87,7 +87,7 @@ entity Route = LABELS;
 entity Console;
 
 // The request. `path` is as sent; `path_folded` is in lower case without one trailing slash.
-// `session_age` is in seconds.
+// `session_age` is in seconds. `tls_subject` and `tls_spiffe_id` are those of the client's certificate, where a listener asks for one.
 type Request = {
   host: String,
   path: String,
@@ -100,6 +100,8 @@ type Request = {
   acr?: String,
   auth_time?: datetime,
   class: String,
+  tls_subject?: String,
+  tls_spiffe_id?: String,
   body: {},
 };
 

@@ -174,6 +174,8 @@ impl Asks {
             person: person(provider, self.subject),
             membership: Membership::Known(Groups {
                 paths: paths(&self.groups).into(),
+                roles: Arc::default(),
+                unread: Arc::default(),
                 source: MembershipSource::Userinfo,
                 read: UNIX_EPOCH,
                 version: groups << 2 | who,

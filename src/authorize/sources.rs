@@ -114,6 +114,12 @@ fn permit(route: &Route, number: usize, allow: &Allow) -> String {
             let group = Uid::new(Kind::Group, format!("{provider}:{path}")).to_cedar();
             (format!("principal is User in {group}"), Some(format!("This is open to members of {path}.")))
         }
+        Allow::Role(provider, path, role) => {
+            let word = role.as_str();
+            let role = Uid::new(Kind::Role, format!("{provider}:{path}#{word}")).to_cedar();
+            let reason = format!("This is open to those who are {word} of {path}, or more.");
+            (format!("principal is User in {role}"), Some(reason))
+        }
         Allow::Groups(GroupPattern::Tree(provider, path)) => {
             let tree = Uid::new(Kind::Namespace, format!("{provider}:{path}")).to_cedar();
             (

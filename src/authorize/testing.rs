@@ -8,43 +8,15 @@ use super::{
 };
 use crate::{
     canonical::{Canonical, Class, OwnCookie, RequestId, Target},
-    config::{ProviderKind, ProviderSettings},
-    group::GroupPath,
+    config::{MembershipApi, ProviderKind, ProviderSettings},
+    group::{GroupPath, Role},
     principal::{Groups, Membership, MembershipSource, Person, Principal, Strength, UserId},
-    route::{ErrorBody, Route, Timeouts, Upstream},
+    route::Route,
 };
 use http::HeaderMap;
-use std::{
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::UNIX_EPOCH};
 
-/// A route of the configuration, not exact.
-pub(super) fn route(name: &str) -> Route {
-    Route {
-        index: 0,
-        name: name.parse().expect("a name"),
-        host: "app.test".parse().expect("a host"),
-        path: "/".into(),
-        exact: false,
-        upstream: Upstream { authority: "127.0.0.1:1".into() },
-        providers: Arc::new([]),
-        header_provider: None,
-        audience: name.into(),
-        labels: Default::default(),
-        groups_header: Arc::new([]),
-        origins: Arc::new([]),
-        encoded_slash: false,
-        errors: ErrorBody::Problem,
-        timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(60),
-            request_idle: Duration::from_secs(30),
-            stream_idle: Duration::from_secs(600),
-        },
-        allow: Vec::new(),
-    }
-}
+pub(super) use crate::route::testing::route;
 
 /// The same route as requests meet it.
 pub(super) fn placed(index: usize, route: &Route) -> Route {
@@ -61,20 +33,17 @@ pub(super) fn oidc(name: &str) -> Arc<ProviderSettings> {
     provider(name, ProviderKind::Oidc)
 }
 
-fn provider(name: &str, kind: ProviderKind) -> Arc<ProviderSettings> {
-    Arc::new(ProviderSettings {
-        name: name.parse().expect("a name"),
-        kind,
-        title: name.into(),
-        issuer: format!("https://{name}.test"),
-        client_id: "vestibule".into(),
-        client_secret: "secret".to_owned().into(),
-        scopes: Vec::new(),
-        groups_claim: "groups".into(),
-        membership_refresh: Duration::from_secs(60),
-        membership_outage: Duration::from_secs(900),
-        without_refresh: Duration::from_secs(3600),
-    })
+/// A provider of kind `gitlab` whose API is read.
+pub(super) fn gitlab_with_api(name: &str) -> Arc<ProviderSettings> {
+    let api = MembershipApi { token: "t".to_owned().into(), url: format!("https://{name}.test/api/v4"), rotate: false };
+    Arc::new(ProviderSettings { api: Some(api), ..(*gitlab(name)).clone() })
+}
+
+/// A provider of any kind.
+pub(super) fn provider(name: &str, kind: ProviderKind) -> Arc<ProviderSettings> {
+    let issuer = format!("https://{name}.test");
+    let secret = "secret".to_owned().into();
+    Arc::new(ProviderSettings::new(name.parse().expect("a name"), kind, &issuer, "vestibule", secret))
 }
 
 /// Checks policies that stand in a file `test.cedar`.
@@ -105,6 +74,7 @@ pub(super) fn asked(method: &str, target: &str) -> Canonical {
         class: Class::Machine,
         client: [127, 0, 0, 1].into(),
         https: false,
+        certificate: None,
         headers: HeaderMap::new(),
         session: OwnCookie::Absent,
         binding: OwnCookie::Absent,
@@ -136,6 +106,8 @@ pub(super) fn user(subject: &str, groups: &[&str], version: u64) -> Principal {
         person: person("gitlab", subject),
         membership: Membership::Known(Groups {
             paths: paths(groups).into(),
+            roles: Arc::default(),
+            unread: Arc::default(),
             source: MembershipSource::Userinfo,
             read: UNIX_EPOCH,
             version,
@@ -143,4 +115,15 @@ pub(super) fn user(subject: &str, groups: &[&str], version: u64) -> Principal {
         }),
         strength: Arc::new(Strength::default()),
     }
+}
+
+/// A person of `gitlab` with roles in groups, and with groups of which nobody knows.
+pub(super) fn member(subject: &str, roles: &[(&str, Role)], unread: &[&str], version: u64) -> Principal {
+    let paths: Vec<_> = roles.iter().map(|(path, _)| *path).collect();
+    let mut principal = user(subject, &paths, version);
+    if let Principal::User { membership: Membership::Known(groups), .. } = &mut principal {
+        groups.roles = roles.iter().map(|(path, role)| (path.parse().expect("a path"), *role)).collect();
+        groups.unread = self::paths(unread).into();
+    }
+    principal
 }

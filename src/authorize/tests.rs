@@ -2,12 +2,12 @@
 
 use super::{
     Authorize, Decision, Outcome, PolicyError,
-    testing::{asked, gitlab, load, oidc, placed, route, user},
+    testing::{asked, gitlab, load, oidc, placed, provider, route, user},
 };
 use crate::route::Route;
 use crate::{
     canonical::{Class, Judged},
-    config::Allow,
+    config::{Allow, ProviderKind, ProviderSettings},
     principal::{Membership, Principal, Strength, Unknown},
     route::GroupPattern,
 };
@@ -308,6 +308,35 @@ fn all_mistakes_are_reported_each_with_its_place() {
     assert!(found[0].starts_with("test.cedar:2:27: unexpected token `resource`"), "{found:#?}");
 }
 
+/// Nobody is ever known to be in a group of a provider that says none, nor in one that is written otherwise than it says.
+#[test]
+fn groups_that_nobody_is_known_to_be_in_are_errors() {
+    let google = provider("google", ProviderKind::Google);
+    let configured = ProviderSettings { groups_claim: Some("groups".into()), ..(*google).clone() };
+    let said = |text: &str, google: &Arc<ProviderSettings>| {
+        let providers = [google.clone(), provider("entra", ProviderKind::Entra)];
+        let errors = load(&format!("@id(\"a\") {text}"), &[route("portal")], &providers);
+        errors.err().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for text in [
+        r#"permit (principal is User in Group::"google:eng", action, resource);"#,
+        r#"forbid (principal is User, action, resource) unless { principal in Namespace::"google:eng" };"#,
+    ] {
+        let found = said(text, &google);
+        assert!(
+            found.iter().any(|one| one.contains("`google` does not say which groups its people are in")),
+            "{found:?}"
+        );
+        assert!(said(text, &Arc::new(configured.clone())).is_empty());
+    }
+    assert!(said(r#"permit (principal == User::"google:7", action, resource);"#, &google).is_empty());
+    let group = "3f2c0a11-0000-4000-8000-00000000000a";
+    let permit = |group: &str| format!("permit (principal is User in Group::\"entra:{group}\", action, resource);");
+    assert!(said(&permit(group), &google).is_empty() && said(&permit("Portal.Admin"), &google).is_empty());
+    let found = said(&permit(&group.to_uppercase()), &google);
+    assert!(found[0].contains(&format!("are compared in lower case: write `entra:{group}`")), "{found:?}");
+}
+
 /// Each is a restriction that would not restrict, or a permit that would not permit.
 #[test]
 fn policies_that_cannot_work_are_errors() {
@@ -396,4 +425,30 @@ fn the_digest_changes_with_a_policy_and_not_with_its_place() {
     assert_eq!(digest(&format!("{a}\n{b}")), digest(&format!("{b}\n\n{a}")));
     assert_ne!(digest(a), digest(b));
     assert_eq!(digest(a).len(), 64);
+}
+
+/// Every policy in the documents is one that `policy check` takes.
+#[test]
+fn the_policies_in_the_documents_are_good() {
+    let documents = [
+        ("README.md", include_str!("../../README.md")),
+        ("docs/backstage.md", include_str!("../../docs/backstage.md")),
+        ("docs/configuration.md", include_str!("../../docs/configuration.md")),
+        ("docs/keys.md", include_str!("../../docs/keys.md")),
+        ("docs/refusals.md", include_str!("../../docs/refusals.md")),
+        ("docs/serving.md", include_str!("../../docs/serving.md")),
+        ("docs/sign-in.md", include_str!("../../docs/sign-in.md")),
+        ("docs/sign-out.md", include_str!("../../docs/sign-out.md")),
+    ];
+    let mut seen = 0;
+    for (name, text) in documents {
+        for block in text.split("```cedar\n").skip(1) {
+            let policy = block.split("```").next().unwrap_or_default();
+            let routes = ["backstage", "deploy-api"].map(route);
+            let mistakes = load(policy, &routes, &[gitlab("gitlab")]).err().unwrap_or_default();
+            assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen} policies");
 }

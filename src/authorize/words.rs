@@ -233,11 +233,13 @@ pub(super) enum Attribute {
     Acr,
     AuthTime,
     Class,
+    TlsSubject,
+    TlsSpiffeId,
     Body,
 }
 
 impl Attribute {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Host,
         Self::Path,
         Self::PathFolded,
@@ -249,6 +251,8 @@ impl Attribute {
         Self::Acr,
         Self::AuthTime,
         Self::Class,
+        Self::TlsSubject,
+        Self::TlsSpiffeId,
         Self::Body,
     ];
 
@@ -265,6 +269,8 @@ impl Attribute {
             Self::Acr => "acr",
             Self::AuthTime => "auth_time",
             Self::Class => "class",
+            Self::TlsSubject => "tls_subject",
+            Self::TlsSpiffeId => "tls_spiffe_id",
             Self::Body => "body",
         }
     }

@@ -1,7 +1,7 @@
 //! What kind of request it is.
 
 use super::fields;
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, Version, header};
 
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -12,9 +12,11 @@ const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 pub enum Class {
     /// A browser goes to a page, at top level, by GET or HEAD.
     Navigation,
+    /// A browser goes to a page in a frame of another page, by GET or HEAD.
+    Frame,
     /// A browser sends a form at top level (a navigation by another method).
     Submission,
-    /// A script, style, image, frame or call from a page.
+    /// A script, style, image or call from a page.
     Fetch,
     /// An event stream (`Accept: text/event-stream`).
     Stream,
@@ -33,6 +35,7 @@ impl Class {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Navigation => "navigation",
+            Self::Frame => "frame",
             Self::Submission => "submission",
             Self::Fetch => "fetch",
             Self::Stream => "stream",
@@ -71,13 +74,21 @@ impl Class {
         Self::guessed(method, headers)
     }
 
+    /// The same in this version of HTTP: gRPC is spoken over HTTP/2 only, so that elsewhere its answer cannot end in trailers.
+    pub(super) fn in_version(self, version: Version) -> Self {
+        match self {
+            Self::Grpc if version != Version::HTTP_2 => Self::Machine,
+            class => class,
+        }
+    }
+
     fn told(method: &Method, headers: &HeaderMap) -> Self {
-        let top_level = fields::one(headers, FETCH_MODE) == Some("navigate")
-            && fields::one(headers, FETCH_DEST) == Some("document");
-        match top_level {
-            true if is_read(method) => Self::Navigation,
-            true => Self::Submission,
-            false => Self::Fetch,
+        let navigates = fields::one(headers, FETCH_MODE) == Some("navigate");
+        match fields::one(headers, FETCH_DEST).filter(|_| navigates) {
+            Some("document") if is_read(method) => Self::Navigation,
+            Some("document") => Self::Submission,
+            Some("iframe" | "frame") if is_read(method) => Self::Frame,
+            _ => Self::Fetch,
         }
     }
 
@@ -138,15 +149,17 @@ mod tests {
     /// One class for each row; only what a person sees as a page can be redirected.
     #[test]
     fn s96_p08_only_top_level_navigation_is_a_navigation() {
-        use Class::{Fetch, Grpc, Machine, Navigation, Preflight, Stream, Submission, WebSocket};
+        use Class::{Fetch, Frame, Grpc, Machine, Navigation, Preflight, Stream, Submission, WebSocket};
         for (expected, method, fields) in [
             // Browsers that say what they do.
             (Navigation, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: document | accept: HTML"),
             (Navigation, "HEAD", "sec-fetch-mode: navigate | sec-fetch-dest: document"),
             (Navigation, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: document | sec-fetch-site: cross-site"),
             (Submission, "POST", "sec-fetch-mode: navigate | sec-fetch-dest: document | accept: HTML"),
-            (Fetch, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: iframe | accept: HTML"),
-            (Fetch, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: frame | accept: HTML"),
+            (Frame, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: iframe | accept: HTML"),
+            (Frame, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: frame | accept: HTML"),
+            (Fetch, "POST", "sec-fetch-mode: navigate | sec-fetch-dest: iframe | accept: HTML"),
+            (Fetch, "GET", "sec-fetch-mode: cors | sec-fetch-dest: iframe | accept: HTML"),
             (Fetch, "GET", "sec-fetch-mode: navigate | sec-fetch-dest: object | accept: HTML"),
             (Fetch, "GET", "sec-fetch-mode: navigate | accept: HTML"),
             (Fetch, "GET", "sec-fetch-dest: document | accept: HTML"),

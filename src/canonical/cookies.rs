@@ -2,7 +2,7 @@
 
 use super::Rules;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use std::fmt;
 
 /// One of our own cookies, as the client sent it. `Debug` never prints the value.
@@ -68,6 +68,19 @@ pub(super) fn take(headers: &mut HeaderMap, rules: &Rules) -> Own {
     own
 }
 
+/// Puts together the crumbs that HTTP/2 splits `Cookie` into; HTTP/1.1 has one field.
+///
+/// Source: RFC 9113, section 8.2.3.
+pub(super) fn join(headers: &mut HeaderMap, version: Version) {
+    if version != Version::HTTP_2 || headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))) {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
 impl Own {
     fn read(&mut self, field: &HeaderValue, rules: &Rules) {
         if pieces(field).next().is_some_and(|first| name(first).eq_ignore_ascii_case(b"$version")) {
@@ -94,9 +107,26 @@ fn name(piece: &[u8]) -> &[u8] {
     piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
+/// True where a reader might find one of our cookies in this piece: as its name, or behind a comma or another byte that no
+/// name has, where an intermediary has put fields together or a reader trims more than we do.
 fn is_ours(piece: &[u8], rules: &Rules) -> bool {
+    let ours = [&rules.session_cookie, &rules.binding_cookie].map(|name| name.as_bytes());
     let name = name(piece);
-    name == rules.session_cookie.as_bytes() || name == rules.binding_cookie.as_bytes()
+    ours.contains(&name) || ours.iter().any(|ours| assigns(piece, ours))
+}
+
+/// True if `name=` stands anywhere in the piece as a whole name.
+fn assigns(piece: &[u8], name: &[u8]) -> bool {
+    memchr::memmem::find_iter(piece, name).any(|at| {
+        let before = at.checked_sub(1).map(|before| piece[before]);
+        let after = piece[at + name.len()..].trim_ascii_start();
+        before.is_none_or(|before| !is_token(before)) && after.starts_with(b"=")
+    })
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The field without our cookies; `None` if no other is left.
@@ -128,6 +158,19 @@ fn without_ours(field: &HeaderValue, rules: &Rules) -> Option<HeaderValue> {
 mod tests {
     use super::*;
     use OwnCookie::{Absent, Several};
+
+    #[test]
+    fn crumbs_of_http2_are_one_field() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2; c=3", ""] {
+            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+        }
+        let mut http1 = headers.clone();
+        join(&mut http1, Version::HTTP_11);
+        assert_eq!(http1.get_all(header::COOKIE).iter().count(), 3);
+        join(&mut headers, Version::HTTP_2);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; "]);
+    }
 
     fn rules() -> Rules {
         Rules {

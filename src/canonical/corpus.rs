@@ -5,6 +5,7 @@
 
 pub(crate) const PATHS: &str = include_str!("../../tests/corpus/paths.tsv");
 pub(crate) const HOSTS: &str = include_str!("../../tests/corpus/hosts.tsv");
+pub(crate) const FRAMING: &str = include_str!("../../tests/corpus/framing.tsv");
 pub(crate) const HEADERS: &str = include_str!("../../tests/corpus/headers.tsv");
 
 /// The rows of a table.

@@ -1,6 +1,6 @@
 //! Where a request comes from: the connection, or what a trusted proxy says of it.
 
-use super::{Peer, Rules};
+use super::{Peer, Rules, Transport};
 use crate::refusal::{Reason, Refusal};
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -16,23 +16,33 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads forwarding fields if `peer` may set them.
+    /// Reads forwarding fields if `peer` may set them. Where TLS ends at us, or at a balancer that says so below HTTP, no field
+    /// is needed to know that the client came by https, and none can deny it.
     ///
     /// # Errors
-    /// `UntrustedPeer` if the site is https and the request did not come through a trusted proxy by https.
+    /// `UntrustedPeer` if the site is https and the request did not come by it: neither to us, nor to a trusted proxy.
     pub(super) fn of(headers: &HeaderMap, peer: &Peer, rules: &Rules) -> Result<Self, Refusal> {
         let address = peer.address.ip().to_canonical();
-        if !trusts(&rules.trusted_proxies, address) {
-            if rules.https {
+        let secure = matches!(peer.transport, Transport::TlsBefore | Transport::Tls(_));
+        let forwards = match &peer.transport {
+            Transport::Local => true,
+            Transport::Balancer => false,
+            Transport::Plain | Transport::TlsBefore | Transport::Tls(_) => trusts(&rules.trusted_proxies, address),
+        };
+        if !forwards {
+            if rules.https && !secure {
                 return Err(Refusal::new(
                     Reason::UntrustedPeer,
                     "This address is for trusted proxies only: use the public https address.",
                 )
-                .because(format_args!("peer `{address}` is not in `trusted_proxies`")));
+                .because(format_args!(
+                    "`{address}` came in clear text and is not in `trusted_proxies`; with `proxy_protocol`, TLS ends at this listener, \
+                     or the balancer says that it ended there (`PP2_TYPE_SSL`)"
+                )));
             }
-            return Ok(Self { client: address, https: false });
+            return Ok(Self { client: address, https: secure });
         }
-        let https = came_by_https(headers);
+        let https = secure || came_by_https(headers);
         if rules.https && !https {
             return Err(Refusal::new(
                 Reason::UntrustedPeer,
@@ -83,6 +93,15 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     fn source(https: bool, peer: &str, fields: &[(&'static str, &'static str)]) -> Result<(String, bool), Reason> {
+        source_by(Transport::Plain, https, peer, fields)
+    }
+
+    fn source_by(
+        transport: Transport,
+        https: bool,
+        peer: &str,
+        fields: &[(&'static str, &'static str)],
+    ) -> Result<(String, bool), Reason> {
         let rules = Rules {
             trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a net")).into(),
             https,
@@ -93,7 +112,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let peer = Peer { address: SocketAddr::new(peer.parse().expect("an address"), 40_000) };
+        let peer = Peer { address: SocketAddr::new(peer.parse().expect("an address"), 40_000), transport };
         let source = Source::of(&headers, &peer, &rules).map_err(|refusal| refusal.reason)?;
         Ok((source.client.to_string(), source.https))
     }
@@ -132,6 +151,30 @@ mod tests {
         let fields = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")];
         assert_eq!(source(false, "198.51.100.1", &fields), Ok(("198.51.100.1".to_owned(), false)));
         assert_eq!(source(false, "::ffff:10.0.0.1", &fields), Ok(("192.0.2.7".to_owned(), true)));
+    }
+
+    #[test]
+    fn s07_tls_to_us_needs_no_word_of_a_proxy_and_takes_none_of_a_stranger() {
+        let tls = || Transport::Tls(crate::canonical::TlsClient::default());
+        let fields = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "http")];
+        for transport in [tls(), Transport::TlsBefore] {
+            let found = source_by(transport.clone(), true, "198.51.100.1", &fields);
+            assert_eq!(found, Ok(("198.51.100.1".to_owned(), true)));
+            assert_eq!(source_by(transport, true, "10.0.0.1", &fields), Ok(("192.0.2.7".to_owned(), true)));
+        }
+        let local = |proto| source_by(Transport::Local, true, "127.0.0.1", &[("x-forwarded-proto", proto)]);
+        assert_eq!(local("https"), Ok(("127.0.0.1".to_owned(), true)));
+        assert_eq!(local("http"), Err(Reason::UntrustedPeer));
+        let itself = |https| {
+            source_by(
+                Transport::Balancer,
+                https,
+                "10.0.0.1",
+                &[("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")],
+            )
+        };
+        assert_eq!(itself(true), Err(Reason::UntrustedPeer));
+        assert_eq!(itself(false), Ok(("10.0.0.1".to_owned(), false)));
     }
 
     #[test]

@@ -182,8 +182,10 @@ pub(super) fn clean(headers: &mut HeaderMap) -> Result<(), HeadError> {
 
 /// What `Connection` lists (RFC 9110, section 7.6.1).
 pub(super) fn listed(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let fields = headers.get_all(header::CONNECTION).iter().filter_map(|field| field.to_str().ok());
-    fields.flat_map(|field| field.split(',')).map(str::trim).filter(|name| !name.is_empty())
+    let fields = headers.get_all(header::CONNECTION).iter();
+    let members = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    // a member that is no text is no name either, and says nothing about its neighbours
+    members.filter_map(|member| std::str::from_utf8(member.trim_ascii()).ok()).filter(|name| !name.is_empty())
 }
 
 /// True for a field that never reaches an upstream as the client sent it.

@@ -10,6 +10,7 @@ mod framing;
 mod headers;
 mod host;
 mod origin;
+mod peer;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,6 +21,7 @@ pub use class::Class;
 pub use cookies::OwnCookie;
 pub use host::{Host, HostError};
 pub use origin::{FetchSite, Origin};
+pub use peer::{ClientCertificate, Peer, TlsClient, Transport, covers};
 pub use target::Target;
 pub use trace::RequestId;
 
@@ -28,20 +30,10 @@ use crate::{
     refusal::{Reason, Refusal},
     route::Route,
 };
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Method, Request, Uri, request::Parts};
 use ipnet::IpNet;
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 use target::TargetError;
-
-/// The other end of a connection.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Its address as the kernel tells it.
-    pub address: SocketAddr,
-}
 
 /// What [`Canonical::parse`] has to know from the configuration.
 #[derive(Clone, Debug)]
@@ -78,6 +70,8 @@ pub struct Canonical {
     pub client: IpAddr,
     /// The client came by https, to us or to a trusted proxy.
     pub https: bool,
+    /// The client's certificate, verified, where the listener asks for one.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// End-to-end headers as the client sent them, without hop-by-hop, identity and forwarding headers, without
     /// `Host`, `Expect` and `traceparent`, and without our own cookies. `Authorization`, `Content-Length` and
     /// `Sec-WebSocket-*` are still here.
@@ -88,6 +82,15 @@ pub struct Canonical {
     pub binding: OwnCookie,
     /// The client asked to go on with a WebSocket (RFC 6455, section 4.1).
     pub websocket: bool,
+}
+
+/// Why a request cannot be read in one way only, and who sent it.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    /// The refusal.
+    pub refusal: Refusal,
+    /// The client's address, as far as it is known: the peer, or what a trusted proxy says.
+    pub client: IpAddr,
 }
 
 /// A canonical request with the declared fields of its body: all that a policy may look at.
@@ -102,16 +105,25 @@ impl Canonical {
     ///
     /// # Errors
     /// A [`Refusal`] of the client's making; `UntrustedPeer` if nobody but a trusted proxy may ask here.
-    pub fn parse<B>(request: Request<B>, peer: &Peer, rules: &Rules) -> Result<(Self, B), Refusal> {
-        let (mut head, body) = request.into_parts();
-        let source = forwarded::Source::of(&head.headers, peer, rules)?;
+    pub fn parse<B>(request: Request<B>, peer: &Peer, rules: &Rules) -> Result<(Self, B), Unread> {
+        let (head, body) = request.into_parts();
+        let address = peer.address.ip().to_canonical();
+        let source =
+            forwarded::Source::of(&head.headers, peer, rules).map_err(|refusal| Unread { refusal, client: address })?;
+        let asked = Self::read(head, source, peer, rules);
+        Ok((asked.map_err(|refusal| Unread { refusal, client: source.client })?, body))
+    }
+
+    fn read(mut head: Parts, source: forwarded::Source, peer: &Peer, rules: &Rules) -> Result<Self, Refusal> {
         framing::check(&head)?;
         let authority = host::Authority::of(&head, source.https).map_err(unclear)?;
+        peer.serves(&authority.host)?;
         let target = target(&head.uri)?;
         let websocket = websocket::is_handshake(&head);
-        let class = Class::of(&head.method, &head.headers, websocket);
+        let class = Class::of(&head.method, &head.headers, websocket).in_version(head.version);
         // From here on the client has said all it can say about itself.
         headers::clean(&mut head.headers).map_err(|error| Refusal::new(Reason::HeadTooLarge, error.to_string()))?;
+        cookies::join(&mut head.headers, head.version);
         let own = cookies::take(&mut head.headers, rules);
         let id = RequestId::new();
         let asked = Self {
@@ -124,12 +136,13 @@ impl Canonical {
             class,
             client: source.client,
             https: source.https,
+            certificate: peer.certificate().cloned(),
             headers: head.headers,
             session: own.session,
             binding: own.binding,
             websocket,
         };
-        Ok((asked, body))
+        Ok(asked)
     }
 
     /// Reads the declared fields of the body, where a rule of the route asks for them.

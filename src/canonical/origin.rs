@@ -1,6 +1,6 @@
 //! Which site a request was made from.
 
-use super::{Canonical, fields};
+use super::{Canonical, Target, fields};
 use http::{Method, header};
 
 /// `Origin` of a request.
@@ -49,6 +49,13 @@ impl Canonical {
             Some(one) if !one.contains([' ', ',', '\t']) => Origin::One(one),
             _ => Origin::Several,
         }
+    }
+
+    /// The page of this very origin that made the request, by `Referer` (RFC 9110, section 10.1.3). None of our own endpoints.
+    pub fn referring_page(&self) -> Option<Target> {
+        let rest = fields::one(&self.headers, "referer")?.strip_prefix(self.scheme())?.strip_prefix("://")?;
+        let target = rest.strip_prefix(&*self.authority).filter(|rest| rest.starts_with('/'))?;
+        Target::parse(target).ok().filter(|target| !target.folded.starts_with("/.vestibule/"))
     }
 
     /// What the browser says of the site that the request was made from.
@@ -192,5 +199,25 @@ mod tests {
             assert_eq!(testing::parse(testing::https("GET", host, "/")).own_origin(), expected);
         }
         assert_eq!(testing::parse(testing::http("GET", "a.localhost:80", "/")).own_origin(), "http://a.localhost");
+    }
+
+    #[test]
+    fn p11_a_referring_page_is_of_this_very_origin() {
+        for (referer, expected) in [
+            ("https://app.example.com/edit?id=7", Some("/edit?id=7")),
+            ("https://app.example.com/", Some("/")),
+            ("https://app.example.com", None),
+            ("http://app.example.com/edit", None),
+            ("https://app.example.com.evil.example/edit", None),
+            ("https://app.example.com:444/edit", None),
+            ("https://evil.example/https://app.example.com/edit", None),
+            ("https://app.example.com//evil.example/", None),
+            ("https://app.example.com/.vestibule/sign-out", None),
+            ("/edit", None),
+        ] {
+            let asked = testing::parse(testing::https("POST", "app.example.com", "/save").header("referer", referer));
+            let page = asked.referring_page();
+            assert_eq!(page.as_ref().map(|page| page.path_and_query().as_str()), expected, "{referer}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Canonical requests for the unit tests of this crate, made in the only way there is: by parsing.
 
-use super::{Canonical, Peer, Rules};
+use super::{Canonical, Peer, Rules, Transport};
 use crate::refusal::Refusal;
 use http::{Request, request::Builder};
 
@@ -23,8 +23,8 @@ pub(crate) fn try_parse(request: Builder) -> Result<Canonical, Refusal> {
         session_cookie: "vestibule-s".into(),
         binding_cookie: "vestibule-b".into(),
     };
-    let peer = Peer { address: ([127, 0, 0, 1], 40_000).into() };
-    Canonical::parse(request, &peer, &rules).map(|(asked, ())| asked)
+    let peer = Peer { address: ([127, 0, 0, 1], 40_000).into(), transport: Transport::Plain };
+    Canonical::parse(request, &peer, &rules).map(|(asked, ())| asked).map_err(|unread| unread.refusal)
 }
 
 /// Parses a request that must be fine.

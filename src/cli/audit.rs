@@ -110,7 +110,11 @@ pub fn run(command: &AuditCommand, journal: &Path, public_key: &Path, json: bool
             Ok(report.holds())
         }
         AuditCommand::Search(args) => {
-            search::search(journal, &args.query(SystemTime::now())?, json, &mut out).map(|found| found > 0)
+            let found = search::search(journal, &args.query(SystemTime::now())?, json, &mut out)? > 0;
+            if !found {
+                let _ = writeln!(io::stderr(), "no record"); // a closed output leaves nobody to tell
+            }
+            Ok(found)
         }
         AuditCommand::Tail { follow, lines } => search::tail(journal, *lines, *follow, json, &mut out).map(|()| true),
     }

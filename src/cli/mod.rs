@@ -6,8 +6,11 @@
 pub mod audit;
 mod check;
 mod config;
+mod init;
+mod keys;
 pub mod policy;
 pub mod run;
+mod sessions;
 
 use crate::{
     config::{ConfigErrors, Settings},
@@ -20,6 +23,9 @@ use std::{
     process::ExitCode,
 };
 
+/// Where the configuration is, if nobody says.
+const USUAL: &str = "./vestibule.yaml";
+
 /// An OIDC identity-aware reverse proxy: sign in once, decide every request by policy, prove it afterwards.
 #[derive(Debug, Parser)]
 #[command(name = "vestibule", version, disable_help_subcommand = true)]
@@ -30,7 +36,7 @@ struct Arguments {
         long,
         global = true,
         value_name = "FILE",
-        default_value = "./vestibule.yaml",
+        default_value = USUAL,
         env = "VESTIBULE_CONFIG"
     )]
     config: PathBuf,
@@ -44,22 +50,44 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve.
-    Run,
+    Run(NoJson),
     /// Try everything on loopback, with nothing to set up.
     Demo {
         /// The port of the portal on loopback.
         #[arg(long, default_value_t = 8080)]
         port: u16,
+        #[command(flatten)]
+        no_json: NoJson,
     },
     /// Check the configuration, the policies and the keys.
-    Check,
+    Check {
+        /// Ask also what the configuration names: providers, upstreams, the store, addresses, certificates.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Write a configuration and starter policies: four questions, or flags.
+    Init(Box<init::InitArguments>),
     /// The configuration's schema, and the configuration with all defaults.
     Config {
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
-    /// Look into policies and decisions.
+    /// The keys that seal sessions and sign assertions.
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
+    /// How the running process is.
+    Status,
+    /// Who is signed in: list, revoke, lock.
+    Sessions {
+        #[command(subcommand)]
+        command: Box<sessions::SessionsCommand>,
+    },
+    /// Print and check the policies, and the schema that they are checked against.
     Policy {
+        #[command(flatten)]
+        no_json: NoJson,
         #[command(subcommand)]
         command: policy::PolicyCommand,
     },
@@ -74,6 +102,13 @@ enum Command {
         #[command(subcommand)]
         command: Box<audit::AuditCommand>,
     },
+}
+
+/// Stands in place of `--json` where there is none, so that the help does not offer it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct NoJson {
+    #[arg(id = "json", long = "json", global = true, hide = true)]
+    _refused: bool,
 }
 
 /// Why a command gave neither yes nor no.
@@ -110,23 +145,36 @@ pub fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<bool, Fault> {
-        if self.json && matches!(self.command, Command::Run | Command::Demo { .. } | Command::Policy { .. }) {
+        if self.json && matches!(self.command, Command::Run(_) | Command::Demo { .. } | Command::Policy { .. }) {
             return Err(Fault::Line(
-                "`--json` is for `check`, `config` and `audit`: this command has no JSON".to_owned(),
+                "`--json` is for `init`, `check`, `config`, `keys`, `status`, `sessions` and `audit`: this command has no JSON"
+                    .to_owned(),
             ));
         }
         match &self.command {
-            Command::Run => {
-                run::run(&self.config, Box::new(|_| ()))?;
+            Command::Run(_) => {
+                run::run(&self.config, None)?;
                 Ok(true)
             }
-            Command::Demo { port } => {
+            Command::Demo { port, .. } => {
                 demo::run(*port)?;
                 Ok(true)
             }
-            Command::Check => Ok(check::run(&self.config, self.json)?),
+            Command::Check { live } => Ok(check::run(&self.config, self.json, *live)?),
+            Command::Init(arguments) => {
+                if self.config != Path::new(USUAL) {
+                    return Err(Fault::Line(
+                        "`init` writes `vestibule.yaml` into the directory that `--dir` names: leave out `-c` and `VESTIBULE_CONFIG`"
+                            .to_owned(),
+                    ));
+                }
+                Ok(init::run(arguments, self.json)?)
+            }
             Command::Config { command } => config::run(command, &self.config, self.json),
-            Command::Policy { command } => Ok(policy::run(command, &self.settings()?)?),
+            Command::Keys { command } => Ok(keys::run(command, &self.settings()?, self.json)?),
+            Command::Status => Ok(keys::status(&self.settings()?, self.json)?),
+            Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
+            Command::Policy { command, .. } => Ok(policy::run(command, &self.settings()?)?),
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
                 Ok(audit::run(command, &journal, &public_key, self.json)?)
@@ -194,6 +242,26 @@ mod tests {
         for line in [["vestibule", "-c", "a.yaml", "run"], ["vestibule", "run", "-c", "a.yaml"]] {
             let arguments = Arguments::try_parse_from(line).expect("valid arguments");
             assert_eq!(arguments.config, Path::new("a.yaml"));
+        }
+    }
+
+    /// What has no JSON does not offer it, and says so when it is asked for all the same.
+    #[test]
+    fn json_is_offered_where_there_is_some() {
+        for (line, offered) in [
+            ("policy show", false),
+            ("policy check", false),
+            ("run", false),
+            ("demo", false),
+            ("check", true),
+            ("keys list", true),
+        ] {
+            let words = || ["vestibule"].into_iter().chain(line.split(' '));
+            let help = Arguments::try_parse_from(words().chain(["--help"])).expect_err("help").to_string();
+            assert_eq!(help.contains("--json"), offered, "{help}");
+            let asked = Arguments::try_parse_from(words().chain(["--json"])).expect("valid arguments");
+            assert!(asked.json, "{line}");
+            assert!(!Arguments::try_parse_from(words()).expect("valid arguments").json, "{line}");
         }
     }
 

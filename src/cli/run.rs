@@ -1,25 +1,27 @@
 //! `vestibule run`: start, serve, stop.
 
 use crate::{
+    admin::{self, Admin},
     audit::{Audit, Event},
     config::{self, Settings},
     control::{Control, Parts, Providers},
     cookie::Cookies,
-    forward::{self, assertion::AssertionKeys, streams::Streams, upgrade},
+    forward::{self, assertion::AssertionKeys, streams::Streams},
     gateway::{Shared, Snapshot},
-    listener::{self, Hall, Phase, operations},
+    listener::{self, Hall, Phase, connection, door::Doors, operations},
     login::Login,
     membership::Memberships,
     metrics::Metrics,
+    refusal::Reason,
     reload::{self, Reloader},
     session::{KeyRing, Store},
     vigil,
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use sd_notify::NotifyState;
 use std::{
     collections::HashMap,
     io::IsTerminal,
-    net::{SocketAddr, TcpListener as StdListener},
     path::Path,
     sync::Arc,
     thread::JoinHandle,
@@ -35,35 +37,69 @@ use tracing_subscriber::EnvFilter;
 /// How long requests in hand may take after the listeners closed.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 
+/// How long streams that were cut may take to say goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Told once everything listens.
 pub type Ready = Box<dyn FnOnce(&Settings) + Send>;
 
-/// Serves the configuration in `file` until SIGTERM or SIGINT; calls `ready` once everything listens.
+/// Serves the configuration in `file` until SIGTERM or SIGINT; calls `ready` once everything listens. Whoever is ready for that
+/// made the configuration, and tells people what there is to know: nothing odd about it is logged.
 ///
 /// # Errors
 /// One or more lines that say what is wrong and what to do.
-pub fn run(file: &Path, ready: Ready) -> Result<(), String> {
+pub fn run(file: &Path, ready: Option<Ready>) -> Result<(), String> {
     log_to_stderr();
     let settings = Arc::new(config::load(file).map_err(|errors| errors.to_string())?);
-    for warning in &settings.warnings {
+    for warning in settings.warnings.iter().filter(|_| ready.is_none()) {
         tracing::warn!("{warning}");
     }
+    let open_files = allow_open_files();
+    let (doors, opened) = Doors::open(&settings)?;
     let runtime = control_plane()?;
-    let listeners = listen(&settings)?;
     let taken = reload::digest(&settings);
     let hall = Building::new(&settings)?.build(runtime.handle(), &settings)?;
     let (phase, watched) = watch::channel(Phase::Serving);
     let hall = Hall { phase: watched, ..hall };
     let asked = Arc::new(Notify::new());
-    start_tasks(&runtime, &hall, &settings, (asked.clone(), taken))?;
-    let threads = listener::start(&hall, listeners).map_err(|error| format!("cannot start serving: {error}"))?;
+    if ready.is_none() {
+        warn_of_few_files(&settings, open_files);
+    }
+    start_tasks(&runtime, &hall, &settings, Watching { asked: asked.clone(), taken, doors: Arc::new(doors) })?;
+    let threads = listener::start(&hall, opened).map_err(|error| format!("cannot start serving: {error}"))?;
     let digest = hall.shared.snapshot.load().authorize.digest().to_string();
     hall.audit.record(Event::Started { digest }, SystemTime::now());
-    announce(&settings);
-    ready(&settings);
-    let drain = if runtime.block_on(told_to_hurry(asked)) { Duration::ZERO } else { settings.drain };
+    match ready {
+        Some(ready) => ready(&settings),
+        None => announce(&settings),
+    }
+    tell_systemd(&[NotifyState::Ready]);
+    let hurry = runtime.block_on(told_to_hurry(asked));
+    let drain = if hurry { Duration::ZERO } else { hall.shared.snapshot.load().settings.drain };
     stop(&runtime, &hall, &phase, drain, &threads);
     Ok(())
+}
+
+/// Every connection is an open file, and one upstream of it another: takes as many as the system lets us have.
+fn allow_open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0)
+}
+
+fn warn_of_few_files(settings: &Settings, open_files: u64) {
+    let wanted = 2 * settings.limits.connections as u64;
+    if open_files < wanted {
+        tracing::warn!(
+            open_files,
+            "this process may open fewer files than `limits.connections` needs ({wanted}): raise `ulimit -n`"
+        );
+    }
+}
+
+/// Tells systemd how far we are (`sd_notify`); nothing where nobody listens for it.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told how far we are");
+    }
 }
 
 /// Logs go to standard error: lines for a person at a terminal, JSON otherwise. `VESTIBULE_LOG` filters them.
@@ -86,23 +122,6 @@ fn control_plane() -> Result<Runtime, String> {
         .map_err(|error| format!("cannot start the control plane: {error}"))
 }
 
-/// One socket per address and core.
-fn listen(settings: &Settings) -> Result<Vec<Vec<StdListener>>, String> {
-    let refused = |address: SocketAddr| {
-        move |error: std::io::Error| {
-            format!("cannot listen on {address}: {error}: stop what listens there, or change `listen`")
-        }
-    };
-    for listen in &settings.listen {
-        listener::probe(listen.address).map_err(refused(listen.address))?;
-    }
-    let core = || {
-        let bind = |listen: &config::Listen| listener::bind(listen.address).map_err(refused(listen.address));
-        settings.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()
-    };
-    (0..settings.workers.max(1)).map(|_| core()).collect()
-}
-
 /// What is opened before anything serves.
 struct Building {
     ring: KeyRing,
@@ -114,10 +133,12 @@ struct Building {
 
 impl Building {
     fn new(settings: &Arc<Settings>) -> Result<Self, String> {
-        let snapshot = reload::snapshot(settings.clone())?;
-        std::fs::create_dir_all(&settings.state)
-            .map_err(|error| format!("cannot make the directory `{}`: {error}", settings.state.display()))?;
-        let ring = KeyRing::open(&settings.keys).map_err(|error| crate::text::chain(&error))?;
+        let snapshot = reload::snapshot(settings.clone(), &[])?;
+        std::fs::create_dir_all(&settings.state).map_err(|error| {
+            let advice = crate::text::advice(error.kind(), "state");
+            format!("cannot make the directory `{}`: {error}: {advice}", settings.state.display())
+        })?;
+        let ring = KeyRing::open(&settings.keys).map_err(|error| error.told())?;
         let keys = AssertionKeys::load(&settings.keys.join("assertion"), SystemTime::now())?;
         let store = Store::embedded(&settings.state).map_err(|error| crate::text::chain(&error))?;
         let journal = settings.state.join("journal");
@@ -136,13 +157,15 @@ impl Building {
             audit: self.audit.clone(),
         });
         let membership = Memberships::new(control.clone(), self.audit.clone());
+        membership.configure(settings, &self.snapshot.authorize.groups());
         let cookies = Cookies::of(settings);
         let forward = forward::Shared {
             streams,
             keys: self.keys.clone(),
             issuer: settings.public_url.origin().ascii_serialization().into(),
             cookies: [cookies.session.clone(), cookies.binding.clone()],
-            open: upgrade::open_plain,
+            open: connection::open,
+            connections: forward::Connections::default(),
         };
         let login = Login {
             control: control.clone(),
@@ -152,6 +175,7 @@ impl Building {
         };
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(self.snapshot),
+            last_reload: ArcSwapOption::empty(),
             control,
             membership,
             audit: self.audit.clone(),
@@ -163,39 +187,85 @@ impl Building {
             forward: Arc::new(forward),
             audit: self.audit,
             metrics: Arc::new(Metrics::default()),
+            limiter: Arc::default(),
             phase,
         })
     }
 }
 
+/// What the task that looks for changes starts from.
+struct Watching {
+    asked: Arc<Notify>,
+    taken: [u8; 32],
+    doors: Arc<Doors>,
+}
+
+/// How often it is looked whether other keys are there: all processes that share them take a new one up well within its
+/// notice.
+const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
+
 /// Everything that runs beside the requests.
-fn start_tasks(
-    runtime: &Runtime,
-    hall: &Hall,
-    settings: &Arc<Settings>,
-    (asked, taken): (Arc<Notify>, [u8; 32]),
-) -> Result<(), String> {
+fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watching: Watching) -> Result<(), String> {
     let _inside = runtime.enter();
     let mut discovery = HashMap::new();
     let providers = reload::providers(settings, &Providers::new(), &mut discovery);
     hall.shared.control.configure(providers, settings.sessions.clone());
-    let (shared, control) = (hall.shared.clone(), hall.shared.control.clone());
+    let (shared, control, follower) = (hall.shared.clone(), hall.shared.control.clone(), hall.shared.control.clone());
+    runtime.block_on(control.recover()).map_err(|error| format!("cannot read what has ended: {error}"))?;
     forever("vigil", move || vigil::watch(shared.clone()));
     forever("sweep", move || control.clone().sweep());
+    forever("revocations", move || follower.clone().follow_log());
+    let admin = Arc::new(Admin {
+        shared: hall.shared.clone(),
+        assertion: hall.shared.login.assertion_keys.clone(),
+        audit: hall.audit.clone(),
+        keys: settings.keys.clone(),
+        since: SystemTime::now(),
+    });
+    let socket = admin::open(&settings.state).map_err(|error| {
+        let (path, advice) = (settings.state.join(admin::SOCKET), crate::text::advice(error.kind(), "state"));
+        format!("cannot open `{}`: {error}: {advice}", path.display())
+    })?;
+    let socket = Arc::new(socket);
+    let keys = admin.clone();
+    forever("operators", move || admin.clone().serve(socket.clone()));
+    forever("keys", move || {
+        let keys = keys.clone();
+        async move {
+            loop {
+                tokio::time::sleep(LOOK_AT_KEYS).await;
+                keys.refresh(admin::Kind::Ring);
+                keys.refresh(admin::Kind::Assertion);
+            }
+        }
+    });
+    let mut upkeep = forward::Upkeep::default();
+    upkeep.follow(hall.shared.snapshot.load().routes.all());
     let reloader = Reloader {
         shared: hall.shared.clone(),
         audit: hall.audit.clone(),
         metrics: hall.metrics.clone(),
         discovery,
-        asked,
+        upkeep,
+        asked: watching.asked,
         started: settings.clone(),
-        taken,
+        taken: watching.taken,
+        doors: watching.doors,
+        refused: None,
     };
     let reloader = Arc::new(tokio::sync::Mutex::new(reloader));
     forever("reload", move || {
         let reloader = reloader.clone();
         async move { reloader.lock().await.watch().await }
     });
+    if let Some(interval) = sd_notify::watchdog_enabled() {
+        forever("watchdog", move || async move {
+            loop {
+                tell_systemd(&[NotifyState::Watchdog]);
+                tokio::time::sleep(interval / 3).await;
+            }
+        });
+    }
     if let Some(address) = settings.operations {
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(address))
@@ -218,7 +288,7 @@ fn forever<F: Future<Output = ()> + Send + 'static>(name: &'static str, work: im
 
 fn announce(settings: &Settings) {
     for listen in &settings.listen {
-        tracing::info!(address = %listen.address, public_url = %settings.public_url, "listening");
+        tracing::info!(address = %listen.at, tls = listen.tls.is_some(), public_url = %settings.public_url, "listening");
     }
 }
 
@@ -239,19 +309,34 @@ async fn told_to_hurry(asked: Arc<Notify>) -> bool {
     }
 }
 
-/// Readiness fails, the listeners accept on for the drain, then requests in hand are finished.
+/// Readiness fails, and the doors stay open for the drain, while connections are asked to go elsewhere. Then the doors close
+/// when their queues are empty, requests in hand are finished, and streams that still go on by then are cut.
 fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Duration, threads: &[JoinHandle<()>]) {
     tracing::info!(?drain, "stopping");
+    tell_systemd(&[NotifyState::Stopping]);
     let _ = phase.send(Phase::Draining);
     std::thread::sleep(drain);
     let _ = phase.send(Phase::Closing);
-    let closing = Instant::now();
-    while closing.elapsed() < LAST_REQUESTS && threads.iter().any(|thread| !thread.is_finished()) {
-        std::thread::sleep(Duration::from_millis(5));
+    let running = || threads.iter().any(|thread| !thread.is_finished());
+    wait_while(running, LAST_REQUESTS);
+    if running() {
+        tracing::info!(streams = hall.forward.streams.len(), "streams are cut");
+        hall.forward.streams.cut_all(Reason::ShuttingDown);
+        wait_while(running, LAST_WORDS);
     }
+    let _ = phase.send(Phase::Over);
+    wait_while(running, LAST_WORDS);
     runtime.block_on(hall.shared.control.finish(LAST_REQUESTS));
     hall.audit.record(Event::Stopped, SystemTime::now());
     hall.audit.close();
+    tracing::info!("stopped");
+}
+
+fn wait_while(condition: impl Fn() -> bool, limit: Duration) {
+    let start = Instant::now();
+    while condition() && start.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[cfg(test)]

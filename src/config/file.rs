@@ -16,10 +16,10 @@ pub(super) struct ConfigFile {
     /// Where to listen, such as `0.0.0.0:8080`, or a list of `{ address: … }`.
     #[schemars(required)]
     pub(super) listen: Option<ListenFile>,
-    /// Where health and metrics are served. Default: nowhere.
+    /// Where health and metrics are served. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) operations: Option<OperationsFile>,
-    /// Addresses and networks whose forwarding headers are believed, such as `10.0.0.0/8`. Default: none.
+    /// Addresses and networks whose forwarding headers are believed, such as `10.0.0.0/8`. Default: `[]`.
     pub(super) trusted_proxies: Option<Vec<String>>,
     /// The directory of the embedded store, the journal and cached discovery. Default: `./state`.
     pub(super) state: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct ConfigFile {
     /// What is asked for and where it is forwarded, at least one. The most specific host and path wins.
     #[schemars(required)]
     pub(super) routes: Option<Vec<RouteFile>>,
-    /// The directory of `*.cedar` files. Required unless some route has `allow`.
+    /// The directory of `*.cedar` files. Required unless some route has `allow`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policies: Option<String>,
     /// How long sessions live.
@@ -43,6 +43,25 @@ pub(super) struct ConfigFile {
     pub(super) workers: Option<u64>,
     /// How long connections are accepted after SIGTERM. Default: `5s`.
     pub(super) drain: Option<DurationText>,
+    /// How much one client and all of them may take.
+    pub(super) limits: Option<LimitsFile>,
+    /// Who helps people whom a page refuses. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) contact: Option<ContactFile>,
+    /// How long browsers are told to come by https only; `0s` tells them nothing. Default: `730d`.
+    pub(super) hsts: Option<DurationText>,
+}
+
+/// `contact`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContactFile {
+    /// The words of the link, such as `Platform team`.
+    #[schemars(required)]
+    pub(super) name: Option<String>,
+    /// Where it leads: an `https` URL, or `mailto:` and an address.
+    #[schemars(required)]
+    pub(super) url: Option<String>,
 }
 
 /// `listen`, as written.
@@ -59,9 +78,79 @@ pub(super) enum ListenFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenerFile {
-    /// An address and port, such as `0.0.0.0:8080` or `[::]:8080`.
+    /// An address and port, such as `0.0.0.0:8443`; `unix:/run/vestibule.sock`; or `systemd:NAME` for a socket that systemd holds.
     #[schemars(required)]
     pub(super) address: Option<String>,
+    /// The certificates to speak TLS with; without them plain text is spoken. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<TlsFile>,
+    /// Which clients are asked for a certificate of their own. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_certificates: Option<ClientCertificatesFile>,
+    /// Every connection begins with a header of the PROXY protocol, version 2, from a balancer in `trusted_proxies`. Default: `false`.
+    pub(super) proxy_protocol: Option<bool>,
+}
+
+/// `tls` of a listener, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsFile {
+    /// The file of the certificate and its chain, in PEM. Required, unless `certificates` has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
+    /// The file of its private key, in PEM, not encrypted. Required, unless `certificates` has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// More certificates, chosen by the name that the client asks for; the first of all serves every other name. Default: `[]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificates: Option<Vec<CertificateFile>>,
+    /// The least version of TLS: `"1.2"` or `"1.3"`. Default: `"1.2"`.
+    pub(super) minimum: Option<TlsVersionFile>,
+}
+
+/// One certificate of a listener, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateFile {
+    /// The file of the certificate and its chain, in PEM.
+    #[schemars(required)]
+    pub(super) certificate: Option<String>,
+    /// The file of its private key, in PEM.
+    #[schemars(required)]
+    pub(super) key: Option<String>,
+}
+
+/// `minimum` of `tls`, as written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
+pub(super) enum TlsVersionFile {
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// `client_certificates` of a listener, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientCertificatesFile {
+    /// The file of the authorities that issue them, in PEM.
+    #[schemars(required)]
+    pub(super) ca: Option<String>,
+    /// Whether a client without one is turned away. Default: `true`.
+    pub(super) required: Option<bool>,
+}
+
+/// `limits`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsFile {
+    /// Client connections at once. Default: `20000`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) connections: Option<u64>,
+    /// Client connections at once from one address, or one /64 network of IPv6; trusted proxies are left out. Default: `1024`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) connections_per_address: Option<u64>,
 }
 
 /// `operations`, as written.
@@ -83,9 +172,10 @@ pub(super) struct ProviderFile {
     /// What it is. `oidc` stands for every provider without a kind of its own.
     #[schemars(required)]
     pub(super) kind: Option<KindFile>,
-    /// The label on the sign-in page. Default: the name.
+    /// The label on the sign-in page. Default: the name; `GitLab`, `Okta`, `Microsoft` (for `entra`), `Keycloak`, `Google` for those.
     pub(super) title: Option<String>,
-    /// The issuer, byte for byte as in the provider's discovery document.
+    /// The issuer, byte for byte as in the provider's discovery document. For Entra with the tenant's id, or `organizations` or
+    /// `common` and `tenants`.
     #[schemars(required)]
     pub(super) issuer: Option<String>,
     /// Our client id at the provider.
@@ -94,10 +184,31 @@ pub(super) struct ProviderFile {
     /// Our client secret at the provider: `{ file: PATH }` or `{ env: NAME }`, never a literal.
     #[schemars(required)]
     pub(super) client_secret: Option<SecretFile>,
-    /// The scopes to ask for, `openid` among them. Default: `openid profile email`, for Okta also `groups offline_access`.
+    /// The scopes to ask for, `openid` among them; for Okta also `groups` and `offline_access`, for Entra `offline_access`. Default: `[openid, profile, email]`.
     pub(super) scopes: Option<Vec<String>>,
+    /// Entra only: the ids of the tenants whose people may sign in. Required where `issuer` is for many. Default: that of `issuer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tenants: Option<Vec<String>>,
+    /// Google only: the Workspace domains whose people may sign in. Default: everybody with a Google account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hosted_domains: Option<Vec<String>>,
+    /// The claims that a person is described by, in the ID token or at userinfo.
+    pub(super) claims: Option<ClaimsFile>,
     /// Where group membership is read, and how often.
     pub(super) membership: Option<MembershipFile>,
+}
+
+/// `claims` of a provider, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClaimsFile {
+    /// The login, for display and for upstreams. Default: `preferred_username`, then `nickname`; for Google the verified e-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) login: Option<String>,
+    /// The e-mail address, which counts only if it is verified: `email_verified`, for Entra `xms_edov`. Default: `email`.
+    pub(super) email: Option<String>,
+    /// The full name. Default: `name`.
+    pub(super) name: Option<String>,
 }
 
 /// `kind` of a provider, as written.
@@ -106,7 +217,9 @@ pub(super) struct ProviderFile {
 pub(super) enum KindFile {
     Gitlab,
     Okta,
+    Entra,
     Keycloak,
+    Google,
     #[default]
     Oidc,
 }
@@ -128,14 +241,61 @@ pub(super) struct SecretFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MembershipFile {
-    /// How often membership is read while a person is active, at most `5m`. Default: `60s` for GitLab, `5m` for others.
+    /// How often membership is read while a person is active, at most `5m`. Default: `60s` for GitLab, else `5m`.
     pub(super) refresh: Option<DurationText>,
     /// How long the last good membership is used while the provider cannot be reached. Default: `15m`.
     pub(super) outage: Option<DurationText>,
-    /// The claim that lists groups. Default: `groups`.
+    /// The claim that lists groups; for Entra also `roles`. Default: `groups`, none for Google.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) claim: Option<String>,
+    /// Entra only: reads the groups of people who are in too many for a token from Microsoft Graph. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) graph: Option<GraphFile>,
     /// How long a session without a refresh token lives. Default: `1h`.
     pub(super) without_refresh: Option<DurationText>,
+    /// Reads roles, invited groups and blocked people from GitLab's API, with a token of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api: Option<MembershipApiFile>,
+    /// Takes GitLab's hooks at `/.vestibule/hooks/NAME`, so that a change acts at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hook: Option<MembershipHookFile>,
+}
+
+/// `membership.api` of a provider, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MembershipApiFile {
+    /// A token with scope `read_api`, best of a service account: `{ file: PATH }` or `{ env: NAME }`.
+    #[schemars(required)]
+    pub(super) token: Option<SecretFile>,
+    /// The API's address. Default: `/api/v4` below the issuer.
+    pub(super) url: Option<String>,
+    /// Whether the token is renewed at two thirds of its life; it then needs scope `self_rotate` too, and the new ones are kept
+    /// below `state`. Default: `false`.
+    pub(super) rotate: Option<bool>,
+}
+
+/// `membership.hook` of a provider, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MembershipHookFile {
+    /// The hook's secret token. Either this or `signing_key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<SecretFile>,
+    /// The hook's signing key, from GitLab 19.0 on; hooks without a signature are then refused. Either this or `token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signing_key: Option<SecretFile>,
+    /// The verification token of a stream of audit events that is sent to the same address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) audit_token: Option<SecretFile>,
+}
+
+/// `graph` of `membership`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GraphFile {
+    /// Where Graph is; other clouds have their own. Default: `https://graph.microsoft.com`.
+    pub(super) url: Option<String>,
 }
 
 /// One entry of `routes`, as written.
@@ -145,7 +305,7 @@ pub(super) struct RouteFile {
     /// The id of the Cedar entity `Route`: `[a-z][a-z0-9-]*`.
     #[schemars(required)]
     pub(super) name: Option<String>,
-    /// The host it answers to, without port. Default for a single route: the host of `public_url`.
+    /// The host it answers to, without port. Required where there are several routes. Default: host of `public_url`.
     pub(super) host: Option<String>,
     /// The path it answers to, with all below. Default: `/`.
     pub(super) path: Option<String>,
@@ -154,27 +314,112 @@ pub(super) struct RouteFile {
     /// Where requests go, such as `http://127.0.0.1:7007`, or `{ urls: [URL] }`.
     #[schemars(required)]
     pub(super) upstream: Option<UpstreamFile>,
+    /// The upstream gets the path without the route's own. Default: `false`.
+    pub(super) strip_path: Option<bool>,
+    /// The host that the upstream is asked for: `preserve` for the one we were asked for, `upstream` for its URL's, or a
+    /// host. Default: `preserve`.
+    pub(super) host_header: Option<String>,
     /// Names of the providers whose people may come here. Default: all.
     pub(super) providers: Option<Vec<String>>,
-    /// The provider whose people get identity headers upstream. Required where there are several, else that one.
+    /// The provider whose people get identity headers upstream. Required where there are several. Default: the only provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) header_provider: Option<String>,
     /// `aud` of the assertion that the upstream gets. Default: the name.
     pub(super) audience: Option<String>,
-    /// Attributes of the Cedar entity. Default: none.
+    /// Attributes of the Cedar entity. Default: `{}`.
     pub(super) labels: Option<BTreeMap<String, String>>,
-    /// Which groups the upstream is told of, such as `gitlab:acme/**`. Default: none.
+    /// Which groups the upstream is told of, such as `gitlab:acme/**`. Default: `[]`.
     pub(super) groups_header: Option<Vec<String>>,
-    /// Origins that may open a WebSocket here, beside the route's own. Default: none.
+    /// Which User entity of Backstage's catalog a person is, such as `user:default/{login}`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backstage_user: Option<String>,
+    /// Origins that may open a WebSocket here, beside the route's own. Default: `[]`.
     pub(super) origins: Option<Vec<String>>,
+    /// Which pages of other origins may call this route, and how. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cors: Option<CorsFile>,
+    /// Which pages may show this route's in a frame; in any other a person has no session. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) frame: Option<FrameFile>,
+    /// What moves the idle clock of a session: `navigations` (going to pages, sending forms), `any` for every request, or a
+    /// list of paths that count beside navigations, such as `/api/activity` or `/edit/*`. Default: `navigations`.
+    pub(super) idle: Option<IdleFile>,
+    /// Files of an open page that are served for a while after the session's end. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) grace: Option<GraceFile>,
+    /// A stronger or more recent sign-in than a session has by itself. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) step_up: Option<StepUpFile>,
     /// Pass on `%2F` and `;` in a path segment instead of refusing them. Default: `false`.
     pub(super) encoded_slash: Option<bool>,
     /// How refusals look to calls: `problem` (RFC 9457) or `backstage`. Default: `problem`.
     pub(super) body: Option<BodyFile>,
     /// When we stop waiting. There is no total.
     pub(super) timeouts: Option<TimeoutsFile>,
-    /// Shorthand for permits: `public`, `signed-in`, `PROVIDER:group` or `PROVIDER:group/**`. Default: none.
+    /// Shorthand for permits: `public`, `signed-in`, `PROVIDER:group` or `PROVIDER:group/**`. Default: `[]`.
     pub(super) allow: Option<Vec<String>>,
+}
+
+/// `idle` of a route, as written.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(untagged)]
+pub(super) enum IdleFile {
+    /// `navigations` or `any`.
+    One(String),
+    /// Paths that count beside navigations.
+    Many(Vec<String>),
+}
+
+/// `grace` of a route, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GraceFile {
+    /// Their paths, such as `/static/*`.
+    #[schemars(required)]
+    pub(super) paths: Option<Vec<String>>,
+    /// For how long, at most `7d`. Default: `24h`.
+    #[serde(rename = "for")]
+    pub(super) life: Option<DurationText>,
+}
+
+/// `step_up` of a route, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepUpFile {
+    /// The authentication context class that the sign-in must have reached, as the provider names it. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acr: Option<String>,
+    /// How long ago the person may have proved who they are, from `1m` to `30d`. Default: any time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<DurationText>,
+}
+
+/// `frame` of a route, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FrameFile {
+    /// The origins of these pages, such as `https://intranet.example.com`; never `*`.
+    #[schemars(required)]
+    pub(super) ancestors: Option<Vec<String>>,
+}
+
+/// `cors` of a route, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CorsFile {
+    /// The origins, such as `https://app.example.com`; never `*`.
+    #[schemars(required)]
+    pub(super) origins: Option<Vec<String>>,
+    /// The methods that they may use. Default: `[GET, HEAD, POST]`.
+    pub(super) methods: Option<Vec<String>>,
+    /// The request headers that they may set beside the simple ones and `Content-Type`. Default: `[]`.
+    pub(super) headers: Option<Vec<String>>,
+    /// The answer's headers that they may read beside the simple ones. Default: `[]`.
+    pub(super) expose: Option<Vec<String>>,
+    /// Whether they may send cookies, and so act as the person. Default: `false`.
+    pub(super) credentials: Option<bool>,
+    /// How long a browser may keep the answer to a preflight, at most `1d`. Default: `10m`.
+    pub(super) max_age: Option<DurationText>,
 }
 
 /// `paths` of a route, as written.
@@ -193,16 +438,81 @@ pub(super) enum UpstreamFile {
     /// One URL, such as `http://127.0.0.1:7007`.
     One(String),
     /// The long form.
-    Many(UpstreamsFile),
+    Many(Box<UpstreamsFile>),
 }
 
 /// The long form of `upstream`, as written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpstreamsFile {
-    /// The URLs; this version takes one.
+    /// The URLs, all of one kind: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`.
     #[schemars(required)]
     pub(super) urls: Option<Vec<String>>,
+    /// How it is asked whether it is well: a path such as `/healthz`, or `{ path: … }`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health: Option<HealthFile>,
+    /// How it is known, where its URLs are `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<UpstreamTlsFile>,
+    /// Speak HTTP/2 to it. Default: `false`.
+    pub(super) http2: Option<bool>,
+    /// The most connections to one endpoint. Default: `1024`.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub(super) connections: Option<u64>,
+    /// How long an endpoint that joins or comes back takes to get its full share. Default: `10s`.
+    pub(super) slow_start: Option<DurationText>,
+    /// How many other endpoints a request that failed is sent to, where that is safe. Default: `2`.
+    #[schemars(range(min = 0, max = 10))]
+    pub(super) retries: Option<u64>,
+}
+
+/// `health` of an upstream, as written.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(untagged)]
+pub(super) enum HealthFile {
+    /// The path, such as `/healthz`.
+    One(String),
+    /// The long form.
+    Many(HealthKeysFile),
+}
+
+/// The long form of `health`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthKeysFile {
+    /// What is asked for by GET, such as `/healthz`; 2xx and 3xx are good answers.
+    #[schemars(required)]
+    pub(super) path: Option<String>,
+    /// The time between two questions. Default: `5s`.
+    pub(super) interval: Option<DurationText>,
+    /// How long an answer may take. Default: `2s`.
+    pub(super) timeout: Option<DurationText>,
+    /// Good answers in a row after which an endpoint is well. Default: `2`.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) healthy: Option<u64>,
+    /// Bad answers in a row after which it is not. Default: `2`.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) unhealthy: Option<u64>,
+}
+
+/// `tls` of an upstream, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTlsFile {
+    /// The file of the only authorities that may vouch for it, in PEM. Default: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<String>,
+    /// The name that is asked for and verified. Default: host of the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// The file of our certificate and its chain, in PEM. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
+    /// The file of our certificate's key, in PEM, not encrypted. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// Verify nothing: whoever answers is believed. Default: `false`.
+    pub(super) insecure_skip_verify: Option<bool>,
 }
 
 /// `body` of a route, as written.
@@ -232,9 +542,9 @@ pub(super) struct TimeoutsFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionsFile {
-    /// Time without activity after which a session ends. Default: `30m`, or `absolute` if that is shorter.
+    /// Time without activity after which a session ends. Where only `absolute` is written and is shorter, that. Default: `30m`.
     pub(super) idle: Option<DurationText>,
-    /// Time after which a session ends in any case. Default: `8h`, or `idle` if that is longer.
+    /// Time after which a session ends in any case. Where only `idle` is written and is longer, that. Default: `8h`.
     pub(super) absolute: Option<DurationText>,
 }
 

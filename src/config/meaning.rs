@@ -1,27 +1,32 @@
 //! From the configuration as written to the configuration as meant, with every mistake that the shape alone does not show.
 
 use super::{
-    AuditMode, AuditSettings, Environment, Listen, SessionSettings, Settings,
-    file::{AuditFile, ConfigFile, DurationText, ListenFile, ModeFile, RouteFile, SessionsFile},
-    mistake::{Mistake, Report, nearest, quote},
+    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, SessionSettings, Settings,
+    file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RouteFile, SessionsFile},
+    listen,
+    mistake::{Mistake, Report, quote},
     provider, route,
     tree::below,
     value::{self, Expected, write_duration},
+    variables,
 };
 use ipnet::IpNet;
 use std::{
+    fs,
+    io::Read,
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use url::Url;
 
-/// The environment variables that the program itself reads.
-const VARIABLES: [&str; 2] = ["VESTIBULE_CONFIG", "VESTIBULE_LOG"];
-
 /// No limit of ours is longer than a month.
 pub(super) const MONTH: Duration = Duration::from_secs(30 * 86_400);
+
+/// Two years, as the lists of browsers ask for.
+const HSTS: Duration = Duration::from_secs(730 * 86_400);
 
 /// What reading needs beside the text.
 pub(super) struct Meaning<'m, 'r> {
@@ -29,25 +34,35 @@ pub(super) struct Meaning<'m, 'r> {
     /// The directory that relative paths start from.
     pub(super) base: &'m Path,
     pub(super) environment: &'m Environment,
+    /// The files that were read so far.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Meaning<'_, '_> {
     /// All settings; none only if a mistake is reported.
     pub(super) fn settings(&mut self, file: &Path, digest: String, written: &ConfigFile) -> Option<Settings> {
-        self.variables(written);
+        let secrets = written.providers.iter().flatten().filter_map(|it| it.client_secret.as_ref()?.env.as_deref());
+        variables::check(self.report, self.environment, &Vec::from_iter(secrets));
         let public_url = self.read("public_url", written.public_url.as_deref(), value::origin);
-        let listen = self.listen(written.listen.as_ref());
+        let listen = listen::all(self, written.listen.as_ref());
         let operations = written.operations.as_ref().and_then(|it| it.address.as_deref());
         let operations = self.read("operations.address", operations, value::address);
-        self.addresses_differ(&listen, operations);
+        self.places_differ(&listen, operations);
         let trusted_proxies = self.trusted_proxies(written.trusted_proxies.as_deref().unwrap_or_default());
         let loopback_http = self.transport(public_url.as_ref(), &listen, &trusted_proxies, written);
         let state = self.directory("state", written.state.as_deref().unwrap_or("./state"));
         let keys = self.directory("keys", written.keys.as_deref().unwrap_or("./keys"));
         let providers = provider::all(self, written.providers.as_deref().unwrap_or_default());
-        let routes = route::all(self, written, public_url.as_ref(), &listen);
+        let own = |(key, listen): &(String, Listen)| match listen.at {
+            ListenAt::Tcp(address) => Some((key.clone(), address)),
+            ListenAt::Unix(_) | ListenAt::Systemd(_) => None,
+        };
+        let own: Vec<_> = listen.iter().filter_map(own).collect();
+        let routes = route::all(self, written, public_url.as_ref(), &own);
         let policies = self.policies(written);
-        let sessions = self.sessions(written.sessions.clone().unwrap_or_default());
+        let grace = routes.iter().filter_map(|route| Some(route.grace.as_ref()?.life)).max().unwrap_or_default();
+        let sessions = SessionSettings { grace, ..self.sessions(written.sessions.clone().unwrap_or_default()) };
+        let contact = written.contact.as_ref().and_then(|it| super::expiry::contact(self, it));
         let audit = self.audit(written.audit.clone().unwrap_or_default());
         let drain = self.duration(
             "drain",
@@ -55,11 +70,12 @@ impl Meaning<'_, '_> {
             Duration::from_secs(5),
             Duration::ZERO..=Duration::from_secs(600),
         );
+        let hsts = self.duration("hsts", written.hsts.as_ref(), HSTS, Duration::ZERO..=5 * HSTS);
         Some(Settings {
             file: file.to_owned(),
             digest,
             public_url: public_url?,
-            listen: listen.into_iter().map(|(_, address)| Listen { address }).collect(),
+            listen: listen.into_iter().map(|(_, listen)| listen).collect(),
             operations,
             trusted_proxies: trusted_proxies.into(),
             state,
@@ -72,7 +88,12 @@ impl Meaning<'_, '_> {
             workers: workers(written.workers),
             drain,
             loopback_http,
+            limits: limits(written.limits.as_ref()),
+            contact,
+            hsts,
+            files: std::mem::take(&mut self.files),
             warnings: Vec::new(),
+            effective: Arc::default(), // written when all is known
         })
     }
 
@@ -95,11 +116,7 @@ impl Meaning<'_, '_> {
 
     /// Reports that `key` has the value `text` and should have another.
     pub(super) fn refuse(&mut self, key: &str, text: &str, expected: Expected) {
-        let message = if expected.later {
-            format!("`{key}` is {}, which is not supported by this version", quote(text))
-        } else {
-            format!("`{key}` is {}", quote(text))
-        };
+        let message = format!("`{key}` is {}", quote(text));
         self.report.add(Mistake::new(key, message).expected(format!("expected {}", expected.what)).help(expected.help));
     }
 
@@ -136,36 +153,37 @@ impl Meaning<'_, '_> {
         self.base.join(relative)
     }
 
-    fn listen(&mut self, written: Option<&ListenFile>) -> Vec<(String, SocketAddr)> {
-        match written {
-            None => Vec::new(),
-            Some(ListenFile::One(text)) => {
-                let address = self.read("listen", Some(text), value::address);
-                address.map(|address| ("listen".to_owned(), address)).into_iter().collect()
-            }
-            Some(ListenFile::Many(list)) => {
-                if list.is_empty() {
-                    self.report
-                        .add(Mistake::new("listen", "`listen` is empty").expected("expected at least one address"));
-                }
-                let keys = (0..list.len()).map(|index| format!("listen[{index}].address"));
-                let read = keys.zip(list).map(|(key, entry)| {
-                    let address = self.read(&key, entry.address.as_deref(), value::address)?;
-                    Some((key, address))
-                });
-                read.collect::<Vec<_>>().into_iter().flatten().collect()
-            }
-        }
+    /// Reads a file that the configuration names, of at most `longest` bytes; a change of it is one of the configuration.
+    pub(super) fn file(&mut self, key: &str, text: &str, what: &str, longest: u64) -> Option<Vec<u8>> {
+        let path = self.path(text);
+        self.files.push(path.clone());
+        let shown = quote(&path.display().to_string());
+        self.read(key, Some(text), |_| {
+            let expected = || Expected::new(format!("a file with {what}"));
+            let fault = |error: std::io::Error| {
+                expected().help(match error.kind() {
+                    std::io::ErrorKind::NotFound => format!("there is no file {shown}"),
+                    _ => format!("{shown} cannot be read: {error}"),
+                })
+            };
+            let mut bytes = Vec::new();
+            fs::File::open(&path).map_err(fault)?.take(longest + 1).read_to_end(&mut bytes).map_err(fault)?;
+            let fits = bytes.len() as u64 <= longest;
+            fits.then_some(bytes)
+                .ok_or_else(|| expected().help(format!("{shown} is longer than {}", value::write_size(longest))))
+        })
     }
 
-    fn addresses_differ(&mut self, listen: &[(String, SocketAddr)], operations: Option<SocketAddr>) {
-        let operations = operations.map(|address| ("operations.address".to_owned(), address));
-        let all: Vec<_> = listen.iter().cloned().chain(operations).collect();
-        for (index, (key, address)) in all.iter().enumerate() {
-            let first = all[..index].iter().find(|(_, other)| other == address && address.port() != 0);
+    fn places_differ(&mut self, listen: &[(String, Listen)], operations: Option<SocketAddr>) {
+        let operations = operations.map(|address| ("operations.address".to_owned(), ListenAt::Tcp(address)));
+        let listen = listen.iter().map(|(key, listen)| (key.clone(), listen.at.clone()));
+        let all: Vec<_> = listen.chain(operations).collect();
+        let shared = |at: &ListenAt| matches!(at, ListenAt::Tcp(address) if address.port() == 0);
+        for (index, (key, at)) in all.iter().enumerate() {
+            let first = all[..index].iter().find(|(_, other)| other == at && !shared(at));
             if let Some((first, _)) = first {
                 self.report.add(
-                    Mistake::new(key, format!("`{key}` is `{address}`, as `{first}` is"))
+                    Mistake::new(key, format!("`{key}` is `{at}`, as `{first}` is"))
                         .expected("expected an address of its own"),
                 );
             }
@@ -182,18 +200,22 @@ impl Meaning<'_, '_> {
     fn transport(
         &mut self,
         public_url: Option<&Url>,
-        listen: &[(String, SocketAddr)],
+        listen: &[(String, Listen)],
         trusted: &[IpNet],
         written: &ConfigFile,
     ) -> bool {
+        self.proxy_headers(listen, trusted, written);
         let Some(public_url) = public_url else { return false };
         if public_url.scheme() == "https" {
+            let plain = listen.iter().find(|(_, listen)| {
+                listen.tls.is_none() && !listen.proxy_protocol && !matches!(listen.at, ListenAt::Unix(_))
+            });
             let none = written.trusted_proxies.as_ref().is_none_or(Vec::is_empty);
-            if let (true, true, Some((key, address))) = (none, trusted.is_empty(), listen.first()) {
+            if let (true, true, Some((key, listen))) = (none, trusted.is_empty(), plain) {
                 self.report.add(
                     Mistake::new("trusted_proxies", "`trusted_proxies` is empty, and `public_url` is https")
                         .expected("expected the addresses of what terminates TLS")
-                        .help(format!("`{key}` takes plain http on `{address}`: list the proxy in front of it, such as `[10.0.0.0/8]`")),
+                        .help(format!("`{key}` takes plain http on `{}`: list the proxy in front of it, such as `[10.0.0.0/8]`, or give it `tls`", listen.at)),
                 );
             }
             return false;
@@ -204,19 +226,45 @@ impl Meaning<'_, '_> {
             self.refuse("public_url", public_url.origin().ascii_serialization().as_str(), expected);
             return false;
         }
-        for (key, address) in listen.iter().filter(|(_, address)| !address.ip().is_loopback()) {
-            let expected = Expected::new("a loopback address, such as `127.0.0.1:8080`")
-                .help("`public_url` is plain http, which never leaves this machine: change this address, or write an `https` URL there");
-            self.refuse(key, &address.to_string(), expected);
+        for (key, listen) in listen {
+            let far = |at: &ListenAt| matches!(at, ListenAt::Tcp(address) if !address.ip().is_loopback());
+            if listen.tls.is_some() {
+                let help = "`public_url` is plain http: write its `https` URL there, or leave out `tls` here";
+                self.refuse(key, &listen.at.to_string(), Expected::new("a listener without `tls`").help(help));
+            } else if far(&listen.at) {
+                let expected = Expected::new("a loopback address, such as `127.0.0.1:8080`")
+                    .help("`public_url` is plain http, which never leaves this machine: change this address, or write an `https` URL there");
+                self.refuse(key, &listen.at.to_string(), expected);
+            }
         }
         self.report
             .warn("public_url", "plain http on loopback: cookies go without `Secure`, for trying things out only");
         true
     }
 
+    /// Whoever may send a header of the PROXY protocol may be anybody, so it is taken from known balancers only.
+    fn proxy_headers(&mut self, listen: &[(String, Listen)], trusted: &[IpNet], written: &ConfigFile) {
+        let none = trusted.is_empty() && written.trusted_proxies.as_ref().is_none_or(Vec::is_empty);
+        let unknown =
+            |(_, listen): &&(String, Listen)| listen.proxy_protocol && !matches!(listen.at, ListenAt::Unix(_));
+        if let (true, Some((_, listen))) = (none, listen.iter().find(unknown)) {
+            self.report.add(
+                Mistake::new("trusted_proxies", "`trusted_proxies` is empty, and a listener has `proxy_protocol`")
+                    .expected("expected the addresses of the balancers")
+                    .help(format!(
+                        "who connects to `{}` can say that it is anybody: list who may, such as `[10.0.0.0/8]`",
+                        listen.at
+                    )),
+            );
+        }
+    }
+
     fn directory(&mut self, key: &str, text: &str) -> PathBuf {
         let path = self.path(text);
-        if text.is_empty() || (path.exists() && !path.is_dir()) {
+        if path.exists() && !path.is_dir() {
+            let mistake = Mistake::new(key, format!("`{key}` is {}, which is a file", quote(text)));
+            self.report.add(mistake.expected("expected a directory").help("move it away".to_owned()));
+        } else if text.is_empty() {
             self.refuse(key, text, Expected::new("a directory").help("it is made at the first start"));
         }
         path
@@ -260,7 +308,7 @@ impl Meaning<'_, '_> {
             let help = "a session without activity would outlive `sessions.absolute`".to_owned();
             self.refuse("sessions.idle", &text.0, Expected::new(format!("at most `{most}`")).help(help));
         }
-        SessionSettings { idle: idle.min(absolute), absolute }
+        SessionSettings { idle: idle.min(absolute), absolute, grace: Duration::ZERO }
     }
 
     fn audit(&mut self, written: AuditFile) -> AuditSettings {
@@ -275,31 +323,19 @@ impl Meaning<'_, '_> {
         };
         AuditSettings { mode, segment: segment.unwrap_or(64 << 20) }
     }
-
-    /// A variable of ours that nobody reads is a typing error, like an unknown key.
-    fn variables(&mut self, written: &ConfigFile) {
-        let secrets = written.providers.iter().flatten().filter_map(|it| it.client_secret.as_ref()?.env.as_deref());
-        let known: Vec<&str> = VARIABLES.into_iter().chain(secrets).collect();
-        let ours = self.environment.keys().filter(|name| name.starts_with("VESTIBULE_") && !is_service_link(name));
-        for name in ours.filter(|name| !known.contains(&name.as_str())) {
-            let help = match nearest(name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "unset it: settings are written in the configuration file".to_owned(),
-            };
-            let message = format!("the environment variable {} is not known", quote(name));
-            self.report.add_at(None, Mistake::new("", message).help(help));
-        }
-    }
-}
-
-/// Kubernetes sets these in every pod beside a service named `vestibule`.
-fn is_service_link(name: &str) -> bool {
-    name == "VESTIBULE_PORT" || name.starts_with("VESTIBULE_PORT_") || name.starts_with("VESTIBULE_SERVICE_")
 }
 
 /// The path of an entry's key.
 pub(super) fn entry(list: &str, index: usize, key: &str) -> String {
     below(&format!("{list}[{index}]"), key)
+}
+
+fn limits(written: Option<&LimitsFile>) -> LimitSettings {
+    let number = |written: Option<u64>, default| written.and_then(|it| usize::try_from(it).ok()).unwrap_or(default);
+    LimitSettings {
+        connections: number(written.and_then(|it| it.connections), 20_000),
+        connections_per_address: number(written.and_then(|it| it.connections_per_address), 1024),
+    }
 }
 
 fn workers(written: Option<u64>) -> usize {

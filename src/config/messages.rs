@@ -12,6 +12,8 @@ macro_rules! shows {
     };
 }
 
+pub(super) use shows;
+
 shows! {
     broken_yaml_is_shown_where_it_breaks: with("[10.0.0.0/8]", "[10.0.0.0/8"), r#"
 error: this cannot be read as YAML
@@ -81,7 +83,7 @@ error: `colour` is not a known key
 8 | colour: red
   | ^^^^^^ not known
   |
-  = help: known here: `audit`, `drain`, `keys`, `listen`, `operations`, `policies`, `providers`, `public_url`, `routes`, `sessions`, `state`, `trusted_proxies`, `workers`"#;
+  = help: known here: `audit`, `contact`, `drain`, `hsts`, `keys`, `limits`, `listen`, `operations`, `policies`, `providers`, `public_url`, `routes`, `sessions`, `state`, `trusted_proxies`, `workers`"#;
 
     every_doubled_key_is_shown: format!("{START}listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n"), r#"
 error: `listen` is written twice
@@ -189,54 +191,180 @@ error: `providers[0].kind` is `gitlap`
  --> vestibule.yaml:5:27
   |
 5 |   - { name: gitlab, kind: gitlap, issuer: https://gitlab.example.com, client_id: 0f2c6a, client_secret: { file: secrets/gitlab } }
-  |                           ^^^^^^ expected `gitlab`, `okta`, `keycloak` or `oidc`
+  |                           ^^^^^^ expected `gitlab`, `okta`, `entra`, `keycloak`, `google` or `oidc`
   |
   = help: did you mean `gitlab`?"#;
 
-    a_kind_of_a_later_version_is_named: with("kind: gitlab", "kind: entra"), r#"
-error: `providers[0].kind: entra` is not supported by this version
- --> vestibule.yaml:5:27
+    a_key_of_a_later_version_is_named: with("allow:", "basic: true, allow:"), r#"
+error: `routes[0].basic` is not supported by this version
+ --> vestibule.yaml:7:59
   |
-5 |   - { name: gitlab, kind: entra, issuer: https://gitlab.example.com, client_id: 0f2c6a, client_secret: { file: secrets/gitlab } }
-  |                           ^^^^^ expected `gitlab`, `okta`, `keycloak` or `oidc`
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", basic: true, allow: ["gitlab:acme/**"] }
+  |                                                           ^^^^^ not supported
   |
-  = help: `oidc` works where the ID token lists the groups"#;
+  = help: remove the key: people sign in with a browser"#;
 
-    a_key_of_a_later_version_is_named: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: a, key: b }"), r#"
-error: `listen[0].tls` is not supported by this version
+    a_key_of_another_certificate_is_refused: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: tls/portal.pem, key: tls/apps.key }"), r#"
+error: `listen[0].tls.key` is `tls/apps.key`
+ --> vestibule.yaml:4:46
+  |
+4 |     tls: { certificate: tls/portal.pem, key: tls/apps.key }
+  |                                              ^^^^^^^^^^^^ expected the private key of the certificate
+  |
+  = help: `tls/apps.key` is the key of another certificate than `tls/portal.pem`: put the pair in place together"#;
+
+    an_encrypted_key_is_refused: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: tls/portal.pem, key: tls/locked.key }"), r#"
+error: `listen[0].tls.key` is `tls/locked.key`
+ --> vestibule.yaml:4:46
+  |
+4 |     tls: { certificate: tls/portal.pem, key: tls/locked.key }
+  |                                              ^^^^^^^^^^^^^^ expected a private key that is not encrypted
+  |
+  = help: `tls/locked.key` is encrypted, and there is nobody to type its password: decrypt it with `openssl pkey`"#;
+
+    half_a_pair_is_refused: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: tls/none.pem }"), r#"
+error: `listen[0].tls.key` is missing
  --> vestibule.yaml:4:5
   |
-4 |     tls: { certificate: a, key: b }
-  |     ^^^ not supported
-  |
-  = help: terminate TLS in front, and list that proxy in `trusted_proxies`"#;
+4 |     tls: { certificate: tls/none.pem }
+  |     ^^^ expected `{ certificate: FILE, key: FILE }`
 
-    an_upstream_by_https_is_of_a_later_version: with("http://127.0.0.1:7007", "https://127.0.0.1:7007"), r#"
-error: `routes[0].upstream` is `https://127.0.0.1:7007`, which is not supported by this version
- --> vestibule.yaml:7:34
+error: `listen[0].tls.certificate` is `tls/none.pem`
+ --> vestibule.yaml:4:25
   |
-7 |   - { name: backstage, upstream: "https://127.0.0.1:7007", allow: ["gitlab:acme/**"] }
-  |                                  ^^^^^^^^^^^^^^^^^^^^^^^^ expected an `http` URL
+4 |     tls: { certificate: tls/none.pem }
+  |                         ^^^^^^^^^^^^ expected a file with the certificate and its chain in PEM
   |
-  = help: put the upstream on loopback or on a trusted network, and write an `http` URL"#;
+  = help: there is no file `tls/none.pem`"#;
 
-    several_upstreams_are_of_a_later_version: with("\"http://127.0.0.1:7007\"", "{ urls: [\"http://a\", \"http://b\"] }"), r#"
-error: several URLs in `routes[0].upstream.urls` are not supported by this version
- --> vestibule.yaml:7:55
+    a_broken_certificate_is_refused: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: tls/broken.pem, key: tls/apps.key }"), r#"
+error: `listen[0].tls.certificate` is `tls/broken.pem`
+ --> vestibule.yaml:4:25
   |
-7 |   - { name: backstage, upstream: { urls: ["http://a", "http://b"] }, allow: ["gitlab:acme/**"] }
-  |                                                       ^^^^^^^^^^ expected one URL only
+4 |     tls: { certificate: tls/broken.pem, key: tls/apps.key }
+  |                         ^^^^^^^^^^^^^^ expected certificates in PEM
   |
-  = help: put a balancer between, or write a route for each"#;
+  = help: `tls/broken.pem` holds a certificate that cannot be read"#;
 
-    roles_are_of_a_later_version: with("gitlab:acme/**", "gitlab:acme#maintainer"), r#"
-error: `routes[0].allow[0]` is `gitlab:acme#maintainer`, which is not supported by this version
+    client_certificates_need_tls: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    client_certificates: { ca: tls/portal.pem }"), r#"
+error: `listen[0].client_certificates` is set, and this listener has no `tls`
+ --> vestibule.yaml:4:5
+  |
+4 |     client_certificates: { ca: tls/portal.pem }
+  |     ^^^^^^^^^^^^^^^^^^^ expected a key `tls` beside it
+  |
+  = help: a client shows its certificate while TLS begins: write `tls: { certificate: FILE, key: FILE }`"#;
+
+    a_key_is_no_authority: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: tls/portal.pem, key: tls/portal.key }\n    client_certificates: { ca: tls/portal.key }"), r#"
+error: `listen[0].client_certificates.ca` is `tls/portal.key`
+ --> vestibule.yaml:5:32
+  |
+5 |     client_certificates: { ca: tls/portal.key }
+  |                                ^^^^^^^^^^^^^^ expected certificates in PEM
+  |
+  = help: `tls/portal.key` holds no certificate"#;
+
+    a_place_to_listen_at_is_checked: with("listen: 0.0.0.0:8080", "listen: [{ address: unix:relative }, { address: 'systemd:' }, { address: ':8080' }]"), r#"
+error: `listen[0].address` is `unix:relative`
+ --> vestibule.yaml:2:21
+  |
+2 | listen: [{ address: unix:relative }, { address: 'systemd:' }, { address: ':8080' }]
+  |                     ^^^^^^^^^^^^^ expected `unix:` and a path of less than 108 bytes that begins with `/`
+
+error: `listen[1].address` is `systemd:`
+ --> vestibule.yaml:2:49
+  |
+2 | listen: [{ address: unix:relative }, { address: 'systemd:' }, { address: ':8080' }]
+  |                                                 ^^^^^^^^^^ expected `systemd:` and the `FileDescriptorName` of the socket's unit
+
+error: `listen[2].address` is `:8080`
+ --> vestibule.yaml:2:74
+  |
+2 | listen: [{ address: unix:relative }, { address: 'systemd:' }, { address: ':8080' }]
+  |                                                                          ^^^^^^^ expected an address and a port, such as `127.0.0.1:8080` or `[::]:8080`
+  |
+  = help: write `0.0.0.0:8080` for all addresses"#;
+
+    the_proxy_protocol_needs_trusted_proxies: with("trusted_proxies: [10.0.0.0/8]\n", "").replace("listen: 0.0.0.0:8080", "listen: [{ address: 0.0.0.0:8080, proxy_protocol: true }]"), r#"
+error: `trusted_proxies` is empty, and a listener has `proxy_protocol`
+ --> vestibule.yaml:1:1
+  |
+1 | public_url: https://portal.example.com
+  | ^^^^^^^^^^ expected the addresses of the balancers
+  |
+  = help: who connects to `0.0.0.0:8080` can say that it is anybody: list who may, such as `[10.0.0.0/8]`"#;
+
+    plain_http_and_tls_do_not_go_together: with("https://portal.example.com", "http://localhost:8443").replace("listen: 0.0.0.0:8080", "listen:\n  - address: 127.0.0.1:8443\n    tls: { certificate: tls/portal.pem, key: tls/portal.key }"), r#"
+error: `listen[0].address` is `127.0.0.1:8443`
+ --> vestibule.yaml:3:14
+  |
+3 |   - address: 127.0.0.1:8443
+  |              ^^^^^^^^^^^^^^ expected a listener without `tls`
+  |
+  = help: `public_url` is plain http: write its `https` URL there, or leave out `tls` here"#;
+
+    no_origin_is_everybody: with("allow:", "cors: { origins: ['*'], methods: [put] }, allow:"), r#"
+error: `routes[0].cors.origins[0]` is `*`
+ --> vestibule.yaml:7:77
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", cors: { origins: ['*'], methods: [put] }, allow: ["gitlab:acme/**"] }
+  |                                                                             ^^^ expected an origin, such as `https://app.example.com`
+  |
+  = help: with `*` every page could read what this route answers: list the origins"#;
+
+    no_page_in_every_frame: with("allow:", "frame: { ancestors: ['*'] }, allow:"), r#"
+error: `routes[0].frame.ancestors[0]` is `*`
+ --> vestibule.yaml:7:80
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", frame: { ancestors: ['*'] }, allow: ["gitlab:acme/**"] }
+  |                                                                                ^^^ expected an origin, such as `https://intranet.example.com`
+  |
+  = help: with `*` every page could show this route's and lead a person's clicks: list the origins"#;
+
+    an_empty_frame_is_no_frame: with("allow:", "frame: { ancestors: [] }, allow:"), r#"
+error: `routes[0].frame.ancestors` is empty
+ --> vestibule.yaml:7:79
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", frame: { ancestors: [] }, allow: ["gitlab:acme/**"] }
+  |                                                                               ^ expected at least one origin
+  |
+  = help: remove `frame` where no other page shows this route's"#;
+
+    idle_is_a_word_or_a_list: with("allow:", "idle: never, allow:"), r#"
+error: `routes[0].idle` is `never`
+ --> vestibule.yaml:7:65
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", idle: never, allow: ["gitlab:acme/**"] }
+  |                                                                 ^^^^^ expected `navigations`, `any` or a list of paths
+  |
+  = help: a path that counts beside navigations stands in a list: `["/api/activity"]`"#;
+
+    grace_has_paths: with("allow:", "grace: { paths: ['static/*'] }, allow:"), r#"
+error: `routes[0].grace.paths[0]` is `static/*`
+ --> vestibule.yaml:7:76
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", grace: { paths: ['static/*'] }, allow: ["gitlab:acme/**"] }
+  |                                                                            ^^^^^^^^^^ expected a path, such as `/api/activity`, or `/static/*` for all below
+  |
+  = help: it begins with `/`, and `*` stands for all that follows"#;
+
+    a_template_names_somebody: with("allow:", "backstage_user: \"user:default/{name}\", allow:"), r#"
+error: `routes[0].backstage_user` is `user:default/{name}`
+ --> vestibule.yaml:7:75
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", backstage_user: "user:default/{name}", allow: ["gitlab:acme/**"] }
+  |                                                                           ^^^^^^^^^^^^^^^^^^^^^ expected a template, such as `user:default/{login}`
+  |
+  = help: known are `{login}`, `{subject}` and `{email_local}`"#;
+
+    a_role_is_one_of_five: with("gitlab:acme/**", "gitlab:acme#maintaner"), r#"
+error: `routes[0].allow[0]` is `gitlab:acme#maintaner`
  --> vestibule.yaml:7:67
   |
-7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", allow: ["gitlab:acme#maintainer"] }
-  |                                                                   ^^^^^^^^^^^^^^^^^^^^^^^^ expected `PROVIDER:group` or `PROVIDER:group/**`
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", allow: ["gitlab:acme#maintaner"] }
+  |                                                                   ^^^^^^^^^^^^^^^^^^^^^^^ expected `PROVIDER:group#ROLE`, with a role of `guest`, `reporter`, `developer`, `maintainer`, `owner`
   |
-  = help: roles need `membership.api`: write the group, `gitlab:acme`"#;
+  = help: did you mean `gitlab:acme#maintainer`?"#;
 
     an_unknown_provider_has_a_nearest_name: with("gitlab:acme/**", "gitlib:acme"), r#"
 error: `routes[0].allow[0]` is `gitlib:acme`
@@ -372,7 +500,7 @@ error: `trusted_proxies` is empty, and `public_url` is https
 1 | public_url: https://portal.example.com
   | ^^^^^^^^^^ expected the addresses of what terminates TLS
   |
-  = help: `listen` takes plain http on `0.0.0.0:8080`: list the proxy in front of it, such as `[10.0.0.0/8]`"#;
+  = help: `listen` takes plain http on `0.0.0.0:8080`: list the proxy in front of it, such as `[10.0.0.0/8]`, or give it `tls`"#;
 
     nobody_trusts_everybody: with("10.0.0.0/8", "0.0.0.0/0, 10.0.0.1/8"), r#"
 error: `trusted_proxies[0]` is `0.0.0.0/0`
@@ -434,28 +562,28 @@ error: `routes[1].name` is `backstage`
   |
   = help: `routes[0].name` on line 7 has it already"#;
 
-    all_mistakes_are_shown_in_order: with("listen: 0.0.0.0:8080", "listn: 0.0.0.0:8080").replace("kind: gitlab", "kind: entra").replace("acme/**", "acme#owner") + "sessions: { idle: 5 }\n", r#"
+    all_mistakes_are_shown_in_order: with("listen: 0.0.0.0:8080", "listn: 0.0.0.0:8080").replace("kind: gitlab", "kind: gitlub").replace("acme/**", "acme/**#owner") + "sessions: { idle: 5 }\n", r#"
 error: `listn` is not a known key
  --> vestibule.yaml:2:1
   |
 2 | listn: 0.0.0.0:8080
   | ^^^^^ did you mean `listen`?
 
-error: `providers[0].kind: entra` is not supported by this version
+error: `providers[0].kind` is `gitlub`
  --> vestibule.yaml:5:27
   |
-5 |   - { name: gitlab, kind: entra, issuer: https://gitlab.example.com, client_id: 0f2c6a, client_secret: { file: secrets/gitlab } }
-  |                           ^^^^^ expected `gitlab`, `okta`, `keycloak` or `oidc`
+5 |   - { name: gitlab, kind: gitlub, issuer: https://gitlab.example.com, client_id: 0f2c6a, client_secret: { file: secrets/gitlab } }
+  |                           ^^^^^^ expected `gitlab`, `okta`, `entra`, `keycloak`, `google` or `oidc`
   |
-  = help: `oidc` works where the ID token lists the groups
+  = help: did you mean `gitlab`?
 
-error: `routes[0].allow[0]` is `gitlab:acme#owner`, which is not supported by this version
+error: `routes[0].allow[0]` is `gitlab:acme/**#owner`
  --> vestibule.yaml:7:67
   |
-7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", allow: ["gitlab:acme#owner"] }
-  |                                                                   ^^^^^^^^^^^^^^^^^^^ expected `PROVIDER:group` or `PROVIDER:group/**`
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", allow: ["gitlab:acme/**#owner"] }
+  |                                                                   ^^^^^^^^^^^^^^^^^^^^^^ expected `PROVIDER:group#ROLE`, with a role of `guest`, `reporter`, `developer`, `maintainer`, `owner`
   |
-  = help: roles need `membership.api`: write the group, `gitlab:acme`
+  = help: a role is one group's: write `gitlab:acme#owner`
 
 error: `sessions.idle` is `5`
  --> vestibule.yaml:8:19

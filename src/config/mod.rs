@@ -1,27 +1,50 @@
 //! The configuration as meant. `file.rs` has it as written; only what stands here leaves `config/`.
 
+#[cfg(test)]
+mod agreement;
+mod changes;
+mod cors;
+mod describe;
+mod expiry;
 mod file;
+mod frame;
+mod kind;
+mod listen;
 mod mask;
 mod meaning;
 #[cfg(test)]
 mod messages;
 mod mistake;
+mod particular;
+mod places;
 mod provider;
+#[cfg(test)]
+mod provider_messages;
 mod route;
 mod schema;
 mod secret;
 mod show;
+mod step_up;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod unsupported;
+mod upstream;
+#[cfg(test)]
+mod upstream_messages;
 mod value;
+mod variables;
 
+pub use changes::changes;
+pub use describe::schema;
+pub use kind::ProviderKind;
 pub use mistake::{ConfigError, ConfigErrors};
-pub use schema::schema;
+pub use places::Places;
 pub(crate) use secret::open_to_others;
 
 use crate::{
+    group::{GroupPath, Role},
+    guid::Guid,
     principal::Name,
     route::{GroupPattern, Route},
 };
@@ -30,15 +53,17 @@ use file::ConfigFile;
 use ipnet::IpNet;
 use meaning::Meaning;
 use mistake::{Mistake, Report};
+use rustls::{server::danger::ClientCertVerifier, sign::CertifiedKey};
 use secrecy::SecretString;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use url::Url;
 
@@ -77,8 +102,19 @@ pub struct Settings {
     pub drain: Duration,
     /// `public_url` and every listener are loopback and plain http: cookies without `Secure`, said at start-up.
     pub loopback_http: bool,
+    /// How much one client and all of them may take.
+    pub limits: LimitSettings,
+    /// Who helps people whom a page refuses.
+    pub contact: Option<Contact>,
+    /// How long browsers are told to come by https only; zero tells them nothing. Default 730 days.
+    pub hsts: Duration,
+    /// The files that were read for this configuration, beside its own and those of policies. A change in one of them is a
+    /// change of the configuration.
+    pub files: Vec<PathBuf>,
     /// What is odd but not wrong.
     pub warnings: Vec<String>,
+    /// All of it in the shape of the file, with every default and no secret.
+    pub effective: Arc<serde_json::Value>,
 }
 
 impl Settings {
@@ -88,24 +124,129 @@ impl Settings {
     }
 }
 
-/// One address to listen on.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    /// The address.
-    pub address: SocketAddr,
+/// Who helps people whom a page refuses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Contact {
+    /// The words of the link.
+    pub name: String,
+    /// Where it leads.
+    pub url: Url,
 }
 
-/// The kinds of provider that differ in more than their names.
+/// One place to listen at, and how.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Where.
+    pub at: ListenAt,
+    /// The certificates to speak TLS with; none for plain text.
+    pub tls: Option<Arc<Tls>>,
+    /// Every connection begins with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ListenAt {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A socket in the file system, for whoever may open it.
+    Unix(PathBuf),
+    /// A socket that systemd holds, by its `FileDescriptorName`; the only one if it has no name.
+    Systemd(Option<String>),
+}
+
+impl fmt::Display for ListenAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(None) => f.write_str("systemd"),
+            Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+/// How a listener speaks TLS.
+pub struct Tls {
+    /// The certificates, at least one; the first serves names that no other has.
+    pub certificates: Vec<Arc<Certificate>>,
+    /// The least version.
+    pub minimum: TlsVersion,
+    /// Which clients are asked for a certificate.
+    pub clients: Option<ClientCertificates>,
+    /// SHA-256 of all that this was made of: equal digests, equal TLS.
+    pub digest: [u8; 32],
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("certificates", &self.certificates)
+            .field("minimum", &self.minimum)
+            .field("clients", &self.clients)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// A certificate with its chain and its private key, which is never shown.
+pub struct Certificate {
+    /// The file of the certificate and its chain.
+    pub file: PathBuf,
+    /// The file of the private key.
+    pub key_file: PathBuf,
+    /// The host names and addresses it is for, in lower case; `*.example.com` stands for one label.
+    pub names: Vec<String>,
+    /// When it begins.
+    pub begins: SystemTime,
+    /// When it ends.
+    pub ends: SystemTime,
+    /// Signs with it.
+    pub signer: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("file", &self.file).field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Which clients are asked for a certificate of their own.
+#[derive(Clone)]
+pub struct ClientCertificates {
+    /// The file of the authorities that issue them.
+    pub file: PathBuf,
+    /// A client without one is turned away.
+    pub required: bool,
+    /// Verifies them.
+    pub verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl fmt::Debug for ClientCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificates")
+            .field("file", &self.file)
+            .field("required", &self.required)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much one client and all of them may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ProviderKind {
-    /// GitLab: groups from userinfo, refresh tokens without `offline_access`.
-    Gitlab,
-    /// Okta: groups from the ID token, then userinfo; scope `groups offline_access`.
-    Okta,
-    /// Keycloak: group paths with a leading slash.
-    Keycloak,
-    /// Any other OpenID provider.
-    Oidc,
+pub struct LimitSettings {
+    /// Client connections at once. Default 20,000.
+    pub connections: usize,
+    /// Client connections at once from one address, or one /64 network of IPv6. Default 1024.
+    pub connections_per_address: usize,
 }
 
 /// One OpenID provider.
@@ -125,14 +266,134 @@ pub struct ProviderSettings {
     pub client_secret: SecretString,
     /// The scopes we ask for, `openid` among them.
     pub scopes: Vec<String>,
-    /// The claim that lists groups. Default `groups`.
-    pub groups_claim: String,
+    /// What it calls what it says of a person.
+    pub claims: ClaimNames,
+    /// The claim that lists groups. Default `groups`; none for Google, which has no such claim.
+    pub groups_claim: Option<String>,
+    /// Entra only: the tenants whose people may sign in, at least one.
+    pub tenants: Vec<Guid>,
+    /// Google only: the Workspace domains whose people may sign in, in lower case; everybody's if there is none.
+    pub hosted_domains: Vec<String>,
+    /// Entra only: where the groups of somebody who is in too many for a token are read.
+    pub graph: Option<Url>,
     /// How often membership is read while a person is active. Default 60 s for GitLab, 5 min for others.
     pub membership_refresh: Duration,
     /// How long the last good membership is used while the provider cannot be reached. Default 15 min.
     pub membership_outage: Duration,
     /// How long a session without refresh token lives. Default 1 h.
     pub without_refresh: Duration,
+    /// Where roles, invited groups and blocked people are read beside what people's own tokens tell.
+    pub api: Option<MembershipApi>,
+    /// How GitLab tells of changes.
+    pub hook: Option<MembershipHook>,
+}
+
+impl ProviderSettings {
+    /// All its secrets, each by the key that names it.
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretString)> {
+        let mut all = vec![("client_secret", &self.client_secret)];
+        all.extend(self.api.as_ref().map(|api| ("membership.api.token", &api.token)));
+        if let Some(hook) = &self.hook {
+            all.push(match &hook.proof {
+                HookProof::Token(token) => ("membership.hook.token", token),
+                HookProof::SigningKey(key) => ("membership.hook.signing_key", key),
+            });
+            all.extend(hook.audit_token.as_ref().map(|token| ("membership.hook.audit_token", token)));
+        }
+        all
+    }
+}
+
+/// GitLab's API, asked with a token of ours.
+#[derive(Clone, Debug)]
+pub struct MembershipApi {
+    /// The token that the configuration names.
+    pub token: SecretString,
+    /// The API's address, `/api/v4` included.
+    pub url: String,
+    /// The token is renewed before it ends. Default no.
+    pub rotate: bool,
+}
+
+/// How whoever sends hooks proves to be GitLab.
+#[derive(Clone, Debug)]
+pub struct MembershipHook {
+    /// Of system hooks and group hooks.
+    pub proof: HookProof,
+    /// Of streamed audit events; absent: there are none.
+    pub audit_token: Option<SecretString>,
+}
+
+/// The proof of a hook: one of the two, never both.
+#[derive(Clone, Debug)]
+pub enum HookProof {
+    /// A secret text that comes with each.
+    Token(SecretString),
+    /// A key that signs each.
+    SigningKey(SecretString),
+}
+
+/// The claims that a person is described by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClaimNames {
+    /// The login. Default: `preferred_username`, then `nickname`; for Google the verified e-mail address.
+    pub login: Option<String>,
+    /// The e-mail address, which counts only if it is verified. Default `email`.
+    pub email: String,
+    /// The full name. Default `name`.
+    pub name: String,
+}
+
+impl Default for ClaimNames {
+    fn default() -> Self {
+        Self { login: None, email: "email".to_owned(), name: "name".to_owned() }
+    }
+}
+
+impl ProviderSettings {
+    /// Nothing but what has no default, and the defaults of its kind. Entra needs [`Self::tenants`] besides.
+    pub fn new(name: Name, kind: ProviderKind, issuer: &str, client_id: &str, client_secret: SecretString) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            title: provider::usual_title(name.as_str()).to_owned(),
+            name,
+            kind,
+            issuer: issuer.to_owned(),
+            client_id: client_id.to_owned(),
+            client_secret,
+            scopes: kind.scopes(),
+            claims: ClaimNames::default(),
+            groups_claim: kind.groups_claim().map(str::to_owned),
+            tenants: Vec::new(),
+            hosted_domains: Vec::new(),
+            graph: None,
+            membership_refresh: if kind == ProviderKind::Gitlab { MINUTE } else { 5 * MINUTE },
+            membership_outage: 15 * MINUTE,
+            without_refresh: 60 * MINUTE,
+            api: None,
+            hook: None,
+        }
+    }
+
+    /// The issuer as its discovery document says it: with `{tenantid}` in place of the tenant, where people of several
+    /// tenants of Entra sign in.
+    pub fn published_issuer(&self) -> Cow<'_, str> {
+        match self.shared_authority() {
+            Some(authority) => Cow::Owned(format!("{authority}/{{tenantid}}/v2.0")),
+            None => Cow::Borrowed(&self.issuer),
+        }
+    }
+
+    /// The issuer of the tokens of one tenant, which is the issuer itself where there is one only.
+    pub fn issuer_of(&self, tenant: &Guid) -> String {
+        self.published_issuer().replace("{tenantid}", tenant.as_str())
+    }
+
+    /// Where people of several tenants of Entra sign in: `https://login.microsoftonline.com`.
+    fn shared_authority(&self) -> Option<&str> {
+        let shared = |segment: &str| self.issuer.strip_suffix(&format!("/{segment}/v2.0"));
+        if self.kind == ProviderKind::Entra { kind::SHARED.iter().find_map(|it| shared(it)) } else { None }
+    }
 }
 
 /// One entry of a route's `allow`.
@@ -144,6 +405,8 @@ pub enum Allow {
     SignedIn,
     /// `gitlab:acme` or `gitlab:acme/**`.
     Groups(GroupPattern),
+    /// `gitlab:acme/platform#maintainer`: that role in the group, or a greater.
+    Role(Name, GroupPath, Role),
 }
 
 /// How long sessions live.
@@ -153,6 +416,8 @@ pub struct SessionSettings {
     pub idle: Duration,
     /// In all. Default 8 h.
     pub absolute: Duration,
+    /// The longest `grace` of any route; zero if there is none.
+    pub grace: Duration,
 }
 
 /// What is recorded, and how strictly.
@@ -185,6 +450,7 @@ type Environment = BTreeMap<String, String>;
 struct Loaded {
     settings: Settings,
     written: ConfigFile,
+    places: Places,
 }
 
 /// Reads the configuration in `file`, and the secrets that it names. Changes nothing.
@@ -193,6 +459,24 @@ struct Loaded {
 /// Every mistake at once, each with its place.
 pub fn load(file: &Path) -> Result<Settings, ConfigErrors> {
     Ok(read(file)?.settings)
+}
+
+/// The same, with where its keys stand.
+///
+/// # Errors
+/// Every mistake at once, each with its place.
+pub fn load_with_places(file: &Path) -> Result<(Settings, Places), ConfigErrors> {
+    read(file).map(|loaded| (loaded.settings, loaded.places))
+}
+
+/// Reads a configuration that is not written yet and would stand in `file`. Its secrets are variables named in `secrets`,
+/// whatever they hold.
+///
+/// # Errors
+/// Every mistake at once.
+pub fn draft(text: &str, file: &Path, secrets: &[&str]) -> Result<Settings, ConfigErrors> {
+    let environment = secrets.iter().map(|name| ((*name).to_owned(), "-".to_owned())).collect();
+    parse(text.as_bytes(), file, &environment).map(|loaded| loaded.settings)
 }
 
 /// The effective configuration in `file` as YAML: every default written out, every path resolved, no secret in it.
@@ -222,7 +506,13 @@ fn unwritable(file: &Path, error: &dyn std::error::Error) -> ConfigErrors {
 fn read(file: &Path) -> Result<Loaded, ConfigErrors> {
     let fault = |error: std::io::Error| {
         let message = format!("cannot read the configuration {}: {error}", mistake::quote(&file.display().to_string()));
-        ConfigErrors::about(file, message, "name the file with `-c FILE` or `VESTIBULE_CONFIG`")
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "name the file with `-c FILE` or `VESTIBULE_CONFIG`, or write one with `vestibule init`"
+            }
+            _ => "name the file with `-c FILE` or `VESTIBULE_CONFIG`",
+        };
+        ConfigErrors::about(file, message, help)
     };
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(fault)?;
@@ -246,13 +536,17 @@ fn parse(bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded,
         ConfigErrors::about(file, format!("line {line} of the configuration is not UTF-8"), "save the file as UTF-8")
     })?;
     let root = tree::parse(text).map_err(|broken| broken_yaml(file, text, broken))?;
-    let mut report = Report::new(file, text, tree::places(&root));
+    let known = tree::places(&root);
+    let places = Places::new(text, &known);
+    let mut report = Report::new(file, text, known);
     let written = schema::check(&root, &mut report);
     let base = file.parent().unwrap_or(Path::new(""));
     let digest = crate::text::hex(digest(&SHA256, bytes).as_ref());
     let loaded = written.and_then(|written| {
-        let settings = Meaning { report: &mut report, base, environment }.settings(file, digest, &written)?;
-        Some(Loaded { settings, written })
+        let settings =
+            Meaning { report: &mut report, base, environment, files: Vec::new() }.settings(file, digest, &written)?;
+        let effective = serde_json::to_value(show::effective(&settings, &written)).unwrap_or_default();
+        Some(Loaded { settings: Settings { effective: effective.into(), ..settings }, written, places })
     });
     let warnings = report.finish()?;
     match loaded {

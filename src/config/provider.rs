@@ -1,16 +1,19 @@
 //! `providers`: from as written to as meant.
 
 use super::{
-    ProviderKind, ProviderSettings,
-    file::{KindFile, MembershipFile, ProviderFile, SecretFile},
+    HookProof, MembershipApi, MembershipHook, ProviderSettings,
+    file::{KindFile, MembershipApiFile, MembershipFile, MembershipHookFile, ProviderFile, SecretFile},
+    kind::ProviderKind,
     mask,
     meaning::{MONTH, Meaning, entry},
     mistake::Mistake,
+    particular::Particular,
     secret,
     value::{self, Expected},
 };
 use crate::principal::Name;
-use secrecy::SecretString;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
 use std::{sync::Arc, time::Duration};
 
 /// All providers that are free of mistakes.
@@ -62,29 +65,35 @@ fn one(meaning: &mut Meaning<'_, '_>, index: usize, written: &ProviderFile) -> O
     let client_id = meaning.text(&key("client_id"), written.client_id.as_deref());
     let client_secret = written.client_secret.as_ref().and_then(|it| secret(meaning, &key("client_secret"), it));
     let scopes = scopes(meaning, &key("scopes"), written.scopes.as_deref(), kind);
-    let membership =
-        Membership::read(meaning, &key("membership"), written.membership.clone().unwrap_or_default(), kind);
-    let name = name?;
+    let membership = written.membership.clone().unwrap_or_default();
+    let membership = Membership::read(meaning, &key("membership"), membership, kind, checked.and(issuer.as_deref()));
+    let particular = Particular::read(meaning, index, written, kind, checked.as_ref().and(issuer.as_deref()));
+    let usual = ProviderSettings::new(name?, kind, &checked.and(issuer)?, &client_id?, client_secret?);
     Some(ProviderSettings {
-        kind,
-        title: title.unwrap_or_else(|| usual_title(name.as_str()).to_owned()),
-        name,
-        issuer: checked.and(issuer)?,
-        client_id: client_id?,
-        client_secret: client_secret?,
-        scopes,
-        groups_claim: membership.claim,
+        title: title.unwrap_or_else(|| usual.title.clone()),
+        scopes: scopes.unwrap_or_else(|| usual.scopes.clone()),
+        claims: particular.claims,
+        groups_claim: membership.claim.or_else(|| usual.groups_claim.clone()),
+        tenants: particular.tenants?,
+        hosted_domains: particular.hosted_domains,
+        graph: particular.graph,
         membership_refresh: membership.refresh,
         membership_outage: membership.outage,
         without_refresh: membership.without_refresh,
+        api: membership.api,
+        hook: membership.hook,
+        ..usual
     })
 }
 
-fn kind(written: KindFile) -> ProviderKind {
+/// The kind that is written.
+pub(super) fn kind(written: KindFile) -> ProviderKind {
     match written {
         KindFile::Gitlab => ProviderKind::Gitlab,
         KindFile::Okta => ProviderKind::Okta,
+        KindFile::Entra => ProviderKind::Entra,
         KindFile::Keycloak => ProviderKind::Keycloak,
+        KindFile::Google => ProviderKind::Google,
         KindFile::Oidc => ProviderKind::Oidc,
     }
 }
@@ -94,6 +103,7 @@ fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretFile) -> Opt
         (Some(path), None) => {
             let from = format!("{key}.file");
             let found = meaning.path(path);
+            meaning.files.push(found.clone());
             let found = meaning.read(&from, Some(path), |_| secret::file(&found))?;
             (from, found)
         }
@@ -131,9 +141,19 @@ fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretFile) -> Opt
     Some(found.secret)
 }
 
+/// Source: Standard Webhooks, on secrets.
+fn is_signing_key(secret: &str) -> bool {
+    STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).is_ok_and(|key| key.len() >= 16)
+}
+
 /// Source of what a scope may look like: RFC 6749, section 3.3.
-fn scopes(meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&[String]>, kind: ProviderKind) -> Vec<String> {
-    let Some(scopes) = written else { return usual_scopes(kind) };
+fn scopes(
+    meaning: &mut Meaning<'_, '_>,
+    key: &str,
+    written: Option<&[String]>,
+    kind: ProviderKind,
+) -> Option<Vec<String>> {
+    let scopes = written?;
     for (index, scope) in scopes.iter().enumerate() {
         let fits = !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
         if !fits {
@@ -143,33 +163,39 @@ fn scopes(meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&[String]>, 
             meaning.refuse(&format!("{key}[{index}]"), scope, Expected::new("every scope once"));
         }
     }
-    if !scopes.iter().any(|scope| scope == "openid") {
-        meaning.report.add(
-            Mistake::new(key, format!("`{key}` lacks `openid`"))
-                .expected("expected `openid` among these")
-                .help("without it the provider sends no ID token".to_owned()),
-        );
+    let mut needed = vec![("openid", "without it the provider sends no ID token")];
+    needed.extend(
+        (kind == ProviderKind::Entra).then_some(("profile", "without it Entra does not say who somebody is: `oid`")),
+    );
+    for (scope, help) in needed {
+        if !scopes.iter().any(|one| one == scope) {
+            meaning.report.add(
+                Mistake::new(key, format!("`{key}` lacks `{scope}`"))
+                    .expected(format!("expected `{scope}` among these"))
+                    .help(help.to_owned()),
+            );
+        }
     }
-    scopes.to_vec()
-}
-
-fn usual_scopes(kind: ProviderKind) -> Vec<String> {
-    let scopes = match kind {
-        ProviderKind::Okta => "openid profile email groups offline_access",
-        ProviderKind::Gitlab | ProviderKind::Keycloak | ProviderKind::Oidc => "openid profile email",
-    };
-    scopes.split(' ').map(str::to_owned).collect()
+    Some(scopes.to_vec())
 }
 
 struct Membership {
-    claim: String,
+    claim: Option<String>,
     refresh: Duration,
     outage: Duration,
     without_refresh: Duration,
+    api: Option<MembershipApi>,
+    hook: Option<MembershipHook>,
 }
 
 impl Membership {
-    fn read(meaning: &mut Meaning<'_, '_>, key: &str, written: MembershipFile, kind: ProviderKind) -> Self {
+    fn read(
+        meaning: &mut Meaning<'_, '_>,
+        key: &str,
+        written: MembershipFile,
+        kind: ProviderKind,
+        issuer: Option<&str>,
+    ) -> Self {
         let second = Duration::from_secs(1);
         let longest = Duration::from_secs(5 * 60); // what is older counts as unknown
         let usual = if kind == ProviderKind::Gitlab { 60 * second } else { longest };
@@ -184,16 +210,83 @@ impl Membership {
         let without_refresh =
             meaning.duration(&format!("{key}.without_refresh"), without, 12 * longest, second..=MONTH);
         let claim = meaning.text(&format!("{key}.claim"), written.claim.as_deref());
-        Self { claim: claim.unwrap_or_else(|| "groups".to_owned()), refresh, outage, without_refresh }
+        if kind != ProviderKind::Gitlab {
+            for (name, there) in [("api", written.api.is_some()), ("hook", written.hook.is_some())] {
+                if there {
+                    let only = format!("remove it: `{name}` is there for `kind: gitlab` alone");
+                    let mistake = Mistake::new(format!("{key}.{name}"), format!("`{key}.{name}` stands at no GitLab"));
+                    meaning.report.add(mistake.at_key().expected("expected no such key here").help(only));
+                }
+            }
+        }
+        let api = written.api.as_ref().and_then(|it| api(meaning, &format!("{key}.api"), it, issuer));
+        let hook = written.hook.as_ref().and_then(|it| hook(meaning, &format!("{key}.hook"), it));
+        Self { claim, refresh, outage, without_refresh, api, hook }
     }
 }
 
+fn api(
+    meaning: &mut Meaning<'_, '_>,
+    key: &str,
+    written: &MembershipApiFile,
+    issuer: Option<&str>,
+) -> Option<MembershipApi> {
+    let token = match &written.token {
+        Some(token) => secret(meaning, &format!("{key}.token"), token),
+        None => {
+            let lacks = Mistake::new(format!("{key}.token"), format!("`{key}` has no `token`"));
+            meaning.report.add(lacks.expected("expected `{ file: PATH }` or `{ env: NAME }`"));
+            None
+        }
+    };
+    let url = match &written.url {
+        Some(url) => meaning.read(&format!("{key}.url"), Some(url), value::api),
+        None => issuer.map(|issuer| format!("{}/api/v4", issuer.trim_end_matches('/'))),
+    };
+    Some(MembershipApi { token: token?, url: url?, rotate: written.rotate.unwrap_or(false) })
+}
+
+fn hook(meaning: &mut Meaning<'_, '_>, key: &str, written: &MembershipHookFile) -> Option<MembershipHook> {
+    let mut read = |name: &str, one: &Option<SecretFile>| {
+        one.as_ref().and_then(|it| secret(meaning, &format!("{key}.{name}"), it))
+    };
+    let (token, signing_key) = (read("token", &written.token), read("signing_key", &written.signing_key));
+    let audit_token = read("audit_token", &written.audit_token);
+    let proof = match (&written.token, &written.signing_key) {
+        (Some(_), None) => token.map(HookProof::Token),
+        (None, Some(_)) => signing_key.and_then(|secret| {
+            if is_signing_key(secret.expose_secret()) {
+                return Some(HookProof::SigningKey(secret));
+            }
+            let mistake = Mistake::new(format!("{key}.signing_key"), format!("`{key}.signing_key` is no signing key"));
+            let expected = "expected `whsec_` and at least 16 bytes in base64";
+            meaning
+                .report
+                .add(mistake.at_key().expected(expected).help("copy it as GitLab shows it, which is once".to_owned()));
+            None
+        }),
+        (both, _) => {
+            let how = if both.is_some() { "has two proofs" } else { "has no proof" };
+            meaning.report.add(
+                Mistake::new(key, format!("`{key}` {how}"))
+                    .at_key()
+                    .expected("expected `token` or `signing_key`")
+                    .help("the one that is entered at GitLab's hook".to_owned()),
+            );
+            None
+        }
+    };
+    Some(MembershipHook { proof: proof?, audit_token })
+}
+
 /// How the makers of well-known providers spell what people name them by; other names stand as they are.
-fn usual_title(name: &str) -> &str {
+pub(super) fn usual_title(name: &str) -> &str {
     match name {
         "gitlab" => "GitLab",
         "okta" => "Okta",
+        "entra" => "Microsoft",
         "keycloak" => "Keycloak",
+        "google" => "Google",
         other => other,
     }
 }

@@ -1,17 +1,20 @@
 //! `routes`: from as written to as meant.
 
 use super::{
-    Allow,
-    file::{BodyFile, ConfigFile, PathsFile, RouteFile, TimeoutsFile, UpstreamFile},
+    Allow, ProviderKind,
+    file::{BodyFile, ConfigFile, PathsFile, ProviderFile, RouteFile, TimeoutsFile},
     meaning::{MONTH, Meaning, entry},
     mistake::{Mistake, either, nearest, quote},
-    provider::{name, unique},
+    provider::{kind, name, unique},
+    step_up, upstream,
     value::{self, Expected},
 };
 use crate::{
     canonical::Host,
+    group::Role,
     principal::Name,
-    route::{ErrorBody, GroupPattern, Route, Timeouts, Upstream},
+    route::{ErrorBody, GroupPattern, HostHeader, Route, Timeouts, UserTemplate},
+    upstream::{Resolver, Upstream},
 };
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use url::Url;
@@ -28,11 +31,20 @@ pub(super) fn all(
         meaning.report.add(Mistake::new("routes", "`routes` is empty").expected("expected at least one route"));
     }
     unique(meaning, "routes", routes.iter().map(|it| it.name.as_deref()));
-    let names = written.providers.iter().flatten().filter_map(|it| it.name.as_deref()?.parse().ok());
+    let named = |it: &ProviderFile| Some((it.name.as_deref()?.parse().ok()?, kind(it.kind.unwrap_or_default())));
+    let kinds: Vec<(Name, ProviderKind)> = written.providers.iter().flatten().filter_map(named).collect();
+    let without = |it: &&ProviderFile| {
+        let claim = it.membership.as_ref().and_then(|it| it.claim.as_ref());
+        claim.is_none() && kind(it.kind.unwrap_or_default()).groups_claim().is_none()
+    };
+    let groupless = written.providers.iter().flatten().filter(without).filter_map(|it| it.name.clone());
     let context = Context {
-        providers: names.collect(),
+        groupless: groupless.collect(),
+        providers: kinds.iter().map(|(name, _)| name.clone()).collect(),
+        kinds,
         public_host: public_url.and_then(|url| url.host_str()?.parse().ok()),
         single: routes.len() == 1,
+        https: public_url.is_none_or(|url| url.scheme() == "https"),
         listen,
     };
     let mut taken = BTreeMap::new();
@@ -44,8 +56,12 @@ pub(super) fn all(
 /// What every route has to know of the rest.
 struct Context<'a> {
     providers: Vec<Name>,
+    kinds: Vec<(Name, ProviderKind)>,
+    /// Providers that say nobody's groups.
+    groupless: Vec<String>,
     public_host: Option<Host>,
     single: bool,
+    https: bool,
     listen: &'a [(String, SocketAddr)],
 }
 
@@ -67,7 +83,12 @@ impl Context<'_> {
         if let (Some(host), Some(path)) = (&host, &path) {
             overlap(meaning, index, host, path, taken);
         }
-        let upstream = written.upstream.as_ref().and_then(|it| self.upstream(meaning, &key("upstream"), it));
+        let host_header = meaning.read(&key("host_header"), written.host_header.as_deref(), host_header);
+        let host_header = host_header.unwrap_or_default();
+        let upstream = written
+            .upstream
+            .as_ref()
+            .and_then(|it| upstream::one(meaning, &key("upstream"), it, &host_header, self.listen));
         let providers = self.providers(meaning, &key("providers"), written.providers.as_deref());
         let header_provider =
             header_provider(meaning, &key("header_provider"), written.header_provider.as_deref(), &providers);
@@ -77,6 +98,17 @@ impl Context<'_> {
         let origins = origins(meaning, &key("origins"), written.origins.as_deref().unwrap_or_default());
         let timeouts = timeouts(meaning, &key("timeouts"), written.timeouts.clone().unwrap_or_default());
         let allow = self.allow(meaning, &key("allow"), written.allow.as_deref().unwrap_or_default(), &providers);
+        let cors = written.cors.as_ref().map(|it| super::cors::read(meaning, &key("cors"), it));
+        let frame = written.frame.as_ref().map(|it| super::frame::read(meaning, &key("frame"), it, self.https));
+        let backstage_user = meaning.read(&key("backstage_user"), written.backstage_user.as_deref(), |text| {
+            UserTemplate::parse(text)
+                .map_err(|help| Expected::new("a template, such as `user:default/{login}`").help(help))
+        });
+        let idle = super::expiry::idle(meaning, &key("idle"), written.idle.as_ref());
+        let grace = written.grace.as_ref().map(|it| super::expiry::grace(meaning, &key("grace"), it));
+        let here = self.kinds.iter().filter(|(name, _)| providers.contains(name));
+        let step_up = written.step_up.as_ref();
+        let step_up = step_up.map(|it| step_up::read(meaning, &key("step_up"), it, &Vec::from_iter(here), &allow));
         let name = name?;
         Some(Route {
             index,
@@ -85,12 +117,26 @@ impl Context<'_> {
             host: host?,
             path: path?.into(),
             exact: matches!(written.paths, Some(PathsFile::Exact)),
-            upstream: upstream?,
+            upstream: Upstream::new(upstream?, Resolver::System),
+            strip_path: written.strip_path.unwrap_or(false),
+            host_header,
             providers: providers.into(),
             header_provider,
             labels: written.labels.clone().unwrap_or_default(),
             groups_header: groups_header.into(),
             origins: origins.into(),
+            cors: match cors {
+                Some(cors) => Some(cors?),
+                None => None,
+            },
+            frame: frame.unwrap_or_default().into(),
+            backstage_user,
+            idle,
+            grace,
+            step_up: match step_up {
+                Some(step_up) => Some(step_up?.into()),
+                None => None,
+            },
             encoded_slash: written.encoded_slash.unwrap_or(false),
             errors: match written.body.unwrap_or_default() {
                 BodyFile::Problem => ErrorBody::Problem,
@@ -114,51 +160,7 @@ impl Context<'_> {
             }
             return self.public_host.clone();
         };
-        let host = meaning.read(&key, Some(text), host)?;
-        if self.public_host.as_ref().is_some_and(|public| *public != host) {
-            let message = format!(
-                "people sign in on the host of `public_url` only in this version: on {} nobody has a session",
-                quote(text)
-            );
-            meaning.report.warn(&key, &message);
-        }
-        Some(host)
-    }
-
-    fn upstream(&self, meaning: &mut Meaning<'_, '_>, key: &str, written: &UpstreamFile) -> Option<Upstream> {
-        let (key, text) = match written {
-            UpstreamFile::One(text) => (key.to_owned(), text),
-            UpstreamFile::Many(many) => {
-                let key = format!("{key}.urls");
-                match many.urls.as_deref()? {
-                    [one] => (format!("{key}[0]"), one),
-                    [] => {
-                        meaning
-                            .report
-                            .add(Mistake::new(&key, format!("`{key}` is empty")).expected("expected one URL"));
-                        return None;
-                    }
-                    [_, ..] => {
-                        meaning.report.add(
-                            Mistake::new(
-                                format!("{key}[1]"),
-                                format!("several URLs in `{key}` are not supported by this version"),
-                            )
-                            .expected("expected one URL only")
-                            .help("put a balancer between, or write a route for each".to_owned()),
-                        );
-                        return None;
-                    }
-                }
-            }
-        };
-        let upstream = meaning.read(&key, Some(text), value::upstream)?;
-        let itself =
-            upstream.authority.parse::<SocketAddr>().is_ok_and(|to| self.listen.iter().any(|(_, at)| *at == to));
-        if itself {
-            meaning.refuse(&key, text, Expected::new("another address than our own").help("here we listen ourselves"));
-        }
-        Some(upstream)
+        meaning.read(&key, Some(text), host)
     }
 
     fn providers(&self, meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&[String]>) -> Vec<Name> {
@@ -198,6 +200,7 @@ impl Context<'_> {
             meaning.read(&format!("{key}[{index}]"), Some(text), |text| match text {
                 "public" => Ok(Allow::Public),
                 "signed-in" => Ok(Allow::SignedIn),
+                _ if text.contains(':') && text.contains('#') => self.role(text, providers),
                 _ if text.contains(':') => self.pattern(text, providers).map(Allow::Groups),
                 _ => {
                     let expected = Expected::new("`public`, `signed-in`, `PROVIDER:group` or `PROVIDER:group/**`");
@@ -214,6 +217,23 @@ impl Context<'_> {
         each.collect()
     }
 
+    /// `gitlab:acme/platform#maintainer`.
+    fn role(&self, text: &str, providers: &[Name]) -> Result<Allow, Expected> {
+        let roles = Role::ALL.map(Role::as_str);
+        let expected = || Expected::new(format!("`PROVIDER:group#ROLE`, with a role of `{}`", roles.join("`, `")));
+        let (group, role) = text.split_once('#').ok_or_else(expected)?;
+        let role = role.parse().map_err(|()| match nearest(role, roles) {
+            Some(near) => expected().help(format!("did you mean `{group}#{near}`?")),
+            None => expected(),
+        })?;
+        match self.pattern(group, providers)? {
+            GroupPattern::Group(provider, path) => Ok(Allow::Role(provider, path, role)),
+            GroupPattern::Tree(provider, path) => {
+                Err(expected().help(format!("a role is one group's: write `{provider}:{path}#{}`", role.as_str())))
+            }
+        }
+    }
+
     /// `gitlab:acme` or `gitlab:acme/**`, of a provider whose people may come here.
     fn pattern(&self, text: &str, providers: &[Name]) -> Result<GroupPattern, Expected> {
         let expected = || Expected::new("`PROVIDER:group` or `PROVIDER:group/**`");
@@ -223,9 +243,13 @@ impl Context<'_> {
             let help = format!("this route's `providers` leaves out `{provider}`, so nobody of it comes here");
             return Err(Expected::new(format!("a group of {}", either_names(providers))).help(help));
         }
+        if self.groupless.iter().any(|name| name == provider.as_str()) {
+            let help = "write the claim that lists them in `membership.claim`, if there is one";
+            return Err(Expected::new(format!("no group of `{provider}`, which says nobody's groups")).help(help));
+        }
         if let Some((group, _)) = path.split_once('#') {
-            let help = format!("roles need `membership.api`: write the group, `{provider}:{group}`");
-            return Err(expected().help(help).later());
+            let help = format!("a role stands in `allow` only: write the group, `{provider}:{group}`");
+            return Err(expected().help(help));
         }
         let (path, tree) = path.strip_suffix("/**").map_or((path, false), |path| (path, true));
         if path.contains('*') {
@@ -260,6 +284,30 @@ fn host(text: &str) -> Result<Host, Expected> {
         return Err(expected().help("a route has one host: `*` is not known here"));
     }
     text.parse().map_err(|_| expected())
+}
+
+/// `preserve`, `upstream`, or a host and perhaps a port.
+fn host_header(text: &str) -> Result<HostHeader, Expected> {
+    let expected =
+        || Expected::new("`preserve`, `upstream` or a host, such as `portal.internal` or `portal.internal:8080`");
+    match text {
+        "preserve" => return Ok(HostHeader::Preserve),
+        "upstream" => return Ok(HostHeader::Upstream),
+        _ => {}
+    }
+    if text.contains("://") {
+        return Err(expected().help("leave out the scheme"));
+    }
+    if let Some(near) = nearest(text, ["preserve", "upstream"]) {
+        return Err(expected().help(format!("did you mean `{near}`?")));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let fits = host.parse::<Host>().is_ok()
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port));
+    fits.then(|| HostHeader::Literal(text.into())).ok_or_else(expected)
 }
 
 /// Two routes for one host and path would leave it to chance which one decides.
@@ -337,7 +385,7 @@ fn labels(meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&BTreeMap<St
     }
 }
 
-fn origins(meaning: &mut Meaning<'_, '_>, key: &str, written: &[String]) -> Vec<String> {
+pub(super) fn origins(meaning: &mut Meaning<'_, '_>, key: &str, written: &[String]) -> Vec<String> {
     let each = written.iter().enumerate().filter_map(|(index, text)| {
         let url = meaning.read(&format!("{key}[{index}]"), Some(text), value::origin)?;
         Some(url.origin().ascii_serialization())

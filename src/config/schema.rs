@@ -8,8 +8,8 @@ use super::{
 };
 use serde_json::{Map, Value as Json, json};
 
-/// The JSON Schema of the configuration (draft 2020-12), as editors use it.
-pub fn schema() -> Json {
+/// The JSON Schema of the file's shape (draft 2020-12), without defaults and examples.
+pub(super) fn shape() -> Json {
     let mut schema = schemars::schema_for!(ConfigFile).to_value();
     without_null(&mut schema);
     schema
@@ -22,7 +22,7 @@ pub fn schema() -> Json {
 ///
 /// There is nothing left of a document that is not a mapping.
 pub(super) fn check(root: &Node, report: &mut Report<'_>) -> Option<ConfigFile> {
-    let schema = schema();
+    let schema = shape();
     let nothing = Node { span: root.span.clone(), value: Value::Map(Vec::new()) };
     let root = if let Value::Empty = root.value { &nothing } else { root };
     let value = Walk { root: &schema, report }.value(root, &schema, "");
@@ -229,15 +229,9 @@ impl<'w> Walk<'w, '_> {
         if words.is_empty() || words.contains(&text) {
             return json!(text);
         }
-        let mistake = if let Some(instead) = unsupported::value(path, text) {
-            Mistake::new(path, format!("`{path}: {text}` is not supported by this version"))
-                .expected(format!("expected {}", either(&words)))
-                .help(instead.to_owned())
-        } else {
-            Mistake::new(path, format!("{} is {}", quote(path), quote(text)))
-                .expected(format!("expected {}", either(&words)))
-                .help(nearest(text, words.iter().copied()).map(|near| format!("did you mean `{near}`?")))
-        };
+        let mistake = Mistake::new(path, format!("{} is {}", quote(path), quote(text)))
+            .expected(format!("expected {}", either(&words)))
+            .help(nearest(text, words.iter().copied()).map(|near| format!("did you mean `{near}`?")));
         self.report.add(mistake);
         json!(words[0])
     }
@@ -310,7 +304,7 @@ fn fits(node: &Node, schema: &Json) -> bool {
     }
 }
 
-fn schema_type(schema: &Json) -> &str {
+pub(super) fn schema_type(schema: &Json) -> &str {
     match schema.get("type").and_then(Json::as_str) {
         Some(kind) => kind,
         None if schema.get("anyOf").is_some() => "any",

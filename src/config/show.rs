@@ -1,22 +1,27 @@
 //! The effective configuration, in the shape in which it is written.
 
 use super::{
-    Allow, AuditMode, ProviderKind, ProviderSettings, Settings,
+    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Settings, TlsVersion,
     file::{
-        AuditFile, BodyFile, ConfigFile, DurationText, KindFile, ListenFile, ListenerFile, MembershipFile, ModeFile,
-        OperationsFile, PathsFile, ProviderFile, RouteFile, SecretFile, SessionsFile, SizeText, TimeoutsFile,
-        UpstreamFile,
+        AuditFile, BodyFile, CertificateFile, ClaimsFile, ClientCertificatesFile, ConfigFile, ContactFile, CorsFile,
+        DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile, IdleFile, KindFile, LimitsFile,
+        ListenFile, ListenerFile, MembershipApiFile, MembershipFile, MembershipHookFile, ModeFile, OperationsFile,
+        PathsFile, ProviderFile, RouteFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile,
+        TlsVersionFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
     },
     value::{write_duration, write_size},
 };
-use crate::route::{ErrorBody, GroupPattern, Route};
+use crate::{
+    route::{Activity, Cors, ErrorBody, GroupPattern, HostHeader, Route},
+    upstream::UpstreamSettings,
+};
 use std::{path::Path, time::Duration};
 
 /// All settings as a file would have them. A secret is shown by its source, which only `written` knows.
 pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile {
     let base = settings.file.parent().unwrap_or(Path::new(""));
-    let sources = written.providers.iter().flatten().map(|it| it.client_secret.as_ref());
-    let listeners = settings.listen.iter().map(|it| ListenerFile { address: Some(it.address.to_string()) });
+    let sources = written.providers.iter().flatten();
+    let listeners = settings.listen.iter().map(listener);
     ConfigFile {
         public_url: Some(settings.public_url.origin().ascii_serialization()),
         listen: Some(ListenFile::Many(listeners.collect())),
@@ -42,29 +47,99 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
         }),
         workers: u64::try_from(settings.workers).ok(),
         drain: duration(settings.drain),
+        limits: Some(LimitsFile {
+            connections: u64::try_from(settings.limits.connections).ok(),
+            connections_per_address: u64::try_from(settings.limits.connections_per_address).ok(),
+        }),
+        contact: settings
+            .contact
+            .as_ref()
+            .map(|contact| ContactFile { name: Some(contact.name.clone()), url: Some(contact.url.to_string()) }),
+        hsts: duration(settings.hsts),
     }
 }
 
-fn provider(settings: &ProviderSettings, source: Option<&SecretFile>, base: &Path) -> ProviderFile {
+fn listener(settings: &Listen) -> ListenerFile {
+    ListenerFile {
+        address: Some(settings.at.to_string()),
+        tls: settings.tls.as_ref().map(|tls| TlsFile {
+            certificate: None,
+            key: None,
+            certificates: Some(tls.certificates.iter().map(|it| certificate(it)).collect()),
+            minimum: Some(match tls.minimum {
+                TlsVersion::Tls12 => TlsVersionFile::Tls12,
+                TlsVersion::Tls13 => TlsVersionFile::Tls13,
+            }),
+        }),
+        client_certificates: settings
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.clients.as_ref())
+            .map(|it| ClientCertificatesFile { ca: path(&it.file), required: Some(it.required) }),
+        proxy_protocol: Some(settings.proxy_protocol),
+    }
+}
+
+fn certificate(settings: &Certificate) -> CertificateFile {
+    CertificateFile { certificate: path(&settings.file), key: path(&settings.key_file) }
+}
+
+fn cors(settings: &Cors) -> CorsFile {
+    let names = |names: &[http::HeaderName]| Some(names.iter().map(ToString::to_string).collect());
+    CorsFile {
+        origins: Some(settings.origins.to_vec()),
+        methods: Some(settings.methods.iter().map(ToString::to_string).collect()),
+        headers: names(&settings.headers),
+        expose: names(&settings.expose),
+        credentials: Some(settings.credentials),
+        max_age: duration(settings.max_age),
+    }
+}
+
+fn provider(settings: &ProviderSettings, source: &ProviderFile, base: &Path) -> ProviderFile {
     let absolute = |file: &String| base.join(file.strip_prefix("./").unwrap_or(file)).display().to_string();
+    let secret = |it: &Option<SecretFile>| {
+        it.as_ref().map(|it| SecretFile { file: it.file.as_ref().map(absolute), env: it.env.clone() })
+    };
+    let membership = source.membership.as_ref();
     ProviderFile {
         name: Some(settings.name.to_string()),
         kind: Some(match settings.kind {
             ProviderKind::Gitlab => KindFile::Gitlab,
             ProviderKind::Okta => KindFile::Okta,
+            ProviderKind::Entra => KindFile::Entra,
             ProviderKind::Keycloak => KindFile::Keycloak,
+            ProviderKind::Google => KindFile::Google,
             ProviderKind::Oidc => KindFile::Oidc,
         }),
         title: Some(settings.title.clone()),
         issuer: Some(settings.issuer.clone()),
         client_id: Some(settings.client_id.clone()),
-        client_secret: source.map(|it| SecretFile { file: it.file.as_ref().map(absolute), env: it.env.clone() }),
+        client_secret: secret(&source.client_secret),
         scopes: Some(settings.scopes.clone()),
+        tenants: (!settings.tenants.is_empty()).then(|| settings.tenants.iter().map(ToString::to_string).collect()),
+        hosted_domains: (!settings.hosted_domains.is_empty()).then(|| settings.hosted_domains.clone()),
+        claims: Some(ClaimsFile {
+            login: settings.claims.login.clone(),
+            email: Some(settings.claims.email.clone()),
+            name: Some(settings.claims.name.clone()),
+        }),
         membership: Some(MembershipFile {
             refresh: duration(settings.membership_refresh),
             outage: duration(settings.membership_outage),
-            claim: Some(settings.groups_claim.clone()),
+            claim: settings.groups_claim.clone(),
+            graph: settings.graph.as_ref().map(|url| GraphFile { url: Some(url.origin().ascii_serialization()) }),
             without_refresh: duration(settings.without_refresh),
+            api: settings.api.as_ref().map(|it| MembershipApiFile {
+                token: membership.and_then(|it| it.api.as_ref()).and_then(|it| secret(&it.token)),
+                url: Some(it.url.clone()),
+                rotate: Some(it.rotate),
+            }),
+            hook: membership.and_then(|it| it.hook.as_ref()).map(|it| MembershipHookFile {
+                token: secret(&it.token),
+                signing_key: secret(&it.signing_key),
+                audit_token: secret(&it.audit_token),
+            }),
         }),
     }
 }
@@ -75,13 +150,35 @@ fn route(settings: &Route) -> RouteFile {
         host: Some(settings.host.to_string()),
         path: Some(settings.path.to_string()),
         paths: Some(if settings.exact { PathsFile::Exact } else { PathsFile::Folded }),
-        upstream: Some(UpstreamFile::One(format!("http://{}", settings.upstream.authority))),
+        upstream: Some(UpstreamFile::Many(Box::new(upstream(&settings.upstream.settings)))),
+        strip_path: Some(settings.strip_path),
+        host_header: Some(match &settings.host_header {
+            HostHeader::Preserve => "preserve".to_owned(),
+            HostHeader::Upstream => "upstream".to_owned(),
+            HostHeader::Literal(host) => host.to_string(),
+        }),
         providers: Some(settings.providers.iter().map(ToString::to_string).collect()),
         header_provider: settings.header_provider.as_ref().map(ToString::to_string),
         audience: Some(settings.audience.to_string()),
         labels: Some(settings.labels.clone()),
         groups_header: Some(settings.groups_header.iter().map(pattern).collect()),
+        backstage_user: settings.backstage_user.as_ref().map(ToString::to_string),
         origins: Some(settings.origins.to_vec()),
+        cors: settings.cors.as_ref().map(cors),
+        frame: (!settings.frame.is_empty()).then(|| FrameFile { ancestors: Some(settings.frame.to_vec()) }),
+        idle: Some(match &settings.idle {
+            Activity::Navigations => IdleFile::One("navigations".to_owned()),
+            Activity::Any => IdleFile::One("any".to_owned()),
+            Activity::Paths(paths) => IdleFile::Many(paths.iter().map(ToString::to_string).collect()),
+        }),
+        grace: settings.grace.as_ref().map(|grace| GraceFile {
+            paths: Some(grace.paths.iter().map(ToString::to_string).collect()),
+            life: duration(grace.life),
+        }),
+        step_up: settings
+            .step_up
+            .as_ref()
+            .map(|it| StepUpFile { acr: it.acr.as_deref().map(str::to_owned), max_age: it.max_age.and_then(duration) }),
         encoded_slash: Some(settings.encoded_slash),
         body: Some(match settings.errors {
             ErrorBody::Problem => BodyFile::Problem,
@@ -97,11 +194,38 @@ fn route(settings: &Route) -> RouteFile {
     }
 }
 
+fn upstream(settings: &UpstreamSettings) -> UpstreamsFile {
+    UpstreamsFile {
+        urls: Some(settings.places.iter().map(|place| settings.url(place)).collect()),
+        health: settings.health.as_ref().map(|it| {
+            HealthFile::Many(HealthKeysFile {
+                path: Some(it.path.to_string()),
+                interval: duration(it.interval),
+                timeout: duration(it.timeout),
+                healthy: Some(it.healthy.into()),
+                unhealthy: Some(it.unhealthy.into()),
+            })
+        }),
+        tls: settings.tls.as_ref().map(|it| UpstreamTlsFile {
+            ca: it.source.ca.as_deref().and_then(path),
+            name: it.source.name.as_ref().map(|name| name.to_str().into_owned()),
+            certificate: it.source.certificate.as_deref().and_then(path),
+            key: it.source.key.as_deref().and_then(path),
+            insecure_skip_verify: Some(it.source.insecure_skip_verify),
+        }),
+        http2: Some(settings.http2),
+        connections: u64::try_from(settings.connections).ok(),
+        slow_start: duration(settings.slow_start),
+        retries: Some(settings.retries.into()),
+    }
+}
+
 fn allow(allow: &Allow) -> String {
     match allow {
         Allow::Public => "public".to_owned(),
         Allow::SignedIn => "signed-in".to_owned(),
         Allow::Groups(groups) => pattern(groups),
+        Allow::Role(provider, path, role) => format!("{provider}:{path}#{}", role.as_str()),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Whole configurations: what loads, and what every mistake looks like.
 
 use super::*;
-use crate::route::ErrorBody;
+use crate::{
+    route::{ErrorBody, HostHeader},
+    upstream::UpstreamSettings,
+};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
@@ -15,79 +18,60 @@ routes:
   - { name: backstage, upstream: "http://127.0.0.1:7007", allow: ["gitlab:acme/**"] }
 "#;
 
-/// The same in long lines, with every key that this version has.
-const FULL: &str = r#"public_url: https://portal.example.com
-listen:
-  - address: 0.0.0.0:8080
-  - address: "[::1]:8081"
-operations: { address: 127.0.0.1:9090 }
-trusted_proxies: [10.0.0.0/8, "fd00::/8", 192.0.2.7]
-state: ./state
-keys: ./keys
-providers:
-  - name: gitlab
-    kind: gitlab
-    title: GitLab
-    issuer: https://gitlab.example.com
-    client_id: 0f2c6a
-    client_secret: { file: secrets/gitlab }
-    scopes: [openid, profile]
-    membership:
-      refresh: 30s
-      outage: 10m
-      claim: groups_direct
-      without_refresh: 2h
-  - name: okta
-    kind: okta
-    issuer: https://acme.okta.com
-    client_id: 0123
-    client_secret:
-      env: OKTA_SECRET
-routes:
-  - name: backstage
-    host: portal.example.com
-    upstream: { urls: ["http://127.0.0.1:7007"] }
-    providers: [gitlab, okta]
-    header_provider: gitlab
-    allow: ["gitlab:acme/**", "okta:admins", signed-in]
-    groups_header: ["gitlab:acme/**"]
-    encoded_slash: true
-    body: backstage
-  - name: deploy-api
-    host: Portal.Example.com
-    path: /v1
-    paths: exact
-    upstream: "http://10.0.0.7"
-    providers: [gitlab]
-    audience: deploy
-    labels: { tier: production, level: 3, critical: true }
-    origins: ["https://ide.example.com:443"]
-    timeouts: { connect: 500ms, first_byte: 2m, request_idle: 10s, stream_idle: 1h }
-    allow: [public]
-policies: ./policies
-sessions:
-  idle: 30m
-  absolute: 8h
-audit:
-  mode: required
-  segment: 1MiB
-workers: 2
-drain: 10s
-"#;
+/// Every key that this version has.
+const FULL: &str = super::describe::EXAMPLE;
 
 /// A directory with the secrets and policies that the samples name.
 fn place() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().expect("a temporary directory");
-    for name in ["secrets", "policies"] {
+    for name in ["secrets", "policies", "tls"] {
         fs::create_dir(directory.path().join(name)).expect("a writable directory");
     }
-    for (name, text) in [("gitlab", "hunter2\n"), ("empty", "\n")] {
+    for (name, text) in certificates() {
+        let path = directory.path().join("tls").join(name);
+        fs::write(&path, text).expect("a writable file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
+    }
+    for (name, text) in
+        [("gitlab", "hunter2\n"), ("empty", "\n"), ("hook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")]
+    {
         let path = directory.path().join("secrets").join(name);
         fs::write(&path, text).expect("a writable file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
     }
     directory
+}
+
+/// An authority, our certificate and key, a key of somebody else, and what is none of these.
+fn certificates() -> &'static [(&'static str, String)] {
+    static FILES: std::sync::LazyLock<Vec<(&str, String)>> = std::sync::LazyLock::new(|| {
+        let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        let listener = |name: &str| {
+            let names = vec![format!("{name}.example.com"), format!("*.{name}.example.com")];
+            rcgen::generate_simple_self_signed(names).expect("a certificate")
+        };
+        let (portal, apps) = (listener("portal"), listener("apps"));
+        let (ca, us, other) = (made("ca.test"), made("us.test"), made("other.test"));
+        vec![
+            ("ca.pem", ca.cert.pem()),
+            ("us.pem", us.cert.pem()),
+            ("us.key", us.signing_key.serialize_pem()),
+            ("other.key", other.signing_key.serialize_pem()),
+            ("portal.pem", portal.cert.pem()),
+            ("portal.key", portal.signing_key.serialize_pem()),
+            ("apps.pem", apps.cert.pem()),
+            ("apps.key", apps.signing_key.serialize_pem()),
+            ("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
+            (
+                "locked.key",
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".to_owned(),
+            ),
+            ("text.pem", "no certificate\n".to_owned()),
+            ("cut.pem", ca.cert.pem() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+        ]
+    });
+    &FILES
 }
 
 fn environment() -> Environment {
@@ -98,6 +82,11 @@ fn environment() -> Environment {
 
 fn read_in(directory: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     parse(text.as_bytes(), &directory.join("vestibule.yaml"), &environment())
+}
+
+/// The settings of a text that stands where all the files of the samples are.
+pub(super) fn settings_in_place(text: &str) -> Settings {
+    settings(text)
 }
 
 fn settings(text: &str) -> Settings {
@@ -129,16 +118,22 @@ fn seven_lines_are_enough() {
     assert_eq!(settings.drain, Duration::from_secs(5));
     assert_eq!(
         settings.sessions,
-        SessionSettings { idle: Duration::from_secs(1800), absolute: Duration::from_secs(28_800) }
+        SessionSettings {
+            idle: Duration::from_secs(1800),
+            absolute: Duration::from_secs(28_800),
+            grace: Duration::ZERO
+        }
     );
     assert_eq!(settings.audit, AuditSettings { mode: AuditMode::BestEffort, segment: 64 << 20 });
     let [provider] = settings.providers.as_slice() else { panic!("one provider") };
     assert_eq!(provider.client_secret.expose_secret(), "hunter2");
     assert_eq!(provider.scopes, ["openid", "profile", "email"]);
-    assert_eq!((provider.title.as_str(), provider.groups_claim.as_str()), ("GitLab", "groups"));
+    assert_eq!((provider.title.as_str(), provider.groups_claim.as_deref()), ("GitLab", Some("groups")));
     assert_eq!(provider.membership_refresh, Duration::from_secs(60));
     let [route] = settings.routes.as_slice() else { panic!("one route") };
-    assert_eq!((&*route.path, &*route.audience, &*route.upstream.authority), ("/", "backstage", "127.0.0.1:7007"));
+    assert_eq!((&*route.path, &*route.audience), ("/", "backstage"));
+    assert_eq!(route.upstream.settings, UpstreamSettings::plain("127.0.0.1:7007"));
+    assert_eq!((route.strip_path, &route.host_header), (false, &HostHeader::Preserve));
     assert_eq!(route.host.to_string(), "portal.example.com");
     assert_eq!(&*route.providers, std::slice::from_ref(&provider.name));
     assert_eq!(route.header_provider, Some(provider.name.clone()));
@@ -149,19 +144,47 @@ fn seven_lines_are_enough() {
 #[test]
 fn every_key_of_this_version_loads() {
     let settings = settings(FULL);
-    assert_eq!(settings.listen.len(), 2);
+    assert_eq!(settings.listen.len(), 5);
+    assert_eq!(settings.files.len(), 14, "{:?}", settings.files);
+    let tls = settings.listen[2].tls.as_ref().expect("TLS");
+    assert_eq!((tls.minimum, tls.certificates.len()), (TlsVersion::Tls13, 2));
+    assert_eq!(tls.certificates[1].names, ["apps.example.com", "*.apps.example.com"]);
+    assert!(tls.clients.as_ref().is_some_and(|clients| !clients.required));
+    assert_eq!(settings.listen[4].at, ListenAt::Systemd(Some("portal".into())));
+    assert_eq!(settings.limits, LimitSettings { connections: 500, connections_per_address: 50 });
+    let cors = settings.routes[0].cors.as_ref().expect("cors");
+    assert!(cors.credentials && cors.max_age == Duration::from_secs(3600) && cors.methods == ["GET", "PUT"]);
     assert_eq!(settings.trusted_proxies.len(), 3);
-    assert_eq!(settings.providers[1].client_id, "0123");
-    assert_eq!(settings.providers[1].scopes, ["openid", "profile", "email", "groups", "offline_access"]);
-    assert_eq!(settings.providers[1].membership_refresh, Duration::from_secs(300));
+    assert_eq!(settings.providers[2].client_id, "0123");
+    assert_eq!(settings.providers[2].scopes, ["openid", "profile", "email", "groups", "offline_access"]);
+    assert_eq!(settings.providers[2].membership_refresh, Duration::from_secs(300));
     let route = &settings.routes[1];
     assert_eq!((&*route.path, route.host.to_string().as_str(), route.exact), ("/v1/", "portal.example.com", true));
-    assert_eq!(&*route.upstream.authority, "10.0.0.7:80");
+    assert_eq!(route.upstream.settings.places[0].to_string(), "10.0.0.7:80");
+    assert_eq!((route.strip_path, &route.host_header), (true, &HostHeader::Upstream));
     assert_eq!(route.labels["level"], "3");
     assert_eq!(*route.origins, ["https://ide.example.com".to_owned()]);
     assert_eq!(route.timeouts.connect, Duration::from_millis(500));
     assert_eq!(settings.routes[0].errors, ErrorBody::Backstage);
+    let upstream = &settings.routes[0].upstream.settings;
+    assert_eq!((upstream.places.len(), upstream.http2, upstream.connections, upstream.retries), (2, true, 64, 1));
+    assert_eq!((upstream.scheme(), upstream.slow_start), ("https", Duration::from_secs(30)));
+    let health = upstream.health.as_ref().expect("health checks");
+    assert_eq!((health.path.as_str(), health.host.as_deref()), ("/healthz?full", Some("portal.internal")));
+    assert_eq!((health.interval, health.timeout), (Duration::from_secs(10), Duration::from_secs(1)));
+    assert_eq!((health.healthy, health.unhealthy), (3, 1));
+    let tls = upstream.tls.as_ref().expect("TLS");
+    assert!(tls.source.ca.as_ref().is_some_and(|path| path.ends_with("tls/ca.pem") && path.is_absolute()));
     assert_eq!(settings.audit.mode, AuditMode::Required);
+}
+
+/// What ends TLS itself needs nobody in front.
+#[test]
+fn a_listener_with_tls_needs_no_trusted_proxies() {
+    let tls = "listen:\n  - { address: 0.0.0.0:8443, tls: { certificate: tls/portal.pem, key: tls/portal.key } }";
+    let text = with("trusted_proxies: [10.0.0.0/8]\n", "").replace("listen: 0.0.0.0:8080", tls);
+    let settings = settings(&text);
+    assert!(settings.trusted_proxies.is_empty() && settings.warnings.is_empty(), "{:?}", settings.warnings);
 }
 
 #[test]
@@ -175,12 +198,40 @@ fn plain_http_on_loopback_is_said_at_start() {
     ));
 }
 
+/// S-107: turning verification off has `insecure` in its name, and is said at every start.
 #[test]
-fn a_second_host_is_said_at_start() {
-    let settings = settings(&with("upstream:", "host: api.example.com, upstream:"));
+fn s107_an_upstream_that_is_not_verified_is_said_at_start() {
+    let upstream = "upstream: { urls: [\"https://10.0.0.7\"], tls: { insecure_skip_verify: true } }";
+    let settings = settings(&with("upstream: \"http://127.0.0.1:7007\"", upstream));
     assert!(settings.warnings[0].ends_with(
-        "vestibule.yaml:7:30: people sign in on the host of `public_url` only in this version: on `api.example.com` nobody has a session"
-    ));
+        "vestibule.yaml:7:93: the upstream is not verified: whoever answers in its place gets every request, identities and credentials with it"
+    ), "{:?}", settings.warnings);
+}
+
+/// The same text twice is the same upstream; another file behind the same name is another.
+#[test]
+fn upstreams_are_compared_by_what_they_mean() {
+    let directory = place();
+    let read = || match read_in(directory.path(), FULL) {
+        Ok(loaded) => loaded.settings.routes[0].upstream.settings.clone(),
+        Err(errors) => panic!("{errors}"),
+    };
+    let before = read();
+    assert_eq!(read(), before);
+    fs::write(directory.path().join("tls/ca.pem"), &certificates()[1].1).expect("a writable file");
+    assert_ne!(read(), before);
+}
+
+#[test]
+fn a_socket_and_names_are_upstreams() {
+    for (text, shown) in [
+        ("unix:/run/portal.sock", "/run/portal.sock"),
+        ("http://portal.internal", "portal.internal:80"),
+        ("http://[::1]:7007", "[::1]:7007"),
+    ] {
+        let settings = settings(&with("http://127.0.0.1:7007", text));
+        assert_eq!(settings.routes[0].upstream.settings.places[0].to_string(), shown);
+    }
 }
 
 #[test]
@@ -200,13 +251,27 @@ fn a_misspelt_variable_of_ours_is_a_mistake() {
     );
 }
 
+/// P61: a word that is no level would name a module, and log what nobody meant.
+#[test]
+fn p61_a_level_that_is_none_is_a_mistake() {
+    let directory = place();
+    let mut environment = environment();
+    environment.insert("VESTIBULE_LOG".to_owned(), "deubg".to_owned());
+    let errors =
+        parse(START.as_bytes(), &directory.path().join("vestibule.yaml"), &environment).expect_err("a mistake");
+    assert_eq!(
+        errors.to_string(),
+        "error: the environment variable `VESTIBULE_LOG` is `deubg`\n |\n = help: did you mean `debug`?"
+    );
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let errors = load(Path::new("/nowhere/vestibule.yaml")).expect_err("no file");
     assert_eq!(
         errors.to_string(),
         "error: cannot read the configuration `/nowhere/vestibule.yaml`: No such file or directory (os error 2)\n |\n \
-         = help: name the file with `-c FILE` or `VESTIBULE_CONFIG`"
+         = help: name the file with `-c FILE` or `VESTIBULE_CONFIG`, or write one with `vestibule init`"
     );
 }
 
@@ -236,52 +301,6 @@ fn the_effective_configuration_means_the_same() {
         let means = |settings: &Settings| format!("{:?}", Settings { digest: String::new(), ..settings.clone() });
         assert_eq!(means(&again), means(&loaded.settings));
         assert!(!means(&again).contains("hunter"));
-    }
-}
-
-/// Every key of the schema, as a path, is described in the documentation, and nothing else is.
-#[test]
-fn the_documentation_has_every_key() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).expect("the page");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    let documented: Vec<_> = rows.map(|(key, _)| key.to_owned()).collect();
-    let mut known = Vec::new();
-    keys(&schema(), &schema(), "", &mut known);
-    let missing: Vec<_> = known.iter().filter(|key| !documented.contains(key)).collect();
-    let extra: Vec<_> = documented.iter().filter(|key| !known.contains(key)).collect();
-    assert!(missing.is_empty() && extra.is_empty(), "not described: {missing:?}, not known: {extra:?}");
-}
-
-/// Gathers `routes[].timeouts.connect` and the like.
-fn keys(root: &serde_json::Value, schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
-    if let Some(reference) = schema.get("$ref").and_then(|it| it.as_str()) {
-        return keys(root, root.pointer(&reference[1..]).expect("a definition"), path, found);
-    }
-    for branch in schema.get("anyOf").and_then(|it| it.as_array()).into_iter().flatten() {
-        keys(root, branch, path, found);
-    }
-    if let Some(items) = schema.get("items") {
-        keys(root, items, &format!("{path}[]"), found);
-    }
-    for (key, schema) in schema.get("properties").and_then(|it| it.as_object()).into_iter().flatten() {
-        let path = tree::below(path, key);
-        found.push(path.clone());
-        keys(root, schema, &path, found);
-    }
-}
-
-#[test]
-fn the_schema_describes_every_key_and_says_its_draft() {
-    let schema = schema();
-    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
-    assert_eq!(schema["title"], "Vestibule configuration");
-    let text = schema.to_string();
-    assert!(!text.contains("\"null\"") && !text.contains("\"default\":null"), "{schema:#}");
-    for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
-        for (key, property) in definition["properties"].as_object().into_iter().flatten() {
-            let described = property.get("description").is_some();
-            assert!(described, "{name}.{key}");
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! How people write values: durations, sizes, addresses, URLs, paths.
 
 use super::mistake::nearest;
-use crate::route::Upstream;
 use ipnet::IpNet;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,22 +15,15 @@ pub(super) struct Expected {
     pub(super) what: String,
     /// What to do.
     pub(super) help: Option<String>,
-    /// True if a later version takes the value.
-    pub(super) later: bool,
 }
 
 impl Expected {
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), help: None, later: false }
+        Self { what: what.into(), help: None }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
-        self
-    }
-
-    pub(super) fn later(mut self) -> Self {
-        self.later = true;
         self
     }
 }
@@ -134,6 +126,16 @@ pub(super) fn origin(text: &str) -> Result<Url, Expected> {
     Ok(url)
 }
 
+/// The origin of a server that gets secrets: `https`, or `http` on loopback.
+pub(super) fn server(text: &str) -> Result<Url, Expected> {
+    let url = origin(text)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        let help = "secrets travel there: write `https`; `http` is for loopback only";
+        return Err(Expected::new("an `https` URL").help(help));
+    }
+    Ok(url)
+}
+
 /// An issuer: `https`, or `http` on loopback, without query or fragment.
 ///
 /// Source: OpenID Connect Core 1.0, section 2.
@@ -152,23 +154,24 @@ pub(super) fn issuer(text: &str) -> Result<(), Expected> {
     Ok(())
 }
 
-/// A URL of an upstream: `http`, a host, perhaps a port.
-pub(super) fn upstream(text: &str) -> Result<Upstream, Expected> {
-    let expected = || Expected::new("the upstream's URL, such as `http://127.0.0.1:7007`");
+/// The address of GitLab's API, without a `/` at its end: `https`, or `http` on loopback, without query or fragment.
+pub(super) fn api(text: &str) -> Result<String, Expected> {
+    let expected = || Expected::new("the API's address, such as `https://gitlab.example.com/api/v4`");
     let url = web(text).map_err(|help| expected().help(help))?;
-    if url.scheme() == "https" {
-        let help = "put the upstream on loopback or on a trusted network, and write an `http` URL";
-        return Err(Expected::new("an `http` URL").help(help).later());
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(expected().help("it has no query and no fragment"));
     }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(expected().help("the upstream gets the path that was asked for: leave out what follows the host"));
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(expected().help("a token travels there: write `https`; `http` is for loopback only"));
     }
-    let port = url.port_or_known_default().unwrap_or(80);
-    Ok(Upstream { authority: format!("{}:{port}", url.host_str().unwrap_or_default()).into() })
+    if !url.path().trim_end_matches('/').ends_with("/api/v4") {
+        return Err(expected().help("it ends with `/api/v4`"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// A URL of `http` or `https` with a host and without user information, or what to do.
-fn web(text: &str) -> Result<Url, String> {
+pub(super) fn web(text: &str) -> Result<Url, String> {
     if !text.starts_with("https://") && !text.starts_with("http://") {
         let scheme = text.split_once("://").and_then(|(scheme, _)| nearest(scheme, ["https", "http"]));
         return Err(scheme.map_or_else(
@@ -286,11 +289,5 @@ mod tests {
         {
             assert!(path(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn writes_an_upstream_with_its_port() {
-        assert_eq!(upstream("http://[::1]").map(|up| up.authority.to_string()), Ok("[::1]:80".to_owned()));
-        assert!(upstream("https://a").is_err_and(|expected| expected.later));
     }
 }

@@ -3,7 +3,13 @@
 //! Every method spawns its work on the control plane's own runtime and awaits the handle, so a client that leaves cancels
 //! nothing: a rotated refresh token is always stored.
 
+mod handles;
+mod locks;
+mod log;
+mod log_out;
 mod refresh;
+mod revoke;
+mod sessions;
 mod sign_in;
 
 use crate::{
@@ -13,20 +19,28 @@ use crate::{
     oidc::Provider,
     principal::{Name, Person},
     refusal::Reason,
-    session::{KeyRing, Live, Revocations, SessionId, SessionKey, Store, StoreError, live::Clock, record},
+    session::{
+        KeyRing, Live, Locks, Revocations, Session, SessionId, SessionKey, Store, StoreError, further, live::Clock,
+        log::Entry, store::Names,
+    },
 };
-pub use sign_in::{RedeemError, Redemption};
+pub use handles::Handle;
+pub use log_out::LogoutError;
+pub use revoke::{RevokeError, Revoked};
+pub use sessions::{Listed, Page};
+pub use sign_in::{RedeemError, Redemption, Visitor};
 
+use log_out::LOGOUTS;
 use sign_in::REDEMPTIONS;
 
 use arc_swap::ArcSwap;
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{runtime, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
 /// At most this many sessions are held open in memory; the others are read again when used.
@@ -38,21 +52,32 @@ const COLD: Duration = Duration::from_secs(30 * 60);
 /// How long the handle that a new sign-in replaces still works, for requests that are under way.
 const REPLACED: Duration = Duration::from_secs(10);
 
+/// So many tokens are revoked at providers at once.
+const REVOCATIONS: usize = 16;
+
 /// The providers of one configuration, by name.
 pub type Providers = HashMap<Name, Arc<Provider>>;
 
 /// The only door from the data plane to stores and providers.
 pub struct Control {
-    handle: Handle,
+    handle: runtime::Handle,
     /// What is under way.
     work: TaskTracker,
     /// Sessions that a new sign-in replaced, for the short while that their handles still work.
-    replaced: Mutex<HashMap<SessionKey, Arc<Live>>>,
+    replaced: Mutex<HashMap<SessionKey, Replaced>>,
     /// How many codes may be redeemed at once: anybody can begin a sign-in and come back with a wrong code.
     redeeming: Arc<Semaphore>,
+    /// How many logout tokens may be checked at once.
+    logging_out: Arc<Semaphore>,
+    /// How many tokens are revoked at providers at once.
+    revoking: Arc<Semaphore>,
+    /// Held while locks are read or changed.
+    locking: tokio::sync::Mutex<()>,
     ring: KeyRing,
     store: Store,
     warm: moka::future::Cache<SessionKey, Arc<Live>>,
+    /// Further handles that were used lately.
+    further: moka::future::Cache<SessionKey, Handle>,
     /// Every session that anybody here holds, warm or not; see [`Control::only`].
     open: Mutex<HashMap<SessionKey, Weak<Live>>>,
     /// Sessions that ended and could not be deleted yet.
@@ -61,15 +86,24 @@ pub struct Control {
     limits: ArcSwap<SessionSettings>,
     /// Counters of rights that ended.
     pub revocations: Revocations,
+    /// Who is kept out.
+    pub locks: Locks,
+    /// Users whose sessions ended, and until when those had begun, by the name they are filed under.
+    ended_users: Mutex<HashMap<[u8; 32], u64>>,
+    /// The number of the last entry of the revocation log that was taken in.
+    cursor: AtomicU64,
     /// Long-lived connections.
     pub streams: Arc<Streams>,
     audit: Audit,
 }
 
+/// A session that a new sign-in replaced, and the handle of the new one.
+type Replaced = (Arc<Live>, SessionId);
+
 /// What [`Control::new`] puts together.
 pub struct Parts {
     /// The control plane's runtime.
-    pub handle: Handle,
+    pub handle: runtime::Handle,
     /// Seals records and states.
     pub ring: KeyRing,
     /// Where sessions are kept.
@@ -90,14 +124,21 @@ impl Control {
             work: TaskTracker::new(),
             replaced: Mutex::default(),
             redeeming: Arc::new(Semaphore::new(REDEMPTIONS)),
+            logging_out: Arc::new(Semaphore::new(LOGOUTS)),
+            revoking: Arc::new(Semaphore::new(REVOCATIONS)),
+            locking: tokio::sync::Mutex::default(),
             ring: parts.ring,
             store: parts.store,
             warm: moka::future::Cache::builder().max_capacity(WARM).time_to_idle(COLD).build(),
+            further: moka::future::Cache::builder().max_capacity(WARM).time_to_idle(COLD).build(),
             open: Mutex::default(),
             undeleted: Mutex::default(),
             providers: ArcSwap::default(),
             limits: ArcSwap::from_pointee(parts.limits),
             revocations: Revocations::default(),
+            locks: Locks::default(),
+            ended_users: Mutex::default(),
+            cursor: AtomicU64::new(0),
             streams: parts.streams,
             audit: parts.audit,
         })
@@ -147,11 +188,16 @@ impl Control {
         drop(self.work.spawn_on(work, &self.handle));
     }
 
+    /// Starts work that never ends by itself; whoever has the handle ends it.
+    pub fn watch(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
+        self.handle.spawn(work).abort_handle()
+    }
+
     /// Finishes what is under way, so that no rotated token is lost and no ended session comes back. Waits at most `bound`.
     pub async fn finish(self: &Arc<Self>, bound: Duration) {
-        let replaced: Vec<_> = self.replaced().drain().map(|(_, live)| live).collect();
-        for live in replaced {
-            self.end_session(&live, "replaced", SystemTime::now());
+        let replaced: Vec<_> = self.replaced().drain().map(|(_, replaced)| replaced).collect();
+        for (live, new) in replaced {
+            self.end_replaced(&live, &new, SystemTime::now());
         }
         self.work.close();
         if tokio::time::timeout(bound, self.work.wait()).await.is_err() {
@@ -159,20 +205,8 @@ impl Control {
         }
     }
 
-    fn replaced(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Live>>> {
+    fn replaced(&self) -> MutexGuard<'_, HashMap<SessionKey, Replaced>> {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The session with this handle, from memory or from the store.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]; a record that does not open is no session.
-    pub async fn session(self: &Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, StoreError> {
-        if let Some(live) = self.warm.get(&id.key()).await {
-            return Ok((!live.is_ended()).then_some(live));
-        }
-        let this = self.clone();
-        self.run(async move { this.load(id).await }).await.unwrap_or_else(|| Err(stopped()))
     }
 
     /// The session with this name, if this node holds it open.
@@ -180,28 +214,15 @@ impl Control {
         self.warm.get(key).await.filter(|live| !live.is_ended())
     }
 
-    async fn load(self: Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, StoreError> {
-        let key = id.key();
-        loop {
-            let ended = self.revocations.ended(&key);
-            if self.is_undeleted(&key) {
-                return Ok(None);
-            }
-            let Some(stored) = self.store.load(key).await? else { return Ok(None) };
-            let opened = record::open_index(&self.ring, &key, &stored)
-                .and_then(|session| Ok((session, record::open_tokens(&self.ring, &id, &stored)?)));
-            match opened {
-                Ok((session, held)) => {
-                    let Some(live) = self.only(Live::new(id.clone(), session, held), ended) else { continue };
-                    self.warm.insert(key, live.clone()).await;
-                    return Ok((!live.is_ended()).then_some(live));
-                }
-                Err(error) => {
-                    tracing::warn!(session = %key.hash(), %error, "a stored session cannot be opened");
-                    return Ok(None);
-                }
-            }
-        }
+    /// The session with this name, if anybody here holds it.
+    pub fn held(&self, key: &SessionKey) -> Option<Arc<Live>> {
+        self.open().get(key).and_then(Weak::upgrade)
+    }
+
+    /// Every session that anybody here holds.
+    pub fn lives(&self) -> Vec<Arc<Live>> {
+        let all: Vec<_> = self.open().values().filter_map(Weak::upgrade).collect();
+        all.into_iter().filter(|live| !live.is_ended()).collect()
     }
 
     /// The one copy of a session in this process: of two, each would count its own idle time and redeem a refresh token
@@ -223,43 +244,110 @@ impl Control {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the session that a new sign-in of the same person replaces, a little later.
-    pub fn replace_session(self: &Arc<Self>, old: Arc<Live>) {
-        let (this, key) = (self.clone(), old.key());
-        self.replaced().insert(key, old);
+    /// Ends the session that a new sign-in of the same person replaces, a little later. Its handles for other hosts then
+    /// belong to the new one, whose handle is `new`; the handle `before`, which `new` takes the place of, is nobody's. That is
+    /// written down at once: were this process killed meanwhile, nobody would remember to end it.
+    pub fn replace_session(self: &Arc<Self>, before: Handle, new: SessionId, now: SystemTime) {
+        let (this, old, key) = (self.clone(), before.live.clone(), before.live.key());
+        self.give_up(&before, now);
+        let trace = further::moved(&self.ring, old.handle(), &new);
+        self.note_soon(Entry::session(key, now + REPLACED, Some(trace)));
+        self.replaced().insert(key, (old, new));
         self.handle.spawn(async move {
             tokio::time::sleep(REPLACED).await;
-            let old = this.replaced().remove(&key);
-            if let Some(old) = old {
-                this.end_session(&old, "replaced", SystemTime::now());
+            let replaced = this.replaced().remove(&key);
+            if let Some((old, new)) = replaced {
+                this.end_replaced(&old, &new, SystemTime::now());
             }
         });
     }
 
+    fn end_replaced(self: &Arc<Self>, old: &Arc<Live>, new: &SessionId, now: SystemTime) {
+        let trace = further::moved(&self.ring, old.handle(), new);
+        if self.end_here(old, "replaced", now) {
+            self.erase_soon(old.key(), Some(trace));
+        }
+    }
+
     /// Ends a session: at once in memory and for its streams, then in the store, however long that takes.
     pub fn end_session(self: &Arc<Self>, live: &Arc<Live>, why: &'static str, now: SystemTime) {
+        if self.end_here(live, why, now) {
+            self.note_and_erase(live.key(), now);
+        }
+    }
+
+    /// A session's clocks ended it. It is nobody's from now on; where some route has `grace`, it is kept until that is over.
+    pub fn lapse(self: &Arc<Self>, live: &Arc<Live>, why: &'static str, now: SystemTime) {
+        let grace = self.limits.load().grace;
+        if grace.is_zero() || now >= self.ends(live) + grace {
+            return self.end_session(live, why, now);
+        }
+        if live.lapse() {
+            self.streams.cut_session(&live.key().0, Reason::NoSession);
+            let (person, session) = (live.session.person.clone(), live.hash.to_string());
+            self.audit.record(Event::SessionEnded { person, session, why }, now);
+            self.save_activity(live); // so that it stays ended, and is told once, whoever reads it again
+        }
+    }
+
+    /// Ends a session in memory and for its streams, at once. False: it had ended.
+    fn end_here(&self, live: &Arc<Live>, why: &'static str, now: SystemTime) -> bool {
+        let lapsed = live.is_lapsed(); // then its end is told already
         if !live.end() {
-            return;
+            return false;
         }
         let key = live.key();
-        self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.shun(key);
         {
             let mut open = self.open();
             open.remove(&key);
             self.revocations.end_session(&key);
         }
         self.streams.cut_session(&key.0, Reason::NoSession);
-        let (person, session) = (live.session.person.clone(), live.hash.to_string());
-        self.audit.record(Event::SessionEnded { person, session, why }, now);
+        if !lapsed {
+            let (person, session) = (live.session.person.clone(), live.hash.to_string());
+            self.audit.record(Event::SessionEnded { person, session, why }, now);
+        }
+        true
+    }
+
+    /// Writes down that a session or handle has ended, and deletes what is stored of it, however long that takes.
+    fn note_and_erase(self: &Arc<Self>, key: SessionKey, now: SystemTime) {
         let this = self.clone();
         self.start(async move {
-            this.warm.invalidate(&key).await;
-            while let Err(error) = this.store.delete(key).await {
-                tracing::warn!(session = %key.hash(), %error, "an ended session is not deleted yet");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            this.undeleted.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            this.note(vec![Entry::session(key, now, None)]).await;
+            this.erase_surely(key, None).await;
         });
+    }
+
+    /// Deletes what is stored of a session whose end is written down, however long that takes.
+    fn erase_soon(self: &Arc<Self>, key: SessionKey, trace: Option<Vec<u8>>) {
+        let this = self.clone();
+        self.start(async move { this.erase_surely(key, trace).await });
+    }
+
+    async fn erase_surely(&self, key: SessionKey, trace: Option<Vec<u8>>) {
+        self.warm.invalidate(&key).await;
+        while let Err(error) = self.erase(key, trace.as_deref()).await {
+            tracing::warn!(session = %key.hash(), %error, "an ended session is not deleted yet");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Deletes a session with its further handles; or leaves them, with the `trace` that leads them on.
+    async fn erase(&self, key: SessionKey, trace: Option<&[u8]>) -> Result<(), StoreError> {
+        match trace {
+            Some(trace) if !self.store.filed_under(key.0).await?.is_empty() => {
+                self.store.replace(key, trace.to_vec(), None).await.map(drop)
+            }
+            _ => self.store.delete(key).await.map(drop),
+        }
+    }
+
+    /// What is stored under this name counts no more.
+    fn shun(&self, key: SessionKey) {
+        self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 
     fn is_undeleted(&self, key: &SessionKey) -> bool {
@@ -269,8 +357,9 @@ impl Control {
     /// Tells the provider to forget the session's tokens; nobody waits for that.
     pub fn revoke_tokens(self: &Arc<Self>, live: &Arc<Live>) {
         let Some(provider) = self.provider_of(&live.session.person) else { return };
-        let tokens = live.held().tokens;
+        let (tokens, turn) = (live.held().tokens, self.revoking.clone());
         self.start(async move {
+            let _turn = turn.acquire().await;
             let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
             if let Err(error) = provider.revoke(token).await {
                 tracing::warn!(%error, "the provider did not revoke a token");
@@ -278,16 +367,36 @@ impl Control {
         });
     }
 
-    /// Writes down that a session is in use.
+    /// Writes down that a session is in use, or that its clocks ended it.
     pub fn save_activity(self: &Arc<Self>, live: &Arc<Live>) {
         let (this, live) = (self.clone(), live.clone());
         self.start(async move {
             let _one = live.refreshing.lock().await;
             let record = live.record(&this.ring, &live.held());
-            if let Err(error) = this.store.replace(live.key(), record).await {
+            if let Err(error) = this.store.replace(live.key(), record, Some(this.names(&live.session))).await {
                 tracing::warn!(session = %live.hash, %error, "a session's activity is not written");
             }
         });
+    }
+
+    /// The names under which a session is found, by the key of the ring that seals now.
+    fn names(&self, session: &Session) -> Names {
+        let person = &session.person;
+        let name = |label, value: &str| self.ring.names(label, &[person.issuer.as_bytes(), value.as_bytes()])[0];
+        Names { user: name("user", &person.id.subject), sid: session.sid.as_deref().map(|sid| name("sid", sid)) }
+    }
+
+    /// How many stored records need each key of the ring.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn key_uses(&self) -> Result<HashMap<[u8; 4], u64>, StoreError> {
+        self.store.key_uses().await
+    }
+
+    /// How many sessions are open in memory.
+    pub fn sessions_open(&self) -> usize {
+        self.open().values().filter(|live| live.strong_count() > 0).count()
     }
 
     /// What a session's clocks say.
@@ -312,6 +421,8 @@ impl Control {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
             self.open().retain(|_, live| live.strong_count() > 0);
+            self.lift_what_is_over(SystemTime::now()).await;
+            self.forget_users(SystemTime::now());
             if let Err(error) = self.store.sweep(SystemTime::now()).await {
                 tracing::warn!(%error, "the session store was not swept");
             }
@@ -332,35 +443,71 @@ fn stopped() -> StoreError {
 pub(crate) mod tests {
     use super::*;
     use crate::config::{AuditMode, ProviderSettings};
-    use crate::{config::ProviderKind, oidc::SignedIn};
+    use crate::{config::ProviderKind, oidc::SignedIn, session::record};
     use secrecy::SecretString;
 
     /// A control plane in a directory of its own, with one session in it.
     pub(crate) async fn scene() -> (tempfile::TempDir, Arc<Control>, SessionId, Arc<Live>) {
         let directory = tempfile::tempdir().expect("a directory");
-        let at = |name: &str| directory.path().join(name);
+        let control = open(directory.path());
+        let (id, live) = control.another("907").await;
+        (directory, control, id, live)
+    }
+
+    fn open(directory: &std::path::Path) -> Arc<Control> {
+        let at = |name: &str| directory.join(name);
         let audit = Audit::open(&at("journal"), &at("keys"), AuditMode::BestEffort, 1 << 20).expect("opens");
-        let control = Control::new(Parts {
-            handle: Handle::current(),
+        Control::new(Parts {
+            handle: runtime::Handle::current(),
             ring: KeyRing::of(&[[5; 32]]),
-            store: Store::embedded(directory.path()).expect("opens"),
-            limits: SessionSettings { idle: Duration::from_secs(1800), absolute: Duration::from_secs(28_800) },
+            store: Store::embedded(directory).expect("opens"),
+            limits: SessionSettings {
+                idle: Duration::from_secs(1800),
+                absolute: Duration::from_secs(28_800),
+                grace: Duration::ZERO,
+            },
             streams: Arc::default(),
             audit,
-        });
-        let now = SystemTime::now();
-        let (session, held) = record::tests::sample(&SessionId::new(), now);
-        let proved = SignedIn {
-            person: (*session.person).clone(),
-            tokens: held.tokens,
-            sid: None,
-            auth_time: None,
-            amr: Vec::new(),
-            acr: None,
-            groups: None,
-        };
-        let (id, live) = control.file(proved, None, now).await.expect("filed");
-        (directory, control, id, live)
+        })
+    }
+
+    /// What is there after a kill right now and a new start.
+    pub(crate) async fn killed(control: &Control, directory: &tempfile::TempDir) -> (tempfile::TempDir, Arc<Control>) {
+        control.store.break_down();
+        let copy = tempfile::tempdir().expect("a directory");
+        for entry in std::fs::read_dir(directory.path()).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                std::fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copied");
+            }
+        }
+        let restarted = open(copy.path());
+        restarted.recover().await.expect("read");
+        (copy, restarted)
+    }
+
+    impl Control {
+        /// One more session, of the person with this subject.
+        pub(crate) async fn another(self: &Arc<Self>, subject: &str) -> (SessionId, Arc<Live>) {
+            self.another_at(subject, SystemTime::now()).await
+        }
+
+        pub(crate) async fn another_at(self: &Arc<Self>, subject: &str, now: SystemTime) -> (SessionId, Arc<Live>) {
+            let (session, held) = record::tests::sample(&SessionId::new(), now);
+            let mut person = (*session.person).clone();
+            person.id.subject = subject.into();
+            let proved =
+                SignedIn { person, tokens: held.tokens, sid: None, strength: Default::default(), groups: None };
+            let from = Visitor { host: "portal.example.com".into(), device: None, browser: None };
+            self.file(proved, from, now).await.expect("filed")
+        }
+
+        /// Waits until all that ended is deleted.
+        pub(crate) async fn settle(&self) {
+            while !self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 
     /// A core that has a session at hand does not keep it warm. Another core must then find the same copy: a second one
@@ -369,12 +516,12 @@ pub(crate) mod tests {
     async fn s57_a_session_in_use_is_open_once() {
         let (_directory, control, id, live) = scene().await;
         control.warm.invalidate(&id.key()).await;
-        let again = control.session(id.clone()).await.expect("read").expect("there");
+        let again = control.handle(id.clone()).await.expect("read").expect("there").live;
         assert!(Arc::ptr_eq(&live, &again));
         drop((live, again));
         control.warm.invalidate(&id.key()).await;
         control.warm.run_pending_tasks().await;
-        assert!(control.session(id).await.expect("read").is_some(), "nobody had it open: read anew");
+        assert!(control.handle(id).await.expect("read").is_some(), "nobody had it open: read anew");
     }
 
     /// S-54: whoever was still reading a session when it ended does not bring it back.
@@ -390,7 +537,23 @@ pub(crate) mod tests {
         let session = record::open_index(&control.ring, &id.key(), &stored).expect("opens");
         let held = record::open_tokens(&control.ring, &id, &stored).expect("opens");
         assert!(control.only(Live::new(id.clone(), session, held), ended).is_none());
-        assert!(control.session(id).await.expect("read").is_none());
+        assert!(control.handle(id).await.expect("read").is_none());
+    }
+
+    /// S-54: what was still to be written of a session when another replaced it does not bring it back.
+    #[tokio::test]
+    async fn s54_a_replaced_session_is_not_written_back() {
+        let (_directory, control, id, live) = scene().await;
+        let now = SystemTime::now();
+        let further = control.further(&live, "api.example.com".into(), None, now).await.expect("filed");
+        control.end_replaced(&live, &SessionId::new(), now);
+        while control.is_undeleted(&id.key()) {
+            tokio::task::yield_now().await;
+        }
+        control.save_activity(&live);
+        control.finish(Duration::from_secs(10)).await;
+        assert!(control.handle(id).await.expect("read").is_none());
+        assert!(control.handle(further).await.expect("read").is_none());
     }
 
     /// S-50: a subject is an issuer's. Where a provider's name stands for another issuer after a reload, a session of
@@ -399,19 +562,9 @@ pub(crate) mod tests {
     async fn s50_a_session_is_of_its_issuer_whatever_the_providers_name() {
         let (directory, control, _, live) = scene().await;
         let serve = |issuer: &str| {
-            let settings = ProviderSettings {
-                name: "gitlab".parse().expect("a name"),
-                kind: ProviderKind::Gitlab,
-                title: "GitLab".into(),
-                issuer: issuer.into(),
-                client_id: "client".into(),
-                client_secret: SecretString::from("secret"),
-                scopes: vec!["openid".into()],
-                groups_claim: "groups".into(),
-                membership_refresh: Duration::from_secs(60),
-                membership_outage: Duration::from_secs(900),
-                without_refresh: Duration::from_secs(3600),
-            };
+            let name = "gitlab".parse().expect("a name");
+            let secret = SecretString::from("secret");
+            let settings = ProviderSettings::new(name, ProviderKind::Gitlab, issuer, "client", secret);
             let provider = Provider::new(Arc::new(settings), directory.path());
             let providers = HashMap::from([(provider.settings.name.clone(), provider)]);
             control.configure(providers, control.limits().as_ref().clone());

@@ -74,7 +74,7 @@ impl Control {
 
     /// Stores new tokens before anybody uses them. Should the store fail, memory has them, and the next write stores them.
     async fn keep(self: &Arc<Self>, live: &Arc<Live>, held: Held, now: SystemTime) {
-        match self.store.replace(live.key(), live.record(&self.ring, &held)).await {
+        match self.store.replace(live.key(), live.record(&self.ring, &held), Some(self.names(&live.session))).await {
             Ok(true) => live.hold(held),
             Ok(false) => self.end_session(live, "deleted", now),
             Err(error) => {
@@ -100,7 +100,10 @@ impl Control {
                 }
                 self.end_session(live, "refresh_rejected", now);
             }
-            ProviderError::Invalid { .. } => {
+            ProviderError::Invalid { .. }
+            | ProviderError::Outsider { .. }
+            | ProviderError::TooManyGroups { .. }
+            | ProviderError::Insufficient { .. } => {
                 tracing::warn!(session = %live.hash, %error, "a refresh was answered unacceptably");
                 self.end_session(live, "refresh_invalid", now);
             }
@@ -141,10 +144,10 @@ impl Control {
             return Ok(Some(list));
         }
         let subject = &person.id.subject;
-        match provider.userinfo_groups(&live.held().tokens.access, subject).await {
+        match provider.groups_of(&live.held().tokens.access, subject).await {
             Err(ProviderError::AccessToken { .. }) if before.tokens.refresh.is_some() => {
                 self.refresh_once(live, &before).await?;
-                provider.userinfo_groups(&live.held().tokens.access, subject).await
+                provider.groups_of(&live.held().tokens.access, subject).await
             }
             other => other,
         }

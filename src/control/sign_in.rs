@@ -2,8 +2,9 @@
 
 use super::{Control, stopped};
 use crate::{
+    config::ProviderKind,
     oidc::{CodeGrant, GroupList, Provider, ProviderError, SignedIn},
-    principal::Strength,
+    principal::{StepUp, Strength},
     session::{
         Live, Session, SessionId, StoreError,
         record::{self, Held},
@@ -31,6 +32,20 @@ pub struct Redemption {
     pub state: [u8; 32],
     /// Until when it has to be remembered that the state was used: it is too old afterwards.
     pub remember: SystemTime,
+    /// What the sign-in was asked to be.
+    pub step_up: Option<StepUp>,
+    /// The person was asked for their consent, so that a refresh token comes if one can.
+    pub consented: bool,
+}
+
+/// Where a sign-in comes from.
+pub struct Visitor {
+    /// The host that the session's own handle is for.
+    pub host: Arc<str>,
+    /// What the browser calls itself.
+    pub device: Option<String>,
+    /// SHA-256 of what binds sign-ins to the browser.
+    pub browser: Option<[u8; 32]>,
 }
 
 /// Why a code was not redeemed.
@@ -48,6 +63,12 @@ pub enum RedeemError {
     /// The provider refused.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// Google gives a refresh token only with the person's consent, and did not ask for it again.
+    #[error("no refresh token came, and none will without the person's consent")]
+    Consent {
+        /// Whose.
+        subject: Arc<str>,
+    },
 }
 
 impl Control {
@@ -59,7 +80,7 @@ impl Control {
         self: &Arc<Self>,
         provider: Arc<Provider>,
         redemption: Redemption,
-        device: Option<String>,
+        from: Visitor,
         now: SystemTime,
     ) -> Result<(SessionId, Arc<Live>, Option<GroupList>), RedeemError> {
         let Ok(place) = self.redeeming.clone().try_acquire_owned() else { return Err(RedeemError::Busy) };
@@ -74,19 +95,24 @@ impl Control {
                 redirect_uri: &redemption.redirect_uri,
                 nonce: &redemption.nonce,
                 verifier: &redemption.verifier,
+                step_up: redemption.step_up.as_ref(),
             };
             let proved = provider.redeem(&grant, now).await?;
+            let is_google = provider.settings.kind == ProviderKind::Google;
+            if is_google && proved.tokens.refresh.is_none() && !redemption.consented {
+                return Err(RedeemError::Consent { subject: proved.person.id.subject });
+            }
             let groups = proved.groups.clone();
-            let (id, live) = this.file(proved, device, now).await?;
+            let (id, live) = this.file(proved, from, now).await?;
             Ok((id, live, groups))
         };
         self.run(work).await.unwrap_or_else(|| Err(stopped().into()))
     }
 
     pub(super) async fn file(
-        &self,
+        self: &Arc<Self>,
         proved: SignedIn,
-        device: Option<String>,
+        from: Visitor,
         now: SystemTime,
     ) -> Result<(SessionId, Arc<Live>), StoreError> {
         let id = SessionId::new();
@@ -95,31 +121,32 @@ impl Control {
             key: id.key(),
             person: person.clone(),
             sid: proved.sid,
-            strength: Arc::new(Strength {
-                created: Some(now),
-                auth_time: proved.auth_time,
-                amr: proved.amr.into(),
-                acr: proved.acr.map(Into::into),
-            }),
+            strength: Arc::new(Strength { created: Some(now), ..proved.strength }),
             created: now,
             seen: now,
             end: now + self.limits().absolute,
-            device,
+            device: from.device,
+            browser: from.browser,
+            host: from.host,
+            lapsed: false,
         };
         let kept = if proved.tokens.refresh.is_none() { proved.groups.map(|list| list.paths) } else { None };
         let held = Held { tokens: proved.tokens, groups: kept };
-        let name = |label, value: &str| self.ring.names(label, &[person.issuer.as_bytes(), value.as_bytes()])[0];
+        let names = self.names(&session);
         let filed = Filed {
             key: id.key(),
             record: record::seal(&self.ring, &id, &session, &held),
-            user: name("user", &person.id.subject),
-            sid: session.sid.as_deref().map(|sid| name("sid", sid)),
-            end: session.end,
+            user: names.user,
+            sid: names.sid,
+            end: session.end + self.limits().grace,
         };
         self.store.create(filed).await?;
         let live = Live::new(id.clone(), session, held);
         self.open().insert(id.key(), Arc::downgrade(&live));
         self.warm.insert(id.key(), live.clone()).await;
+        if self.is_ended_user(&live.session) {
+            self.end_session(&live, "revoked", now); // all of theirs that began before were ended meanwhile
+        }
         Ok((id, live))
     }
 }

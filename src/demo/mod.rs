@@ -55,7 +55,7 @@ pub fn run(port: u16) -> Result<(), String> {
         // A closed standard output is no reason to stop serving.
         let _ = io::stdout().write_all(block.as_bytes());
     };
-    let ended = cli::run::run(&settings, Box::new(ready));
+    let ended = cli::run::run(&settings, Some(Box::new(ready)));
     runtime.shutdown_background();
     ended
 }

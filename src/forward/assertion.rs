@@ -2,6 +2,7 @@
 
 use super::identity::Shown;
 use crate::{principal::Person, route::Route};
+use arc_swap::ArcSwap;
 use aws_lc_rs::{
     digest::{SHA256, digest},
     rand::SystemRandom,
@@ -17,7 +18,8 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,10 +28,30 @@ pub const LIFE: Duration = Duration::from_secs(60);
 /// How long a key is published before it signs: those who verify may keep the document that long.
 pub const NOTICE: Duration = Duration::from_secs(600);
 
+/// How long after a key has signed for the last time its document may still be asked for: the life of what it signed, and as
+/// long as those who verify may keep the document.
+pub const AFTERLIFE: Duration = Duration::from_secs(LIFE.as_secs() + NOTICE.as_secs());
+
 /// The ES256 keys that sign assertions. One signs, all are published.
 pub struct AssertionKeys {
+    directory: PathBuf,
+    set: ArcSwap<Set>,
+}
+
+struct Set {
     keys: Vec<Key>, // the oldest first
     jwks: Bytes,
+}
+
+/// What may be told of an assertion key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct About {
+    /// `kid`.
+    pub id: String,
+    /// When it was made.
+    pub created: SystemTime,
+    /// It is the one that signs.
+    pub signs: bool,
 }
 
 struct Key {
@@ -58,6 +80,19 @@ struct Claims<'a> {
     groups_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backstage_user: Option<&'a str>,
+}
+
+/// What an assertion says beside who it is.
+#[derive(Default)]
+pub(super) struct Says<'a> {
+    /// The groups that the upstream is told of.
+    pub(super) shown: Option<&'a Shown<'a>>,
+    /// Hash of the session's handle.
+    pub(super) session: Option<&'a str>,
+    /// The entity of Backstage's catalog.
+    pub(super) backstage_user: Option<&'a str>,
 }
 
 impl AssertionKeys {
@@ -70,18 +105,37 @@ impl AssertionKeys {
     pub fn load(directory: &Path, now: SystemTime) -> Result<Self, String> {
         let mut found = read_all(directory)?;
         if found.is_empty() {
-            make(directory, now)?;
+            add(directory, now)?;
             found = read_all(directory)?;
         }
-        found.sort_by(|(one, _), (other, _)| (one.created, &one.id).cmp(&(other.created, &other.id)));
-        let published: Vec<_> = found.iter().map(|(_, public)| public).collect();
-        let jwks = Bytes::from(json!({ "keys": published }).to_string());
-        Ok(Self { keys: found.into_iter().map(|(key, _)| key).collect(), jwks })
+        Ok(Self { directory: directory.to_owned(), set: ArcSwap::from_pointee(Set::of(found)) })
+    }
+
+    /// Reads the files anew. True if there are others. What is wrong leaves all as it is.
+    ///
+    /// # Errors
+    /// One line that names the file and what is wrong with it.
+    pub fn refresh(&self) -> Result<bool, String> {
+        let found = read_all(&self.directory)?;
+        if found.is_empty() {
+            return Err(format!("no `*.pem` is left in `{}`", self.directory.display()));
+        }
+        let set = Set::of(found);
+        let changed = set.jwks != self.set.load().jwks;
+        if changed {
+            self.set.store(Arc::new(set));
+        }
+        Ok(changed)
+    }
+
+    /// What may be told of its keys at `now`, the oldest first.
+    pub fn about(&self, now: SystemTime) -> Vec<About> {
+        self.set.load().about(now)
     }
 
     /// The public keys, as `application/jwk-set+json` (RFC 7517, section 5).
     pub fn jwks(&self) -> Bytes {
-        self.jwks.clone()
+        self.set.load().jwks.clone()
     }
 
     /// Signs what `person` is for `route`: a JWT of type `vestibule+jwt`, good for [`LIFE`] from `now`.
@@ -92,12 +146,12 @@ impl AssertionKeys {
         &self,
         issuer: &str,
         person: &Person,
-        shown: Option<&Shown<'_>>,
-        session: Option<&str>,
+        says: &Says<'_>,
         route: &Route,
         now: SystemTime,
     ) -> Result<String, String> {
-        let key = self.signing(now).ok_or("there is no assertion key")?;
+        let set = self.set.load();
+        let key = set.signing(now).ok_or("there is no assertion key")?;
         let iat = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = Claims {
             iss: issuer,
@@ -110,14 +164,34 @@ impl AssertionKeys {
             provider: person.id.provider.as_str(),
             login: &person.login,
             email: person.email.as_deref(),
-            groups: shown.map(|shown| &*shown.groups),
-            groups_truncated: shown.is_some_and(|shown| shown.truncated),
-            sid: session,
+            groups: says.shown.map(|shown| &*shown.groups),
+            groups_truncated: says.shown.is_some_and(|shown| shown.truncated),
+            sid: says.session,
+            backstage_user: says.backstage_user,
         };
         let header =
             Header { typ: Some("vestibule+jwt".into()), kid: Some(key.id.clone()), ..Header::new(Algorithm::ES256) };
         jsonwebtoken::encode(&header, &claims, &key.signer)
             .map_err(|error| format!("cannot sign an assertion: {error}"))
+    }
+}
+
+impl Set {
+    fn of(mut found: Vec<(Key, serde_json::Value)>) -> Self {
+        found.sort_by(|(one, _), (other, _)| (one.created, &one.id).cmp(&(other.created, &other.id)));
+        let published: Vec<_> = found.iter().map(|(_, public)| public).collect();
+        let jwks = Bytes::from(json!({ "keys": published }).to_string());
+        Self { keys: found.into_iter().map(|(key, _)| key).collect(), jwks }
+    }
+
+    fn about(&self, now: SystemTime) -> Vec<About> {
+        let signing = self.signing(now).map(|key| &key.id);
+        let about = self.keys.iter().map(|key| About {
+            id: key.id.clone(),
+            created: key.created,
+            signs: signing == Some(&key.id),
+        });
+        about.collect()
     }
 
     /// The newest key that has been published for [`NOTICE`], else the oldest.
@@ -127,12 +201,23 @@ impl AssertionKeys {
     }
 }
 
+/// What may be told of the keys in a directory, as [`AssertionKeys::about`] has it. Makes none: there may be none.
+///
+/// # Errors
+/// One line that names the file and what is wrong with it.
+pub fn look(directory: &Path, now: SystemTime) -> Result<Vec<About>, String> {
+    Ok(Set::of(read_all(directory)?).about(now))
+}
+
 /// Every key in the directory, with its public half as a JWK.
 fn read_all(directory: &Path) -> Result<Vec<(Key, serde_json::Value)>, String> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(format!("cannot read assertion keys in `{}`: {error}", directory.display())),
+        Err(error) => {
+            let advice = crate::text::advice(error.kind(), "keys");
+            return Err(format!("cannot read assertion keys in `{}`: {error}: {advice}", directory.display()));
+        }
     };
     let mut keys = Vec::new();
     for entry in entries {
@@ -173,8 +258,12 @@ fn coordinates(point: &[u8]) -> Option<[String; 3]> {
     Some([form, x, y].map(|bytes| general_purpose::URL_SAFE_NO_PAD.encode(bytes)))
 }
 
-/// Makes a key and leaves it in the directory, whole or not at all.
-fn make(directory: &Path, now: SystemTime) -> Result<(), String> {
+/// Makes a key and leaves it in the directory, whole or not at all; its `kid`. It signs once it has been published for
+/// [`NOTICE`].
+///
+/// # Errors
+/// One line that names the directory.
+pub fn add(directory: &Path, now: SystemTime) -> Result<String, String> {
     let fail =
         |error: &dyn std::fmt::Display| format!("cannot make an assertion key in `{}`: {error}", directory.display());
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
@@ -182,7 +271,11 @@ fn make(directory: &Path, now: SystemTime) -> Result<(), String> {
     let pair =
         EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref()).map_err(|error| fail(&error))?;
     let thumb = digest(&SHA256, pair.public_key().as_ref());
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let taken: Vec<_> = read_all(directory)?.into_iter().map(|(key, _)| key.created).collect();
+    let mut seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    while taken.contains(&(UNIX_EPOCH + Duration::from_secs(seconds))) {
+        seconds += 1; // of two keys of one second nobody could tell which is the new one
+    }
     let name = format!("{seconds}-{}", crate::text::hex(&thumb.as_ref()[..8]));
     let write = || -> std::io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -193,7 +286,17 @@ fn make(directory: &Path, now: SystemTime) -> Result<(), String> {
         fs::rename(&draft, directory.join(format!("{name}.pem")))?;
         fs::File::open(directory)?.sync_all()
     };
-    write().map_err(|error| fail(&error))
+    write().map_err(|error| format!("{}: {}", fail(&error), crate::text::advice(error.kind(), "keys")))?;
+    Ok(name)
+}
+
+/// Deletes a key: what it signed is not believed any more.
+///
+/// # Errors
+/// One line that names the file.
+pub fn remove(directory: &Path, id: &str) -> Result<(), String> {
+    let path = directory.join(format!("{id}.pem"));
+    fs::remove_file(&path).map_err(|error| format!("cannot delete `{}`: {error}", path.display()))
 }
 
 fn pem(der: &[u8]) -> String {
@@ -223,7 +326,7 @@ mod tests {
     }
 
     fn kid(keys: &AssertionKeys, now: SystemTime) -> String {
-        keys.signing(now).expect("a key").id.clone()
+        keys.set.load().signing(now).expect("a key").id.clone()
     }
 
     #[test]
@@ -233,8 +336,8 @@ mod tests {
         let now = SystemTime::now();
         let keys = AssertionKeys::load(&path, now).expect("made");
         let shown = Shown { groups: vec!["acme/größe", "acme/a,b"], truncated: false };
-        let token =
-            keys.sign("https://p.test", &person(), Some(&shown), Some("s1"), &route("u:1"), now).expect("signed");
+        let says = Says { shown: Some(&shown), session: Some("s1"), backstage_user: Some("user:default/x") };
+        let token = keys.sign("https://p.test", &person(), &says, &route("u:1"), now).expect("signed");
         let header = jsonwebtoken::decode_header(&token).expect("a header");
         assert_eq!(header.typ.as_deref(), Some("vestibule+jwt"));
         let set: JwkSet = serde_json::from_slice(&keys.jwks()).expect("a key set");
@@ -249,6 +352,7 @@ mod tests {
         assert_eq!(claims["groups"], json!(["acme/größe", "acme/a,b"]));
         assert_eq!(claims["exp"].as_u64().expect("exp") - claims["iat"].as_u64().expect("iat"), 60);
         assert_eq!((&claims["principal_type"], &claims["sid"]), (&json!("user"), &json!("s1")));
+        assert_eq!(claims["backstage_user"], "user:default/x");
         rules.set_audience(&["another"]);
         assert!(jsonwebtoken::decode::<serde_json::Value>(&token, &key, &rules).is_err());
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
@@ -259,16 +363,48 @@ mod tests {
     #[test]
     fn publishes_a_key_ten_minutes_before_it_signs() {
         let directory = tempfile::tempdir().expect("a directory");
-        make(directory.path(), at(1_000)).expect("made");
+        add(directory.path(), at(1_000)).expect("made");
         let first = AssertionKeys::load(directory.path(), at(1_000)).expect("loads");
         let old = kid(&first, at(1_000));
-        make(directory.path(), at(5_000)).expect("made");
+        add(directory.path(), at(5_000)).expect("made");
         let both = AssertionKeys::load(directory.path(), at(5_000)).expect("loads");
         assert_eq!(kid(&both, at(5_000)), old);
         assert_eq!(kid(&both, at(5_599)), old);
         assert_ne!(kid(&both, at(5_600)), old);
         let set: JwkSet = serde_json::from_slice(&both.jwks()).expect("a key set");
         assert_eq!(set.keys.len(), 2);
+    }
+
+    /// Keys that are made in one second have an order all the same: the first signs on, however the names sort.
+    #[test]
+    fn s11_keys_of_one_second_are_in_the_order_of_their_making() {
+        for _ in 0..8 {
+            let directory = tempfile::tempdir().expect("a directory");
+            let made: Vec<_> = (0..3).map(|_| add(directory.path(), at(1_000)).expect("made")).collect();
+            let keys = AssertionKeys::load(directory.path(), at(1_000)).expect("loads");
+            assert_eq!(keys.about(at(1_000)).into_iter().map(|key| key.id).collect::<Vec<_>>(), made);
+            assert_eq!(kid(&keys, at(1_000)), made[0]);
+        }
+    }
+
+    /// A running process takes a new key up, and a bad one leaves all as it is.
+    #[test]
+    fn new_keys_are_taken_up_and_bad_ones_are_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keys = AssertionKeys::load(directory.path(), at(1_000)).expect("made");
+        assert!(!keys.refresh().expect("read"));
+        let id = add(directory.path(), at(5_000)).expect("made");
+        assert!(keys.refresh().expect("read"));
+        assert_eq!(keys.about(at(5_599)).iter().map(|key| key.signs).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(keys.about(at(5_600)).iter().map(|key| key.signs).collect::<Vec<_>>(), [false, true]);
+        fs::write(directory.path().join("bad.pem"), "nothing").expect("written");
+        assert!(keys.refresh().is_err());
+        assert_eq!(keys.about(at(5_600)).len(), 2);
+        fs::remove_file(directory.path().join("bad.pem")).expect("removed");
+        let first = keys.about(at(5_600))[0].id.clone();
+        remove(directory.path(), &first).expect("removed");
+        assert!(keys.refresh().expect("read"));
+        assert_eq!(keys.about(at(5_600)).iter().map(|key| key.id.clone()).collect::<Vec<_>>(), [id]);
     }
 
     #[test]

@@ -4,27 +4,38 @@ use super::{
     answer::Watch,
     failed,
     idle::Idle,
-    pool::Line,
-    upload::{Ended, Upload},
+    pool::{Line, Sender},
+    strict::{Asked, Flaw},
+    upload::{Ended, Streaming, Upload},
 };
 use crate::{
     audit::Crossing,
     refusal::{Reason, Refusal},
     route::Timeouts,
 };
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use std::{
+    error::Error,
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::sync::oneshot;
+use tokio_util::either::Either;
 
-/// One request's exchange with an upstream; at most one connection is tried after a dead one.
+/// How long a body that nobody took anything of may need to come back from a connection that died.
+const RETURN: Duration = Duration::from_millis(200);
+
+/// One request's exchange with an upstream, over one connection after the other.
 pub(super) struct Exchange<'a> {
     upload: Uploading,
+    /// There is no body, so that it can be sent any number of times.
+    bodiless: bool,
+    /// The body, which nobody took anything of.
+    untouched: Option<Box<Streaming>>,
     watch: Option<Watch>,
     timeouts: &'a Timeouts,
     crossing: &'a Crossing,
@@ -42,8 +53,8 @@ enum Uploading {
 
 /// The connection was dead before an answer came.
 pub(super) struct Dead {
-    /// The request, if no byte of it was sent.
-    pub(super) unsent: Option<Request<Upload>>,
+    /// The body, if the upstream has not acted on the request: no byte of it was sent, or it said so.
+    pub(super) unsent: Option<Upload>,
     /// The connection ended without an answer, rather than with one that breaks the protocol.
     pub(super) silent: bool,
     /// What happened.
@@ -59,14 +70,22 @@ impl<'a> Exchange<'a> {
         timeouts: &'a Timeouts,
         crossing: &'a Crossing,
     ) -> Self {
-        Self { upload: ended.map_or(Uploading::Over, Uploading::Running), watch, timeouts, crossing, taken: 0 }
+        let bodiless = ended.is_none();
+        let upload = ended.map_or(Uploading::Over, Uploading::Running);
+        Self { upload, bodiless, untouched: None, watch, timeouts, crossing, taken: 0 }
     }
 
     /// Sends the request and waits for the head of the answer. The clock for its first byte starts when the request's
     /// body is wholly sent. Giving up drops the connection.
     pub(super) async fn run(&mut self, mut line: Line, request: Request<Upload>) -> Result<Answered, Refusal> {
         line.idle.moved();
-        let mut answer = pin!(line.sender.try_send_request(request));
+        let mut answer = pin!(match &mut line.sender {
+            Sender::Http1 { sender, control } => {
+                control.expect(if request.method() == Method::HEAD { Asked::Head } else { Asked::Anything });
+                Either::Left(sender.try_send_request(request))
+            }
+            Sender::Http2(slot) => Either::Right(slot.sender.try_send_request(request)),
+        });
         let answered = poll_fn(|cx| {
             if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(answered));
@@ -86,7 +105,7 @@ impl<'a> Exchange<'a> {
         .await?;
         match answered {
             Ok(answer) => Ok(Ok((answer, line))),
-            Err(error) => self.dead(error).map(Err),
+            Err(error) => self.dead(error, &line).await.map(Err),
         }
     }
 
@@ -106,7 +125,7 @@ impl<'a> Exchange<'a> {
             Uploading::Over => true,
             Uploading::Running(ended) => matches!(ended.try_recv(), Ok(Ended::Wholly)),
         };
-        (in_time, self.watch)
+        (in_time && self.untouched.is_none(), self.watch)
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
@@ -140,9 +159,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whose fault it is that a body ended.
-    fn judge(&self, ended: Option<Ended>) -> Result<(), Refusal> {
+    fn judge(&mut self, ended: Option<Ended>) -> Result<(), Refusal> {
         match ended {
             None | Some(Ended::Wholly) => Ok(()), // without a word the connection died, and the answer will say so
+            Some(Ended::Untouched(streaming)) => {
+                self.untouched = Some(streaming);
+                Ok(())
+            }
             Some(Ended::Late) => {
                 let detail = format!("The request's body stopped for {} s.", self.timeouts.request_idle.as_secs());
                 Err(Refusal::new(Reason::ClientTimeout, detail).closing())
@@ -157,19 +180,47 @@ impl<'a> Exchange<'a> {
         too_late(format!("no byte of an answer within {} ms", self.timeouts.first_byte.as_millis()))
     }
 
-    fn dead(&mut self, mut error: TrySendError<Request<Upload>>) -> Result<Dead, Refusal> {
-        let unsent = error.take_message();
+    async fn dead(&mut self, mut error: TrySendError<Request<Upload>>, line: &Line) -> Result<Dead, Refusal> {
+        let mut unsent = error.take_message().map(Request::into_body);
+        let error = error.into_error();
+        let silent = is_silent(&error);
+        let left = left_alone(&error);
+        if let Sender::Http2(slot) = &line.sender
+            && (silent || left == Some(Left::Away))
+        {
+            slot.retire();
+        }
+        if unsent.is_none() && left.is_some() {
+            unsent = self.recovered().await?;
+        }
         if unsent.is_none()
             && let Uploading::Running(ended) = &mut self.upload
         {
             let ended = ended.try_recv().ok();
             self.judge(ended)?;
         }
-        let error = error.into_error();
         if error.is_user() {
             return Err(failed(crate::text::chain(&error)));
         }
-        Ok(Dead { unsent, silent: is_silent(&error), cause: crate::text::chain(&error) })
+        Ok(Dead { unsent, silent, cause: crate::text::chain(&error) })
+    }
+
+    /// The body of a request that the upstream has not acted on, if nobody took anything of it.
+    async fn recovered(&mut self) -> Result<Option<Upload>, Refusal> {
+        if self.bodiless {
+            return Ok(Some(Upload::none()));
+        }
+        if self.untouched.is_none()
+            && let Uploading::Running(ended) = &mut self.upload
+            && let Ok(ended) = tokio::time::timeout(RETURN, ended).await
+        {
+            self.judge(ended.ok())?;
+        }
+        Ok(self.untouched.take().map(|streaming| {
+            let (upload, ended) = Upload::again(*streaming);
+            self.upload = Uploading::Running(ended);
+            upload
+        }))
     }
 }
 
@@ -181,7 +232,27 @@ fn too_late(cause: String) -> Refusal {
 
 /// The connection ended, as opposed to: something came that is no answer.
 fn is_silent(error: &hyper::Error) -> bool {
-    use std::error::Error;
-    let broken = || error.source().is_some_and(|cause| cause.downcast_ref::<io::Error>().is_some());
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || (!error.is_parse() && broken())
+    let broken = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let flawed = broken.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<Flaw>());
+    let ended = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+    !flawed && (ended || (!error.is_parse() && broken.is_some()))
+}
+
+/// How an HTTP/2 peer says that it has not acted on a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Left {
+    /// It refused the stream (RFC 9113, section 8.7).
+    Refused,
+    /// It went away before it (RFC 9113, section 6.8).
+    Away,
+}
+
+/// What a peer of HTTP/2 says of a request that it has not acted on (RFC 9113, sections 6.8 and 8.7).
+fn left_alone(error: &hyper::Error) -> Option<Left> {
+    let error = error.source()?.downcast_ref::<h2::Error>()?;
+    match error.reason()? {
+        h2::Reason::REFUSED_STREAM if error.is_reset() && error.is_remote() => Some(Left::Refused),
+        h2::Reason::NO_ERROR if error.is_go_away() && error.is_remote() => Some(Left::Away),
+        _ => None,
+    }
 }

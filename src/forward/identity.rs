@@ -1,6 +1,9 @@
 //! What an upstream is told about a person: headers ready to send, made once per session and route.
 
-use super::{SessionRef, assertion::AssertionKeys};
+use super::{
+    SessionRef,
+    assertion::{AssertionKeys, Says},
+};
 use crate::{
     group::GroupPath,
     principal::{Membership, Person, Principal},
@@ -38,6 +41,7 @@ pub(super) struct Plain {
     pub(super) email: Option<HeaderValue>,
     pub(super) groups: Option<HeaderValue>,
     pub(super) truncated: bool,
+    pub(super) backstage_user: Option<HeaderValue>,
 }
 
 /// The groups of a person that a route's upstream is told of.
@@ -110,13 +114,23 @@ impl Identity {
     ) -> Result<Self, String> {
         let shown = Shown::of(person, membership, route);
         let sid = session.map(|session| &*session.hash);
-        let token = keys.sign(issuer, person, shown.as_ref(), sid, route, SystemTime::now())?;
+        let entity = route.backstage_user.as_ref().and_then(|template| {
+            let entity = template.of(person);
+            if entity.is_none() {
+                tracing::warn!(user = %person.id, route = %route.name, "`backstage_user` gives no name of an entity: none is told");
+            }
+            entity
+        });
+        let backstage_user = entity.as_deref();
+        let says = Says { shown: shown.as_ref(), session: sid, backstage_user };
+        let token = keys.sign(issuer, person, &says, route, SystemTime::now())?;
         let plain = (route.header_provider.as_ref() == Some(&person.id.provider)).then(|| Plain {
             user: encoded(&person.id.subject),
             login: encoded(&person.login),
             email: person.email.as_deref().map(encoded),
             groups: shown.as_ref().filter(|shown| !shown.groups.is_empty()).map(Shown::header),
             truncated: shown.as_ref().is_some_and(|shown| shown.truncated),
+            backstage_user: backstage_user.map(encoded),
         });
         let assertion = HeaderValue::try_from(token).map_err(|_| "an assertion is no header value".to_owned())?;
         Ok(Self { route: route.clone(), person: person.clone(), made: Instant::now(), plain, assertion })

@@ -3,38 +3,49 @@
 use crate::{
     audit::{Crossing, Permit},
     body::Body,
-    canonical::Judged,
+    canonical::{Class, Judged},
     principal::Principal,
     refusal::{Reason, Refusal},
     route::Route,
+    upstream::{self, Endpoint, Flight},
 };
 use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
+mod again;
 mod answer;
 pub mod assertion;
+mod connect;
 mod exchange;
 mod frames;
 mod headers;
 mod identity;
 mod idle;
+mod multi;
 mod pool;
+mod probe;
 pub mod streams;
+mod strict;
 mod tunnel;
 pub mod upgrade;
+mod upkeep;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
 pub use answer::Answer;
+pub use probe::probe;
+pub use upkeep::Upkeep;
 
-use answer::{Home, Watch};
+use again::Attempts;
+use answer::{Lease, Watch};
 use assertion::AssertionKeys;
+use connect::ConnectError;
 use exchange::Exchange;
 use identity::{Identities, Identity};
-use pool::{ConnectError, Line, Pool};
+use pool::{Pool, Pools};
 use streams::{Registered, Stream, Streams};
 use upload::Upload;
 
@@ -60,7 +71,13 @@ pub struct Shared {
     pub cookies: [Arc<str>; 2],
     /// How to get at the client's stream after a 101.
     pub open: upgrade::Open,
+    /// The connections of all cores.
+    pub connections: Connections,
 }
+
+/// The connections to upstreams that all cores have. Each core adds its own.
+#[derive(Default)]
+pub struct Connections(Pools);
 
 /// The session a request came with, as far as forwarding needs it.
 #[derive(Clone, Debug)]
@@ -84,7 +101,9 @@ struct Passage<'a> {
 impl Forward {
     /// Forwards for one core. Connections are opened as they are needed.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pool: Arc::default(), identities: Identities::default() }
+        let pool = Arc::<Pool>::default();
+        shared.connections.0.join(&pool);
+        Self { shared, pool, identities: Identities::default() }
     }
 
     /// Sends a permitted request upstream and returns the answer, whose body streams.
@@ -94,7 +113,8 @@ impl Forward {
     /// unknown length or of more than 64 KiB.
     ///
     /// # Errors
-    /// `UpstreamFailed`, `UpstreamTimeout`, `ClientTimeout`; `BadRequest` where the client's body breaks off; the reason
+    /// `UpstreamFailed`, `UpstreamTimeout`, `ClientTimeout`; `Overloaded` where the upstream's connections are all in use;
+    /// `BadRequest` where the client's body breaks off; the reason
     /// of the cut, where a long upload is cut; `Internal`, if no assertion can be signed.
     #[allow(clippy::too_many_arguments)]
     pub async fn send(
@@ -119,39 +139,40 @@ impl Forward {
             Box::pin(self.upgrade(passage, &body, upgrade)).await
         } else {
             let nothing_unread = http_body::Body::is_end_stream(&body);
-            self.pass(passage, body)
-                .await
-                .map_err(|refusal| Refusal { close: refusal.close && !nothing_unread, ..refusal })
+            // made in place, as below: these futures are large, and every move of one is a copy
+            let passing = pin!(self.pass(passage, body));
+            passing.await.map_err(|refusal| Refusal { close: refusal.close && !nothing_unread, ..refusal })
         }
     }
 
-    /// An ordinary request: on a warm connection if there is one, else on a new one.
+    /// An ordinary request: on a warm connection if there is one, else as [`again`] says.
     async fn pass(&self, passage: Passage<'_>, body: Incoming) -> Result<Response<Body>, Refusal> {
         let (route, large) = (passage.route, is_large(&body));
         let (upload, ended) = Upload::new(body, route.timeouts.request_idle, passage.crossing.clone());
         let watch = large.then(|| self.register(passage.stream()));
         let replayable = upload.is_empty() && is_safe(&passage.judged.asked.method);
-        let mut request = passage.request(upload)?;
         let mut exchange = Exchange::new(ended, watch, &route.timeouts, passage.crossing);
-        if let Some(line) = self.pool.take(&route.upstream.authority) {
-            match exchange.run(line, request).await? {
-                Ok((answer, line)) => return self.answered(passage, exchange, answer, line),
-                Err(dead) => {
-                    request = match dead.unsent {
-                        Some(unsent) => unsent,
-                        None if replayable && dead.silent => passage.request(Upload::none())?,
-                        None => return Err(failed(dead.cause)),
+        let mut attempts = Attempts::new(upload, replayable);
+        if let Some(flight) = route.upstream.choose(&[], self.pool.turn(), upstream::now()) {
+            match self.pool.take(flight.endpoint()) {
+                None => attempts.begin(flight),
+                Some(line) => {
+                    let request = passage.request(attempts.upload(), flight.endpoint(), line.is_http2())?;
+                    let answered = {
+                        let running = pin!(exchange.run(line, request));
+                        running.await
+                    };
+                    match answered {
+                        Ok(Ok((answer, line))) => return self.answered(passage, exchange, answer, line, flight),
+                        Ok(Err(dead)) => attempts.died(&flight, dead, true)?,
+                        Err(refusal) => return Err(blame(&flight, refusal)),
                     }
                 }
             }
         }
         // boxed, as all that is rare, so that the future of an ordinary request stays small
-        let connect = Box::pin(self.pool.connect(&route.upstream.authority, route.timeouts.connect));
-        let line = exchange.unless_cut(connect).await?.map_err(unreachable)?;
-        match Box::pin(exchange.run(line, request)).await? {
-            Ok((answer, line)) => self.answered(passage, exchange, answer, line),
-            Err(dead) => Err(failed(dead.cause)),
-        }
+        let (answer, line, flight) = Box::pin(self.again(&passage, &mut exchange, attempts)).await?;
+        self.answered(passage, exchange, answer, line, flight)
     }
 
     fn answered(
@@ -159,12 +180,12 @@ impl Forward {
         passage: Passage<'_>,
         exchange: Exchange<'_>,
         answer: Response<Incoming>,
-        line: Line,
+        line: pool::Line,
+        flight: Flight,
     ) -> Result<Response<Body>, Refusal> {
         let (in_time, watch) = exchange.close();
-        let home = || Home { pool: self.pool.clone(), authority: passage.route.upstream.authority.clone() };
-        let home = in_time.then(home); // an early answer leaves a connection in an unclear state
-        self.answer(passage, answer, line, home, watch)
+        let home = in_time.then(|| self.pool.clone()); // an early answer leaves a connection in an unclear state
+        self.answer(passage, answer, Lease { line, flight, home }, watch)
     }
 
     /// Turns the upstream's answer into ours.
@@ -172,19 +193,22 @@ impl Forward {
         &self,
         passage: Passage<'_>,
         answer: Response<Incoming>,
-        line: Line,
-        home: Option<Home>,
+        lease: Lease,
         watch: Option<Watch>,
     ) -> Result<Response<Body>, Refusal> {
         let (mut head, body) = answer.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(failed("upstream switched protocols unasked".into()));
-        }
-        if let Some(flaw) = headers::ambiguous(&head.headers) {
+        let flaw = match head.status {
+            StatusCode::SWITCHING_PROTOCOLS => Some("upstream switched protocols unasked"),
+            _ => headers::ambiguous(&head.headers),
+        };
+        if let Some(flaw) = flaw {
+            lease.flight.failed();
             return Err(failed(flaw.into()));
         }
+        lease.flight.succeeded();
         headers::clean_answer(&mut head.headers, &self.shared.cookies, passage.personal);
         let (limit, crossing) = (passage.route.timeouts.stream_idle, passage.crossing.clone());
+        let grpc = passage.judged.asked.class == Class::Grpc;
         if head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
             crossing.stream_opened();
         }
@@ -192,7 +216,7 @@ impl Forward {
             None if is_large(&body) => Some(self.register(passage.into_stream())),
             watch => watch,
         };
-        let mut response = Response::new(Body::upstream(Answer::new(body, limit, line, crossing, home, watch)));
+        let mut response = Response::new(Body::upstream(Answer::new(body, limit, lease, crossing, watch, grpc)));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         Ok(response)
@@ -205,8 +229,9 @@ impl Forward {
 }
 
 impl Passage<'_> {
-    fn request(&self, upload: Upload) -> Result<Request<Upload>, Refusal> {
-        headers::request(&self.judged.asked, self.identity.as_deref(), upload)
+    fn request(&self, upload: Upload, endpoint: &Endpoint, http2: bool) -> Result<Request<Upload>, Refusal> {
+        let target = headers::Target { route: self.route, authority: endpoint.place.authority(), http2 };
+        headers::request(&self.judged.asked, self.identity.as_deref(), upload, &target)
             .map_err(|error| Refusal::new(Reason::Internal, "The request cannot be written.").because(error).closing())
     }
 
@@ -238,13 +263,31 @@ fn failed(cause: String) -> Refusal {
 }
 
 /// There is no connection to the upstream.
-fn unreachable(error: ConnectError) -> Refusal {
-    let refusal = match &error {
-        ConnectError::Timeout { .. } => Refusal::new(
+fn unreachable(error: &ConnectError) -> Refusal {
+    let refusal = match error {
+        ConnectError::Timeout { .. } | ConnectError::Unresolved { .. } => Refusal::new(
             Reason::UpstreamTimeout,
             "The service behind this address did not accept a connection in time.",
         ),
-        _ => Refusal::new(Reason::UpstreamFailed, "The service behind this address cannot be reached."),
+        ConnectError::Full { .. } => {
+            Refusal::new(Reason::Overloaded, "The service behind this address has too many requests in hand.")
+        }
+        ConnectError::Resolve { .. }
+        | ConnectError::Nowhere { .. }
+        | ConnectError::Connect { .. }
+        | ConnectError::Tls { .. }
+        | ConnectError::Handshake { .. }
+        | ConnectError::OnlyHttp2 { .. } => {
+            Refusal::new(Reason::UpstreamFailed, "The service behind this address cannot be reached.")
+        }
     };
-    refusal.because(crate::text::chain(&error)).closing()
+    refusal.because(crate::text::chain(error)).closing()
+}
+
+/// An endpoint that did not answer in time has failed; what the client did is not its fault.
+fn blame(flight: &Flight, refusal: Refusal) -> Refusal {
+    if refusal.reason == Reason::UpstreamTimeout {
+        flight.failed();
+    }
+    refusal
 }

@@ -93,6 +93,12 @@ impl Streams {
         found.len()
     }
 
+    /// Ends every stream.
+    pub fn cut_all(&self, reason: Reason) {
+        let all: Vec<_> = self.entries().values().map(|(_, switch)| switch.clone()).collect();
+        all.iter().for_each(|switch| switch.cut(reason));
+    }
+
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

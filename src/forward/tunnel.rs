@@ -22,7 +22,8 @@ const BOUNDARY: Duration = Duration::from_millis(600);
 const LINGER: Duration = Duration::from_millis(300);
 /// Bytes in flight per direction.
 const BUFFER: usize = 8 * 1024;
-/// Close code: the endpoint's policy is violated (RFC 6455, section 7.4.1).
+/// Close codes: the endpoint goes away; its policy is violated (RFC 6455, section 7.4.1).
+const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
 
 /// How a tunnel ended.
@@ -140,7 +141,8 @@ where
             crossing.sent(written as u64);
         }
         if !frames.closing() {
-            to.write_all(&frames::close(POLICY, reason.code())).await?;
+            let code = if reason == Reason::ShuttingDown { GOING_AWAY } else { POLICY };
+            to.write_all(&frames::close(code, reason.code())).await?;
             to.flush().await?;
         }
         Ok::<_, io::Error>(())

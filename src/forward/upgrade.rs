@@ -1,14 +1,21 @@
 //! WebSocket handshakes. Nothing but a 101 from the upstream opens a tunnel.
 
 use super::{
-    Forward, Passage, headers,
-    pool::{self, Line},
+    Forward, Passage,
+    again::Attempts,
+    answer::Lease,
+    connect::{self, ConnectError},
+    headers,
+    pool::{Line, Sender},
+    strict::Asked,
     tunnel,
     upload::Upload,
 };
 use crate::{
     body::Body,
     refusal::{Reason, Refusal},
+    route::Route,
+    upstream::{Endpoint, Flight},
 };
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -21,8 +28,11 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
+};
 
 /// How long an upstream may take for its answer to a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -36,13 +46,21 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// connection is dropped.
 pub type Open = fn(Upgraded) -> Option<Box<dyn Duplex>>;
 
-/// For listeners that put nothing between the socket and hyper.
-pub fn open_plain(upgraded: Upgraded) -> Option<Box<dyn Duplex>> {
+/// Where nothing stands between the socket and hyper.
+#[cfg(test)]
+pub(super) fn open_plain(upgraded: Upgraded) -> Option<Box<dyn Duplex>> {
     Some(Box::new(TokioIo::new(upgraded)))
 }
 
+/// A tunnel counts as one request in flight and as one connection of its endpoint.
+struct Counted {
+    flight: Flight,
+    #[expect(dead_code, reason = "held until the tunnel is gone")]
+    permit: OwnedSemaphorePermit,
+}
+
 impl Forward {
-    /// Asks the upstream for a WebSocket, once and on a connection of its own.
+    /// Asks the upstream for a WebSocket, once and on a connection of its own; another endpoint only where there is none.
     pub(super) async fn upgrade(
         &self,
         passage: Passage<'_>,
@@ -55,10 +73,10 @@ impl Forward {
         };
         let asked = &passage.judged.asked;
         let expected = asked.headers.get(SEC_WEBSOCKET_KEY).map(accept);
-        let request = handshake(passage.request(Upload::none())?);
-        let limit = passage.route.timeouts.connect;
-        let (mut sender, connection) =
-            pool::open(&passage.route.upstream.authority, limit).await.map_err(super::unreachable)?;
+        let (flight, (mut sender, connection, control), permit) = self.dial(passage.route).await?;
+        let request = handshake(passage.request(Upload::none(), flight.endpoint(), false)?);
+        control.expect(Asked::WebSocket);
+        let counted = Counted { flight, permit };
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await; // its errors reach the request
         });
@@ -68,11 +86,14 @@ impl Forward {
                 "The service behind this address did not answer the WebSocket handshake in time.",
             )
         };
-        let answer = tokio::time::timeout(HANDSHAKE, sender.send_request(request)).await.map_err(|_| late())?;
-        let mut answer = answer.map_err(|error| super::failed(crate::text::chain(&error)))?;
+        let answer = tokio::time::timeout(HANDSHAKE, sender.send_request(request)).await;
+        let answer = answer
+            .map_err(|_| late())
+            .and_then(|answered| answered.map_err(|error| super::failed(crate::text::chain(&error))));
+        let mut answer = answer.inspect_err(|_| counted.flight.failed())?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let line = Line { sender, idle: super::idle::Idle::default() };
-            return self.answer(passage, answer, line, None, None);
+            let line = Line::new(Sender::Http1 { sender, control });
+            return self.answer(passage, answer, Lease { line, flight: counted.flight, home: None }, None);
         }
         if expected.is_none()
             || expected != answer.headers().get(SEC_WEBSOCKET_ACCEPT).map(|it| it.as_bytes().to_vec())
@@ -82,8 +103,41 @@ impl Forward {
         }
         let upstream = hyper::upgrade::on(&mut answer);
         let response = self.switch(&passage, std::mem::take(answer.headers_mut()));
-        self.tunnel(passage, client, upstream);
+        counted.flight.succeeded();
+        self.tunnel(passage, client, upstream, counted);
         Ok(response)
+    }
+
+    /// A connection for one handshake, to whichever endpoint there is one.
+    async fn dial(&self, route: &Route) -> Result<(Flight, connect::Http1, OwnedSemaphorePermit), Refusal> {
+        let settings = &route.upstream.settings;
+        if settings.http2 && settings.tls.is_none() {
+            let place = settings.places[0].clone();
+            return Err(super::unreachable(&ConnectError::OnlyHttp2 { place }));
+        }
+        let mut attempts = Attempts::new(Upload::none(), false);
+        loop {
+            let (flight, _) = self.next(route, &mut attempts).await?;
+            match self.open_one(route, flight.endpoint()).await {
+                Ok((opened, permit)) => return Ok((flight, opened, permit)),
+                Err(error) => attempts.unconnected(&flight, route, &error)?,
+            }
+        }
+    }
+
+    async fn open_one(
+        &self,
+        route: &Route,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<(connect::Http1, OwnedSemaphorePermit), ConnectError> {
+        let (upstream, limit) = (&route.upstream, route.timeouts.connect);
+        let permit = self.pool.permit(endpoint, upstream, &self.shared.connections.0, limit).await?;
+        let opened = async {
+            let (wire, _) = connect::dial(endpoint, &upstream.settings, false).await?;
+            connect::http1(endpoint, wire).await
+        };
+        let late = |_| ConnectError::Timeout { address: endpoint.address.clone(), limit };
+        Ok((tokio::time::timeout(limit, opened).await.map_err(late)??, permit))
     }
 
     /// Our own 101.
@@ -98,11 +152,12 @@ impl Forward {
     }
 
     /// Joins both ends once our 101 is out.
-    fn tunnel(&self, passage: Passage<'_>, client: OnUpgrade, upstream: OnUpgrade) {
+    fn tunnel(&self, passage: Passage<'_>, client: OnUpgrade, upstream: OnUpgrade, counted: Counted) {
         let (idle, crossing, open) = (passage.route.timeouts.stream_idle, passage.crossing.clone(), self.shared.open);
         let registered = self.shared.streams.register(passage.into_stream());
         crossing.stream_opened();
         tokio::spawn(async move {
+            let _counted = counted;
             match tokio::try_join!(client, upstream) {
                 Ok((client, upstream)) => match open(client) {
                     Some(client) => tunnel::join(client, TokioIo::new(upstream), registered, idle, crossing).await,

@@ -12,19 +12,22 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// A request's body: frames as the client sends them, none faster than the upstream takes them, trailers dropped.
+/// A request's body: frames as the client sends them, none faster than the upstream takes them, trailers dropped. Dropped
+/// before anything was taken of it, it hands itself back.
 pub(super) struct Upload(Option<Streaming>);
 
-struct Streaming {
+/// A body on its way.
+pub(super) struct Streaming {
     body: Incoming,
     limit: Duration,
     idle: Idle,
     crossing: Crossing,
     ended: Option<oneshot::Sender<Ended>>,
+    /// Something was taken of it.
+    begun: bool,
 }
 
 /// How a request's body ended.
-#[derive(Debug)]
 pub(super) enum Ended {
     /// Its last byte was handed on.
     Wholly,
@@ -32,6 +35,8 @@ pub(super) enum Ended {
     Late,
     /// The client left, or broke the framing.
     Broken(String),
+    /// Nobody took anything of it: here it is again.
+    Untouched(Box<Streaming>),
 }
 
 /// Why an upload stopped half-way; the words go to the log only.
@@ -55,7 +60,15 @@ impl Upload {
             return (Self::none(), None);
         }
         let (sender, receiver) = oneshot::channel();
-        (Self(Some(Streaming { body, limit, idle: Idle::default(), crossing, ended: Some(sender) })), Some(receiver))
+        let idle = Idle::default();
+        (Self(Some(Streaming { body, limit, idle, crossing, ended: Some(sender), begun: false })), Some(receiver))
+    }
+
+    /// A body that was handed back, and where to learn how it ends this time.
+    pub(super) fn again(mut streaming: Streaming) -> (Self, oneshot::Receiver<Ended>) {
+        let (sender, receiver) = oneshot::channel();
+        streaming.ended = Some(sender);
+        (Self(Some(streaming)), receiver)
     }
 
     /// True if it has a length that only its end will tell.
@@ -78,7 +91,9 @@ impl Streaming {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
+            self.begun |= polled.is_ready();
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.idle.moved();
                     let Ok(data) = frame.into_data() else { continue };
@@ -102,6 +117,17 @@ impl Streaming {
                     return Poll::Ready(Some(Err(UploadError::Late(self.limit))));
                 }
             }
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(mut streaming) = self.0.take()
+            && !streaming.begun
+            && let Some(ended) = streaming.ended.take()
+        {
+            let _ = ended.send(Ended::Untouched(Box::new(streaming)));
         }
     }
 }

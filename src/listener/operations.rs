@@ -39,7 +39,9 @@ fn answer(hall: &Hall, request: &Request<Incoming>) -> Response<Body> {
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => match *hall.phase.borrow() {
             Phase::Serving => text(StatusCode::OK, "ready\n".into()),
-            Phase::Draining | Phase::Closing => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+            Phase::Draining | Phase::Closing | Phase::Over => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into())
+            }
         },
         "/metrics" => metrics(hall),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
@@ -48,11 +50,13 @@ fn answer(hall: &Hall, request: &Request<Incoming>) -> Response<Body> {
 
 fn metrics(hall: &Hall) -> Response<Body> {
     let gauges = Gauges {
+        connections: hall.limiter.len(),
         streams: hall.shared.control.streams.len(),
         audit_written: hall.audit.written(),
         audit_lost: hall.audit.lost(),
     };
-    let mut response = text(StatusCode::OK, hall.metrics.text(gauges));
+    let snapshot = hall.shared.snapshot.load();
+    let mut response = text(StatusCode::OK, hall.metrics.text(gauges, snapshot.routes.all()));
     let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response

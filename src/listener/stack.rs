@@ -6,7 +6,7 @@ use crate::{
     canonical::Peer,
     gateway::{Gateway, Told},
     metrics::Metrics,
-    refusal::{self, Reason, Refusal},
+    refusal::{self, Asked, Reason, Refusal},
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -24,10 +24,10 @@ use tower::{Layer, Service, ServiceBuilder};
 
 /// A request as it arrives from a connection.
 pub struct Arrival {
-    /// The request.
-    pub request: Request<Incoming>,
+    /// The request, or why there is none that can be read in one way.
+    pub request: Result<Request<Incoming>, Refusal>,
     /// The other end.
-    pub peer: Peer,
+    pub peer: Arc<Peer>,
 }
 
 /// An arrival with its record.
@@ -76,7 +76,9 @@ where
         let recorded = Recorded { arrival, crossing: crossing.clone(), told: told.clone() };
         let (walking, metrics) = (self.inner.call(recorded), self.metrics.clone());
         Box::pin(async move {
-            let response = match walking.await {
+            let outcome = walking.await;
+            let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut response = match outcome {
                 Ok(response) => {
                     metrics.answered();
                     response
@@ -84,11 +86,11 @@ where
                 Err(refusal) => {
                     crossing.refused(&refusal);
                     metrics.refused(refusal.reason);
-                    report(&refusal);
-                    let asked = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    refusal::answer(&refusal, &asked)
+                    report(&refusal, &told.asked);
+                    refusal::answer(&refusal, &told.asked)
                 }
             };
+            told.envelope.close(&mut response);
             crossing.status(response.status());
             Ok(response)
         })
@@ -96,12 +98,13 @@ where
 }
 
 /// The operator hears of faults that are not the client's.
-fn report(refusal: &Refusal) {
-    let cause = refusal.cause.as_deref().unwrap_or("no further cause");
+fn report(refusal: &Refusal, asked: &Asked) {
+    let (cause, code, host) = (refusal.cause.as_deref(), refusal.reason.code(), asked.host.as_deref());
+    let request_id = asked.id.map(|id| id.to_string());
     if refusal.reason.status().is_server_error() {
-        tracing::warn!(code = refusal.reason.code(), detail = %refusal.detail, %cause, "a request was refused");
+        tracing::warn!(request_id, code, host, detail = %refusal.detail, cause, "a request was refused");
     } else {
-        tracing::debug!(code = refusal.reason.code(), detail = %refusal.detail, %cause, "a request was refused");
+        tracing::debug!(request_id, code, host, detail = %refusal.detail, cause, "a request was refused");
     }
 }
 

@@ -1,18 +1,22 @@
 //! The way back from a provider: state, code, ID token, session.
 
 use super::{
-    Login, Visit, secret,
-    sign_in::{redirect_uri, unavailable},
-    state::{LIFE, State},
+    Login, Visit,
+    arrive::other_host,
+    binding::Binding,
+    outcome::{invalid, refused, unfinished},
+    secret,
+    sign_in::{Query, address, redirect_uri},
+    state::{LIFE, State, Wish},
 };
 use crate::{
     answer,
     audit::Event,
     body::Body,
     canonical::OwnCookie,
-    control::{RedeemError, Redemption},
+    control::{Handle, RedeemError, Redemption, Visitor},
     identify,
-    oidc::{Provider, ProviderError},
+    oidc::Provider,
     principal::Name,
     refusal::{Reason, Refusal},
     session::{Live, SessionId, sha256},
@@ -55,7 +59,7 @@ impl Login {
             let event = Event::SignInFailed {
                 provider: name.to_string(),
                 reason: refusal.reason,
-                detail: refusal.cause.clone().unwrap_or_else(|| refusal.detail.clone()),
+                detail: refusal.cause.as_deref().unwrap_or(&refusal.detail).to_owned(),
                 client: visit.asked.client,
             };
             self.audit.record(event, visit.now);
@@ -68,24 +72,37 @@ impl Login {
         let name = &provider.settings.name;
         let ring = self.control.ring();
         let sent = answer.get("state").unwrap_or_default();
-        let Some((state, sealed)) = State::open(ring, name, &visit.asked.host, sent) else {
-            return Err(over("the sign-in did not begin here"));
-        };
+        let opened = State::open(ring, name, &visit.asked.host, sent);
         let here = self.holder(visit).await?;
-        let bound = match &visit.asked.binding {
-            OwnCookie::One(binding) if state.is_for(binding, visit.now) => state.derived(ring, &sealed, binding),
-            _ => None,
+        let binding = Binding::of(ring, &visit.asked.binding);
+        let Some((state, sealed)) = opened else {
+            let mut others = visit.settings.providers.iter().map(|other| &other.name).filter(|other| *other != name);
+            if others.any(|other| State::open(ring, other, &visit.asked.host, sent).is_some()) {
+                return Err(over("it began at another provider than the one that answers")); // S-41: never anew
+            }
+            return self.restart(name, None, here.as_ref(), binding.as_ref(), visit);
         };
-        let Some(bound) = bound else {
-            return lead_on(&state, here.as_ref(), || over("the sign-in is too old, or began in another browser"));
+        if !state.is_fresh(visit.now) {
+            return self.restart(name, Some(&state), here.as_ref(), binding.as_ref(), visit);
+        }
+        let bound = binding.as_ref().filter(|binding| state.is_for(binding.id()));
+        let derived = bound.and_then(|binding| Some((binding, state.derived(ring, &sealed, binding.id())?)));
+        let Some((binding, bound)) = derived else {
+            return match &binding {
+                // tabs that were opened at once take each other's cookie; only this browser's own sign-in goes on
+                Some(_) => self.restart(name, Some(&state), here.as_ref(), binding.as_ref(), visit),
+                None => Self::lead_on(&state, here.as_ref(), visit, || unbound(&visit.asked.binding)),
+            };
         };
-        provider.check_response_issuer(answer.get("iss")).map_err(|error| invalid(provider, &error))?;
+        provider.check_response_issuer(answer.get("iss")).map_err(|error| invalid(provider, &error, visit.asked.id))?;
         if let Some(error) = answer.get("error") {
-            return Err(refused(provider, error, answer.get("error_description")));
+            let refusal = refused(provider, error, answer.get("error_description"));
+            return Err(refusal.on_the_way_to(&wanted(&state, visit)));
         }
         let Some(code) = answer.get("code") else {
             return Err(Refusal::new(Reason::BadRequest, "The provider sent no code."));
         };
+        let browser = here.as_ref().and_then(|here| here.live.session.browser).unwrap_or_else(|| binding.hash());
         let redemption = Redemption {
             code: secret(code),
             redirect_uri: redirect_uri(visit, name),
@@ -93,14 +110,20 @@ impl Login {
             verifier: bound.verifier,
             state: sha256(&sealed),
             remember: visit.now + LIFE,
+            step_up: state.step_up.clone(),
+            consented: state.consented,
         };
-        match self.control.sign_in(provider.clone(), redemption, device(visit), visit.now).await {
+        match self.control.sign_in(provider.clone(), redemption, visitor(visit, browser), visit.now).await {
             Ok((id, live, groups)) => {
                 self.membership.learn(&live.session.person, groups, visit.now);
+                let admitted = self.admitted(&live, visit).await;
+                admitted.map_err(|refusal| refusal.on_the_way_to(&wanted(&state, visit)))?;
                 self.recorded(&live, visit).await?;
-                Ok(self.welcome(&state, &id, &live, here, visit))
+                self.welcome(&state, (id, &live), here, binding, visit).await
             }
-            Err(RedeemError::Replayed) => lead_on(&state, here.as_ref(), || over("this sign-in was finished before")),
+            Err(RedeemError::Replayed) => {
+                Self::lead_on(&state, here.as_ref(), visit, || over("this sign-in was finished before"))
+            }
             Err(RedeemError::Busy) => {
                 let sentence = "Too many people are signing in right now. Try again in a moment.";
                 Err(Refusal::new(Reason::Overloaded, sentence))
@@ -108,11 +131,22 @@ impl Login {
             Err(RedeemError::Store(error)) => {
                 Err(Refusal::new(Reason::StoreUnavailable, "Your session cannot be stored right now.").because(error))
             }
-            Err(RedeemError::Provider(error)) => Err(match error {
-                ProviderError::Unavailable { .. } => unavailable(provider, error),
-                other => invalid(provider, &other),
-            }),
+            Err(RedeemError::Provider(error)) => {
+                Err(unfinished(provider, error, visit.asked.id).on_the_way_to(&wanted(&state, visit)))
+            }
+            Err(RedeemError::Consent { subject }) => {
+                self.begin(name, &Query::with_consent(state.wish(), subject), visit)
+            }
         }
+    }
+
+    /// Nobody gets the handle of a session whose person a lock keeps out.
+    async fn admitted(&self, live: &Arc<Live>, visit: &Visit<'_>) -> Result<(), Refusal> {
+        let admitted = self.membership.unlocked(Some(live), visit.now).await;
+        admitted.inspect_err(|_| {
+            self.control.revoke_tokens(live);
+            self.control.end_session(live, "locked", visit.now);
+        })
     }
 
     /// Nobody gets the handle of a session whose beginning cannot be recorded.
@@ -123,37 +157,110 @@ impl Login {
         recorded.inspect_err(|_| self.control.end_session(live, "unrecorded", visit.now))
     }
 
-    /// Sets the new handle, ends the session it replaces, and sends the browser where it wanted to go.
-    fn welcome(
+    /// Sends the browser where it wanted to go, sets the new handle, and ends the session it replaces. Where there is no way
+    /// on, nobody gets the handle, and what was before stays.
+    async fn welcome(
         &self,
         state: &State,
-        id: &SessionId,
-        live: &Arc<Live>,
-        before: Option<Arc<Live>>,
+        (id, live): (SessionId, &Arc<Live>),
+        before: Option<Handle>,
+        binding: &Binding,
         visit: &Visit<'_>,
-    ) -> Response<Body> {
+    ) -> Result<Response<Body>, Refusal> {
         let person = live.session.person.clone();
         identify::introduce(live, visit.crossing);
+        let on = self.on_to(state, live, visit).await;
+        let mut response = on.inspect_err(|_| self.control.end_session(live, "unfinished", visit.now))?;
+        answer::set_cookie(&mut response, &visit.session_cookie(&id.to_cookie()));
+        let led_nowhere = before.as_ref().is_none_or(|before| before.live.is_lapsed());
         match before {
-            Some(old) if old.session.person.id == person.id => self.control.replace_session(old),
-            Some(old) => self.control.end_session(&old, "replaced", visit.now),
+            Some(old) if old.live.session.person.id == person.id => self.control.replace_session(old, id, visit.now),
+            Some(old) => self.control.end_session(&old.live, "replaced", visit.now),
             None => {}
         }
-        let mut response = answer::redirect(StatusCode::SEE_OTHER, &state.to);
-        answer::set_cookie(&mut response, &visit.cookies.set(&visit.cookies.session, &id.to_cookie()));
-        response
+        if led_nowhere {
+            self.count(&mut response, binding, visit);
+        }
+        Ok(response)
+    }
+
+    /// Where somebody wanted to go, now that they are signed in.
+    async fn on_to(&self, state: &State, live: &Arc<Live>, visit: &Visit<'_>) -> Result<Response<Body>, Refusal> {
+        match &state.hand {
+            Some(hand) => self.hand_over(hand, live, visit).await,
+            None => Ok(answer::redirect(StatusCode::SEE_OTHER, state.to.as_str())),
+        }
+    }
+
+    /// A callback that comes too late, where somebody is signed in by now, leads on to where it wanted to go.
+    fn lead_on(
+        state: &State,
+        here: Option<&Handle>,
+        visit: &Visit<'_>,
+        otherwise: impl FnOnce() -> Refusal,
+    ) -> Result<Response<Body>, Refusal> {
+        match here {
+            Some(_) => Ok(answer::redirect(StatusCode::SEE_OTHER, &wanted(state, visit))),
+            None => Err(otherwise().on_the_way_to(&wanted(state, visit))),
+        }
+    }
+
+    /// A bookmark of a callback, or a login page that was left open overnight: begins the sign-in anew, once (P03). The code
+    /// that came is not redeemed.
+    fn restart(
+        &self,
+        name: &Name,
+        state: Option<&State>,
+        here: Option<&Handle>,
+        binding: Option<&Binding>,
+        visit: &Visit<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        if here.is_some() {
+            let to = state.map_or_else(|| "/".to_owned(), |state| wanted(state, visit));
+            return Ok(answer::redirect(StatusCode::SEE_OTHER, &to));
+        }
+        let ring = self.control.ring();
+        // where no cookie comes back and the state says nothing, nobody could tell the second time from the first
+        let first = match (state, binding) {
+            (Some(state), _) => !state.anew,
+            (None, Some(binding)) => binding.rounds(visit.now) == 0,
+            (None, None) => false,
+        };
+        if !first {
+            return Err(over(if state.is_some() {
+                "the sign-in is too old, or began in another browser"
+            } else {
+                "the sign-in did not begin here"
+            }));
+        }
+        let wish = state.map(State::wish).unwrap_or_default();
+        let wish = Wish { hand: wish.hand.map(|hand| hand.again(visit.now)), anew: true, consented: false, ..wish };
+        let again = address(&format!("/.vestibule/sign-in/{name}"), &wish, ring, &[]);
+        let mut response = answer::redirect(StatusCode::SEE_OTHER, &again);
+        if let (None, Some(binding)) = (state, binding) {
+            self.count(&mut response, binding, visit);
+        }
+        Ok(response)
     }
 }
 
-/// A callback that comes too late, where somebody is signed in by now, leads on to where it wanted to go.
-fn lead_on(
-    state: &State,
-    here: Option<&Arc<Live>>,
-    otherwise: impl FnOnce() -> Refusal,
-) -> Result<Response<Body>, Refusal> {
-    match here {
-        Some(_) => Ok(answer::redirect(StatusCode::SEE_OTHER, &state.to)),
-        None => Err(otherwise()),
+/// The page that a sign-in began at. One on another host asks for its own handle, if it has none.
+fn wanted(state: &State, visit: &Visit<'_>) -> String {
+    match &state.hand {
+        Some(hand) => other_host(hand, hand.to.as_str(), visit).unwrap_or_else(|| "/".to_owned()),
+        None => state.to.as_str().to_owned(),
+    }
+}
+
+/// A state that is fresh, and a browser that it is not for (S-38, S-44).
+fn unbound(binding: &OwnCookie) -> Refusal {
+    match binding {
+        OwnCookie::Absent => {
+            let sentence = "Your browser came back without the cookie that it was given when the sign-in began: it does not \
+                            keep cookies of this site, or something takes them away.";
+            Refusal::new(Reason::SignInState, sentence).because("the browser sent no binding cookie")
+        }
+        OwnCookie::One(_) | OwnCookie::Several => over("the sign-in began in another browser"),
     }
 }
 
@@ -162,35 +269,8 @@ fn over(cause: &'static str) -> Refusal {
         .because(cause)
 }
 
-fn invalid(provider: &Provider, error: &ProviderError) -> Refusal {
-    let sentence = format!("{} answered in a way that we cannot accept.", provider.settings.title);
-    tracing::warn!(provider = %provider.settings.name, %error, "a sign-in failed");
-    Refusal::new(Reason::SignInInvalid, sentence).because(error)
-}
-
-/// What a provider's error code means for the person (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, 3.1.2.6).
-fn refused(provider: &Provider, error: &str, description: Option<&str>) -> Refusal {
-    let title = &provider.settings.title;
-    let sentence = match error {
-        "access_denied" => format!("{title} did not let you in, or you cancelled."),
-        "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => {
-            format!("{title} wants you to sign in there first.")
-        }
-        "temporarily_unavailable" | "server_error" => format!("{title} has a problem; try again in a moment."),
-        "invalid_scope" => {
-            format!("{title} does not grant what Vestibule asks for: its application there lacks a scope.")
-        }
-        "unauthorized_client" | "invalid_request" | "unsupported_response_type" => {
-            format!("{title} does not accept this application: tell whoever runs it.")
-        }
-        _ => format!("{title} refused the sign-in."),
-    };
-    let cut = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
-    let cause = format!("{}: {}", cut(error), cut(description.unwrap_or("no description")));
-    Refusal::new(Reason::SignInRefused, sentence).because(cause)
-}
-
-fn device(visit: &Visit<'_>) -> Option<String> {
-    let agent = visit.asked.headers.get(header::USER_AGENT)?.to_str().ok()?;
-    Some(agent.chars().filter(|c| !c.is_control()).take(200).collect())
+fn visitor(visit: &Visit<'_>, browser: [u8; 32]) -> Visitor {
+    let agent = visit.asked.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let device = agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(200).collect());
+    Visitor { host: visit.asked.host.as_str().into(), device, browser: Some(browser) }
 }

@@ -1,9 +1,21 @@
 //! Our own endpoints under `/.vestibule/`: sign-in, callback, sign-out, session.
 
+mod arrive;
+mod back_channel;
+mod binding;
 mod callback;
+mod check_again;
+mod denied;
+mod frame;
+mod hand;
+mod hook;
+mod outcome;
+mod session;
+mod sessions;
 mod sign_in;
 mod sign_out;
 mod state;
+mod to;
 
 use crate::{
     answer,
@@ -11,7 +23,7 @@ use crate::{
     body::Body,
     canonical::Canonical,
     config::Settings,
-    control::Control,
+    control::{Control, Handle},
     cookie::Cookies,
     forward::assertion::AssertionKeys,
     identify::{self, Identify},
@@ -21,9 +33,10 @@ use crate::{
     principal::Name,
     refusal::{Reason, Refusal},
     route::{Endpoint, Routes},
-    session::{Live, record::seconds},
+    session::Live,
 };
 use http::{Response, StatusCode};
+use hyper::body::Incoming;
 use secrecy::SecretString;
 use std::{sync::Arc, time::SystemTime};
 
@@ -57,55 +70,64 @@ pub struct Visit<'a> {
     pub now: SystemTime,
 }
 
+impl Visit<'_> {
+    /// It is on the host of `public_url`, where people sign in.
+    fn is_public(&self) -> bool {
+        self.routes.is_public(&self.asked.host)
+    }
+
+    fn session_cookie(&self, value: &str) -> String {
+        self.cookies.set(&self.asked.host, &self.cookies.session, value)
+    }
+
+    fn binding_cookie(&self, value: &str) -> String {
+        self.cookies.set(&self.asked.host, &self.cookies.binding, value)
+    }
+}
+
 impl Login {
     /// Serves `endpoint`.
     ///
     /// # Errors
     /// What the endpoint refuses.
-    pub async fn serve(&self, endpoint: Endpoint, visit: &Visit<'_>) -> Result<Response<Body>, Refusal> {
+    pub async fn serve(
+        &self,
+        endpoint: Endpoint,
+        body: Incoming,
+        visit: &Visit<'_>,
+    ) -> Result<Response<Body>, Refusal> {
         match endpoint {
             Endpoint::SignIn => self.sign_in(visit).await,
-            Endpoint::Start(provider) => self.start(&provider, visit).await,
+            Endpoint::Start(provider) => self.start(&provider, visit),
             Endpoint::Callback(provider) => self.callback(&provider, visit).await,
+            Endpoint::Arrive => self.arrive(visit).await,
+            Endpoint::CheckAgain => self.check_again(visit).await,
+            Endpoint::Denied => self.denied(visit).await,
+            Endpoint::Frame => self.frame(visit).await,
+            Endpoint::SignedIn => Ok(answer::page(StatusCode::OK, pages::signed_in())),
+            Endpoint::BackChannelLogout(provider) => self.back_channel(&provider, body, visit).await,
+            Endpoint::Hook(provider) => self.hook(&provider, body, visit).await,
             Endpoint::SignOut => self.sign_out(visit).await,
+            Endpoint::Sessions => self.sessions(visit).await,
             Endpoint::Session => self.session(visit).await,
+            Endpoint::Renew => self.renew(visit).await,
             Endpoint::Asset(name) => asset(&name),
             Endpoint::Jwks => Ok(self.jwks()),
         }
     }
 
-    /// The live session that came with the request; the record says whose it is.
+    /// The live session that came with the request, unless a lock keeps its person out; the record says whose it is.
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
-        let live = visit.identify.session(&visit.asked.session, visit.now).await?;
-        Ok(live.inspect(|live| identify::introduce(live, visit.crossing)))
+        let live = visit.identify.session(visit.asked, visit.now).await?;
+        let live = live.inspect(|live| identify::introduce(live, visit.crossing));
+        self.membership.unlocked(live.as_ref(), visit.now).await?;
+        Ok(live)
     }
 
     /// The session that came with the request, to be ended or replaced: that waits for no provider.
-    async fn holder(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
-        let live = visit.identify.known(&visit.asked.session).await?;
-        Ok(live.inspect(|live| identify::introduce(live, visit.crossing)))
-    }
-
-    /// Who am I, and until when. Asking does not count as activity.
-    async fn session(&self, visit: &Visit<'_>) -> Result<Response<Body>, Refusal> {
-        let Some(live) = self.visitor(visit).await? else {
-            return Err(Refusal::new(Reason::NoSession, "Nobody is signed in here."));
-        };
-        let person = &live.session.person;
-        let left = |end: SystemTime| end.duration_since(visit.now).unwrap_or_default().as_secs();
-        let ends = self.control.ends(&live);
-        let value = serde_json::json!({
-            "user": person.id.to_string(),
-            "provider": person.id.provider.as_str(),
-            "subject": &*person.id.subject,
-            "login": &*person.login,
-            "name": person.name.as_deref(),
-            "email": person.email.as_deref(),
-            "ends": seconds(ends),
-            "ends_in": left(ends),
-            "absolute_end": seconds(live.session.end),
-        });
-        Ok(answer::json(StatusCode::OK, "application/json", &value))
+    async fn holder(&self, visit: &Visit<'_>) -> Result<Option<Handle>, Refusal> {
+        let handle = visit.identify.known(visit.asked).await?;
+        Ok(handle.inspect(|handle| identify::introduce(&handle.live, visit.crossing)))
     }
 
     fn jwks(&self) -> Response<Body> {
@@ -123,6 +145,9 @@ impl Login {
 fn asset(name: &str) -> Result<Response<Body>, Refusal> {
     match name {
         "pages.css" => Ok(answer::asset("text/css; charset=utf-8", pages::PAGES_CSS)),
+        "form.js" => Ok(answer::asset("text/javascript; charset=utf-8", pages::FORM_JS)),
+        "frame.js" => Ok(answer::asset("text/javascript; charset=utf-8", pages::FRAME_JS)),
+        "signed-in.js" => Ok(answer::asset("text/javascript; charset=utf-8", pages::SIGNED_IN_JS)),
         "sign-in.js" => Ok(answer::asset("text/javascript; charset=utf-8", pages::SIGN_IN_JS)),
         _ => Err(Refusal::new(Reason::NotFound, "There is no such file.")),
     }

@@ -5,8 +5,9 @@ use crate::{
     oidc::GroupList,
     principal::{Groups, Membership, Unknown},
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -33,21 +34,42 @@ pub(super) struct Clock {
     pub(super) limit: Duration,
     /// How old they may grow while the provider cannot be reached.
     pub(super) outage: Duration,
+    /// How long the next read waits where a list never comes.
+    pub(super) silent: Option<Duration>,
 }
 
 /// What is known of one person's groups.
 #[derive(Default)]
 pub(super) struct Cell {
     state: ArcSwap<State>,
+    /// How often the provider said that they changed.
+    named: AtomicU64,
+    /// While this is not 0, what a list lacked once is not believed to be there again: the provider may answer from caches of
+    /// before the change. The number of that change.
+    narrow: AtomicU64,
+    /// With what a reader with a token of ours adds, as it was made last.
+    pub(super) merged: ArcSwapOption<Merged>,
     /// Held while a read is under way.
     pub(super) reading: tokio::sync::Mutex<()>,
     ahead_at: AtomicU64,
     again_at: AtomicU64,
+    check_at: AtomicU64,
+}
+
+/// A person's groups as two sources tell them together.
+pub(super) struct Merged {
+    /// The versions that it was made of.
+    pub(super) of: (u64, u64),
+    /// When.
+    pub(super) made: SystemTime,
+    pub(super) groups: Groups,
 }
 
 #[derive(Clone, Default)]
 struct State {
     good: Option<Groups>,
+    /// How often the provider had said that it changed when `good` was asked for.
+    heard: u64,
     /// What the last read failed by, if it failed.
     failing: Option<Failing>,
     attempts: u64,
@@ -60,7 +82,7 @@ struct Failing {
 }
 
 /// What a request has to do before it can use the cell.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Need {
     /// It is fresh.
     Nothing,
@@ -68,6 +90,8 @@ pub(super) enum Need {
     ReadAhead,
     /// It is too old, or was never read.
     Read,
+    /// The person has to be read alone, however fresh all else is.
+    Alone,
 }
 
 /// How a person's groups changed.
@@ -78,10 +102,31 @@ pub(super) struct Change {
     pub(super) source: &'static str,
 }
 
+impl Change {
+    /// How groups and roles differ, if they do.
+    pub(super) fn between(before: &Groups, after: &Groups) -> Option<Self> {
+        if before.version == after.version {
+            return None;
+        }
+        let all = |groups: &Groups| -> BTreeSet<String> {
+            let roles = groups.roles.iter().map(|(path, role)| format!("{path}#{}", role.as_str()));
+            groups.paths.iter().map(ToString::to_string).chain(roles).collect()
+        };
+        let (old, new) = (all(before), all(after));
+        let only =
+            |of: &BTreeSet<String>, not_in: &BTreeSet<String>| of.difference(not_in).cloned().collect::<Vec<_>>();
+        let (added, removed) = (only(&new, &old), only(&old, &new));
+        let differ = !added.is_empty() || !removed.is_empty();
+        differ.then_some(Self { added, removed, source: after.source.as_str() })
+    }
+}
+
 impl Cell {
     pub(super) fn need(&self, now: SystemTime, clock: &Clock) -> Need {
-        match &self.state.load().good {
+        let state = self.state.load();
+        match &state.good {
             None => Need::Read,
+            Some(_) if state.heard != self.named() => Need::Read,
             Some(good) => {
                 let age = elapsed(good.read, now);
                 if age >= clock.refresh {
@@ -103,6 +148,9 @@ impl Cell {
             return Membership::Unknown(if never { Unknown::NeverRead } else { Unknown::Incomplete });
         };
         let outage = state.failing.is_some_and(|failing| failing.outage);
+        if state.heard != self.named() {
+            return Membership::Unknown(Unknown::Changed);
+        }
         let age = elapsed(good.read, now);
         if age <= if outage { clock.outage } else { clock.limit } {
             let stale = outage && age > clock.refresh;
@@ -114,12 +162,27 @@ impl Cell {
 
     /// Takes the answer of a read: a list, an answer without one, or an outage. A list is never overwritten by less.
     pub(super) fn answer(&self, answer: Result<Option<GroupList>, String>, now: SystemTime) -> Option<Change> {
+        self.answer_of(self.state.load().heard, answer, now)
+    }
+
+    /// The same for a read that was begun when the provider had said `named` times that they changed.
+    pub(super) fn answer_of(
+        &self,
+        named: u64,
+        answer: Result<Option<GroupList>, String>,
+        now: SystemTime,
+    ) -> Option<Change> {
         let before = self.state.load_full();
         let attempts = before.attempts + 1;
+        let heard = named.max(before.heard);
         let (state, change) = match answer {
-            Ok(Some(list)) => {
+            Ok(Some(mut list)) => {
+                let narrow = self.narrow.load(Ordering::Acquire);
+                if let (true, Some(good)) = (narrow != 0 && before.heard >= narrow, &before.good) {
+                    list.paths.retain(|path| good.paths.binary_search(path).is_ok());
+                }
                 let (good, change) = taken(before.good.as_ref(), list, now);
-                (State { good: Some(good), failing: None, attempts }, change)
+                (State { good: Some(good), heard, failing: None, attempts }, change)
             }
             Ok(None) => (failed(&before, false, now, attempts), None),
             Err(_) => (failed(&before, true, now, attempts), None),
@@ -143,6 +206,26 @@ impl Cell {
         change
     }
 
+    /// The provider says that they changed: what is known is not to be decided with until a read that begins now is answered.
+    /// The number of this change; with `narrow`, what is gone stays gone until [`Self::widen`].
+    pub(super) fn name(&self, narrow: bool) -> u64 {
+        let number = self.named.fetch_add(1, Ordering::AcqRel) + 1;
+        if narrow {
+            self.narrow.store(number, Ordering::Release);
+        }
+        number
+    }
+
+    /// Lists are believed as they come again, unless another change was told since `number`.
+    pub(super) fn widen(&self, number: u64) {
+        let _ = self.narrow.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// How often the provider said that they changed.
+    pub(super) fn named(&self) -> u64 {
+        self.named.load(Ordering::Acquire)
+    }
+
     pub(super) fn attempts(&self) -> u64 {
         self.state.load().attempts
     }
@@ -154,7 +237,8 @@ impl Cell {
     /// The last read failed a moment ago.
     pub(super) fn is_backing_off(&self, now: SystemTime, clock: &Clock) -> bool {
         self.state.load().failing.is_some_and(|failing| {
-            let pause = if failing.outage { BACK_OFF } else { clock.refresh.clamp(BACK_OFF, WITHOUT_LIST) };
+            let usual = clock.silent.unwrap_or_else(|| clock.refresh.min(WITHOUT_LIST));
+            let pause = if failing.outage { BACK_OFF } else { usual.max(BACK_OFF) };
             elapsed(failing.since, now) < pause
         })
     }
@@ -164,10 +248,16 @@ impl Cell {
         claim(&self.ahead_at, now, Duration::from_secs(1))
     }
 
-    /// True at most once in `pause`, and only if what is known is older than that.
+    /// True at most once in `pause`, and only if what is known is older than that. What was read of a whole group may be
+    /// younger than that and older than the person's joining it, so then the pause is all that counts.
     pub(super) fn claims_again(&self, now: SystemTime, pause: Duration) -> bool {
         let fresh = self.state.load().good.as_ref().is_some_and(|good| elapsed(good.read, now) < pause);
-        !fresh && claim(&self.again_at, now, pause)
+        (self.merged.load().is_some() || !fresh) && claim(&self.again_at, now, pause)
+    }
+
+    /// True at most once in `pause`, however fresh what is known.
+    pub(super) fn claims_check(&self, now: SystemTime, pause: Duration) -> bool {
+        claim(&self.check_at, now, pause)
     }
 }
 
@@ -190,7 +280,8 @@ fn elapsed(then: SystemTime, now: SystemTime) -> Duration {
 }
 
 fn failed(before: &State, outage: bool, now: SystemTime, attempts: u64) -> State {
-    State { good: before.good.clone(), failing: Some(Failing { outage, since: now }), attempts }
+    let (good, heard) = (before.good.clone(), before.heard);
+    State { good, heard, failing: Some(Failing { outage, since: now }), attempts }
 }
 
 fn taken(before: Option<&Groups>, list: GroupList, now: SystemTime) -> (Groups, Option<Change>) {
@@ -203,11 +294,13 @@ fn taken(before: Option<&Groups>, list: GroupList, now: SystemTime) -> (Groups, 
         of.iter().filter(|path| not_in.binary_search(path).is_err()).map(ToString::to_string).collect()
     };
     let change = Change { added: only(&list.paths, old), removed: only(old, &list.paths), source: source.as_str() };
-    let good = Groups { paths: list.paths.into(), source, read: now, version: next_version(), stale: false };
+    let paths = list.paths.into();
+    let (roles, unread, version) = (Arc::default(), Arc::default(), next_version());
+    let good = Groups { paths, roles, unread, source, read: now, version, stale: false };
     (good, before.is_some().then_some(change))
 }
 
-fn next_version() -> u64 {
+pub(super) fn next_version() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -217,8 +310,12 @@ mod tests {
     use super::*;
     use crate::principal::MembershipSource;
 
-    const CLOCK: Clock =
-        Clock { refresh: Duration::from_secs(60), limit: Duration::from_secs(300), outage: Duration::from_secs(900) };
+    const CLOCK: Clock = Clock {
+        refresh: Duration::from_secs(60),
+        limit: Duration::from_secs(300),
+        outage: Duration::from_secs(900),
+        silent: None,
+    };
 
     fn list(paths: &[&str]) -> GroupList {
         let paths = paths.iter().map(|path| path.parse().expect("a path")).collect();
@@ -344,6 +441,35 @@ mod tests {
         }
     }
 
+    /// DESIGN, section 4: unknown while a hook has named the person and no later read has succeeded; and what is gone stays gone
+    /// until the last of the reads that follow.
+    #[test]
+    fn what_a_hook_names_is_unknown_until_it_is_read() {
+        let cell = Cell::default();
+        let groups = |cell: &Cell| match cell.view(now(), &CLOCK) {
+            Membership::Known(groups) => Ok(groups.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+            Membership::Unknown(why) => Err(why),
+        };
+        cell.answer(Ok(Some(list(&["a", "b"]))), now());
+        let begun = cell.named();
+        let change = cell.name(true);
+        assert_eq!((groups(&cell), cell.need(now(), &CLOCK)), (Err(Unknown::Changed), Need::Read));
+        cell.answer_of(begun, Ok(Some(list(&["a", "b"]))), now());
+        assert_eq!(groups(&cell), Err(Unknown::Changed), "that read began before");
+        cell.answer_of(cell.named(), Err("connection refused".into()), now());
+        assert_eq!(groups(&cell), Err(Unknown::Changed), "that read failed");
+        cell.answer_of(cell.named(), Ok(Some(list(&["a", "c"]))), now());
+        assert_eq!(groups(&cell), Ok("a c".into()));
+        cell.answer_of(cell.named(), Ok(Some(list(&["a", "b", "c"]))), now());
+        assert_eq!(groups(&cell), Ok("a c".into()), "an older cache answers: what is gone stays gone");
+        cell.answer_of(cell.named(), Ok(Some(list(&["c"]))), now());
+        assert_eq!(groups(&cell), Ok("c".into()));
+        cell.name(false);
+        cell.widen(change);
+        cell.answer_of(cell.named(), Ok(Some(list(&["b", "c"]))), now());
+        assert_eq!(groups(&cell), Ok("b c".into()));
+    }
+
     #[test]
     fn a_refused_person_is_looked_up_again_at_most_every_five_seconds() {
         let (cell, pause) = (Cell::default(), Duration::from_secs(5));
@@ -352,6 +478,15 @@ mod tests {
         assert!(cell.claims_again(after(5), pause));
         assert!(!cell.claims_again(after(9), pause));
         assert!(cell.claims_again(after(10), pause));
+    }
+
+    #[test]
+    fn p57_who_asks_is_looked_up_at_once_and_at_most_every_second() {
+        let (cell, pause) = (Cell::default(), Duration::from_secs(1));
+        cell.answer(Ok(Some(list(&["a"]))), now());
+        assert!(cell.claims_check(now(), pause), "however fresh");
+        assert!(!cell.claims_check(now(), pause));
+        assert!(cell.claims_check(after(1), pause));
     }
 
     /// A clock that was set back makes nothing fresh, and nobody wait for as long as it was set back.

@@ -4,19 +4,33 @@
 //! empty.
 
 mod cell;
+mod directory;
+mod hooks;
+mod keeper;
+mod lock;
+
+pub use keeper::TokenStatus;
 
 use crate::{
     audit::{Audit, Event},
-    config::ProviderSettings,
+    config::{MembershipApi, ProviderSettings, Settings},
     control::Control,
+    gitlab::Api,
+    group::GroupPath,
     identify::Caller,
     oidc::{GroupList, ProviderError},
-    principal::{Membership, MembershipSource, Person, Principal, UserId},
-    session::Live,
+    principal::{Membership, MembershipSource, Name, Person, Principal, UserId},
+    session::{Live, lock::Target},
 };
-use cell::{Cell, Change, Clock, Need};
+use arc_swap::ArcSwap;
+use cell::{Cell, Change, Clock, Merged, Need};
+use directory::Directory;
+use hooks::Heard;
+use keeper::Keeper;
 use std::{
-    sync::Arc,
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 use tokio::time::timeout;
@@ -27,18 +41,40 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A refused person's groups are read again at most this often.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// A person who asks for it has their groups read again at most this often.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// How often what two sources tell is put together again although neither changed: what they told grows old.
+const TOGETHER: Duration = Duration::from_secs(2);
+
 /// The memberships of all people who were seen lately.
 pub struct Memberships {
     control: Arc<Control>,
     audit: Audit,
     cells: moka::sync::Cache<UserId, Arc<Cell>>,
+    directories: ArcSwap<HashMap<Name, Arc<Directory>>>,
+    /// The ids of the groups that policies name.
+    named: ArcSwap<BTreeSet<String>>,
+    /// The version of the locks whose groups are named beside them.
+    locks: AtomicU64,
+    heard: Heard,
+}
+
+/// What an open stream was decided on; other marks are a reason to decide again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Marks {
+    version: Option<u64>,
+    named: u64,
+    directory: u64,
 }
 
 impl Memberships {
     /// None yet.
     pub fn new(control: Arc<Control>, audit: Audit) -> Arc<Self> {
         let cells = moka::sync::Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build();
-        Arc::new(Self { control, audit, cells })
+        let (directories, named, locks, heard) =
+            (ArcSwap::default(), ArcSwap::default(), AtomicU64::default(), Heard::default());
+        Arc::new(Self { control, audit, cells, directories, named, locks, heard })
     }
 
     /// Who the caller is, with groups that are fresh enough to decide with.
@@ -48,21 +84,26 @@ impl Memberships {
     pub async fn principal(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> Principal {
         let Caller::Person(live) = caller else { return Principal::Anonymous };
         let Some(clock) = self.clock(live) else { return Principal::Anonymous };
-        let cell = self.cell(&live.session.person.id);
+        let id = &live.session.person.id;
+        let cell = self.cell(id);
         let mut need = cell.need(now, &clock);
         if need != Need::Nothing && self.take_brought(&cell, live, now) {
             need = cell.need(now, &clock);
         }
-        match need {
+        if need != Need::Nothing && cell.is_backing_off(now, &clock) {
+            need = Need::Nothing;
+        }
+        let directory = self.directory(id);
+        let more = directory.as_ref().map_or(Need::Nothing, |directory| directory.need_of(id, now, &clock));
+        match need.max(more) {
             Need::Nothing => {}
-            _ if cell.is_backing_off(now, &clock) => {}
-            Need::ReadAhead => self.read_ahead(&cell, live, now),
-            Need::Read => Box::pin(self.read_and_wait(&cell, live)).await,
+            Need::ReadAhead => self.read_ahead(&cell, live, (need, more), now),
+            Need::Read | Need::Alone => Box::pin(self.read_and_wait(&cell, live, (need, more))).await,
         }
         if live.is_ended() {
             return Principal::Anonymous;
         }
-        user(live, cell.view(now, &clock))
+        user(live, self.view(live, &cell, directory.as_deref(), SystemTime::now().max(now), &clock))
     }
 
     /// Reads a refused person's groups again, unless that was just done. True if they are other than before.
@@ -73,9 +114,18 @@ impl Memberships {
         if cell.is_backing_off(now, &clock) || !cell.claims_again(now, AGAIN) {
             return false;
         }
-        let before = cell.version();
-        self.read_and_wait(&cell, live).await;
-        cell.version() != before
+        let before = self.marks(&live.session.person.id);
+        self.read_and_wait(&cell, live, (Need::Read, Need::Alone)).await;
+        self.marks(&live.session.person.id) != before
+    }
+
+    /// Reads a person's groups anew because they ask for it, whatever was just read. Waits two seconds at most.
+    pub async fn check_again(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) {
+        let Some(clock) = self.clock(live) else { return };
+        let cell = self.cell(&live.session.person.id);
+        if !cell.is_backing_off(now, &clock) && cell.claims_check(now, ASKED) {
+            self.read_and_wait(&cell, live, (Need::Read, Need::Alone)).await;
+        }
     }
 
     /// Takes the groups that a sign-in brought.
@@ -84,14 +134,101 @@ impl Memberships {
         self.audited(person, cell.answer(Ok(list), now), now);
     }
 
-    /// Changes whenever the groups of this person do; nothing for people whose groups were never read.
-    pub fn version(&self, user: &UserId) -> Option<u64> {
-        self.cells.get(user).and_then(|cell| cell.version())
+    /// What decisions about this person rest on.
+    pub fn marks(&self, user: &UserId) -> Marks {
+        let cell = self.cells.get(user);
+        Marks {
+            version: cell.as_ref().and_then(|cell| cell.version()),
+            named: cell.map_or(0, |cell| cell.named()),
+            directory: self.directory(user).map_or(0, |directory| directory.version()),
+        }
     }
 
     /// Forgets what everybody's groups were: a provider is read another way now, or is another one.
     pub fn forget(&self) {
         self.cells.invalidate_all();
+    }
+
+    /// Takes a configuration, and the ids of the groups that its policies name.
+    pub fn configure(&self, settings: &Settings, named: &BTreeSet<String>) {
+        let before = self.directories.load();
+        let directory = |provider: &Arc<ProviderSettings>| {
+            let api = provider.api.as_ref()?;
+            let made = |there: &&Arc<Directory>| there.api.is_at(&api.url) && there.rotates() == api.rotate;
+            let directory = match before.get(&provider.name).filter(made) {
+                Some(there) => there.clone(),
+                None => self.new_directory(provider, api, &settings.state),
+            };
+            if directory.api.configure(&api.token) {
+                directory.keeper.recall();
+            }
+            Some((provider.name.clone(), directory))
+        };
+        self.named.store(Arc::new(named.clone()));
+        self.directories.store(Arc::new(settings.providers.iter().filter_map(directory).collect()));
+        self.name_all_groups();
+    }
+
+    /// Says which groups are to be read: those that policies name, and those that locks do.
+    fn name_all_groups(&self) {
+        let (named, locks) = (self.named.load(), self.control.locks.all());
+        for (provider, directory) in &**self.directories.load() {
+            let locked = locks.iter().filter_map(|lock| match &lock.target {
+                Target::Group(members) if members.provider == *provider => Some(members.group.clone()),
+                _ => None,
+            });
+            directory.name(&paths(&named, provider.as_str()).into_iter().chain(locked).collect());
+        }
+    }
+
+    fn new_directory(&self, provider: &ProviderSettings, settings: &MembershipApi, state: &Path) -> Arc<Directory> {
+        let (api, name) = (Api::new(&settings.url), provider.name.clone());
+        let (control, audit) = (self.control.clone(), self.audit.clone());
+        let keeper = Keeper::new(api.clone(), name, state, settings.rotate, control, audit);
+        api.configure(&settings.token); // before anything is asked with it
+        keeper.recall();
+        let watched = self.control.watch(keeper.clone().keep());
+        Arc::new(Directory::new(api, keeper, watched))
+    }
+
+    /// How it stands with our tokens for GitLab's API, by provider.
+    pub fn tokens(&self) -> Vec<(Name, TokenStatus)> {
+        let directories = self.directories.load();
+        directories.iter().map(|(name, directory)| (name.clone(), directory.keeper.status())).collect()
+    }
+
+    fn directory(&self, user: &UserId) -> Option<Arc<Directory>> {
+        self.directories.load().get(&user.provider).cloned()
+    }
+
+    /// What may be decided with: what the person's own token tells, and what is read with ours.
+    fn view(
+        &self,
+        live: &Live,
+        cell: &Cell,
+        directory: Option<&Directory>,
+        now: SystemTime,
+        clock: &Clock,
+    ) -> Membership {
+        let (directory, base) = match (directory, cell.view(now, clock)) {
+            (Some(directory), Membership::Known(base)) => (directory, base),
+            (_, view) => return view,
+        };
+        let last = cell.merged.load_full();
+        let of = (base.version, directory.version());
+        let fits =
+            |last: &&Arc<Merged>| last.of == of && now.duration_since(last.made).is_ok_and(|since| since < TOGETHER);
+        if let Some(last) = last.as_ref().filter(fits) {
+            return Membership::Known(last.groups.clone());
+        }
+        let merged = directory.merge(&live.session.person.id, base, last.as_deref(), now, clock);
+        if let Some(last) = &last {
+            let change = Change::between(&last.groups, &merged.groups);
+            self.record(&live.session.person, change, now);
+        }
+        let groups = merged.groups.clone();
+        cell.merged.store(Some(Arc::new(merged)));
+        Membership::Known(groups)
     }
 
     fn cell(&self, user: &UserId) -> Arc<Cell> {
@@ -107,17 +244,43 @@ impl Memberships {
         Some(Clock::of(&provider.settings, held_groups))
     }
 
-    fn read_ahead(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>, now: SystemTime) {
+    fn read_ahead(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>, needs: (Need, Need), now: SystemTime) {
         if cell.claims_read_ahead(now) {
             let (this, cell, live) = (self.clone(), cell.clone(), live.clone());
-            self.control.start(async move { this.read(&cell, &live).await });
+            self.control.start(async move { this.read_both(&cell, &live, needs).await });
         }
     }
 
-    async fn read_and_wait(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>) {
+    async fn read_and_wait(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>, needs: (Need, Need)) {
         let (this, cell, live) = (self.clone(), cell.clone(), live.clone());
-        let read = self.control.run(async move { this.read(&cell, &live).await });
+        let read = self.control.run(async move { this.read_both(&cell, &live, needs).await });
         let _ = timeout(PATIENCE, read).await;
+    }
+
+    /// Reads what the person's own token tells, and what ours does, side by side.
+    async fn read_both(&self, cell: &Cell, live: &Arc<Live>, (own, ours): (Need, Need)) {
+        let own = async {
+            if own != Need::Nothing {
+                self.read(cell, live).await;
+            }
+        };
+        let ours = async {
+            let (Some(directory), Some(clock)) = (self.directory(&live.session.person.id), self.clock(live)) else {
+                return;
+            };
+            match ours {
+                Need::Nothing => {}
+                Need::ReadAhead => directory.read(clock.refresh.mul_f64(0.5)).await,
+                Need::Read => directory.read(clock.refresh).await,
+                Need::Alone => {
+                    directory.read(clock.refresh).await; // that there is such a group at all
+                    if let Err(error) = directory.read_alone(&live.session.person.id, false).await {
+                        tracing::warn!(user = %live.session.person.id, %error, "roles were not read");
+                    }
+                }
+            }
+        };
+        tokio::join!(own, ours);
     }
 
     /// One read at a time per person; whoever waited for another's is content with its outcome.
@@ -127,6 +290,7 @@ impl Memberships {
         if cell.attempts() != asked {
             return;
         }
+        let named = cell.named();
         let answer = self.control.read_groups(live).await;
         if let Err(error) = &answer {
             tracing::warn!(user = %live.session.person.id, %error, "groups were not read");
@@ -134,7 +298,7 @@ impl Memberships {
         let now = SystemTime::now();
         let person = &live.session.person;
         let change = match answer {
-            Ok(Some(list)) => cell.answer(Ok(Some(list)), now),
+            Ok(Some(list)) => cell.answer_of(named, Ok(Some(list)), now),
             // A refresh that somebody else had begun may have brought them.
             Ok(None) if self.take_brought(cell, live, now) => None,
             Ok(None) => match live.held_groups() {
@@ -160,7 +324,14 @@ impl Memberships {
         true
     }
 
+    /// Records how what a person's own token tells changed; where ours is read too, the two are recorded together.
     fn audited(&self, person: &Arc<Person>, change: Option<Change>, now: SystemTime) {
+        if self.directory(&person.id).is_none() {
+            self.record(person, change, now);
+        }
+    }
+
+    fn record(&self, person: &Arc<Person>, change: Option<Change>, now: SystemTime) {
         if let Some(Change { added, removed, source }) = change {
             let person = person.clone();
             self.audit.record(Event::GroupsChanged { person, added, removed, source }, now);
@@ -168,12 +339,20 @@ impl Memberships {
     }
 }
 
+/// The groups of `provider` among the ids that policies name: `gitlab:acme/platform#maintainer` is about `acme/platform`.
+fn paths(named: &BTreeSet<String>, provider: &str) -> BTreeSet<GroupPath> {
+    let own = named.iter().filter_map(|id| id.split_once(':').filter(|(of, _)| *of == provider));
+    own.filter_map(|(_, path)| path.split('#').next()?.parse().ok()).collect()
+}
+
 impl Clock {
     /// The clock of a provider; where the ID token's groups are all there will ever be, they last as long as the session.
-    fn of(settings: &ProviderSettings, held: Option<Vec<crate::group::GroupPath>>) -> Self {
+    fn of(settings: &ProviderSettings, held: Option<Vec<GroupPath>>) -> Self {
         let refresh = settings.membership_refresh;
         let limit = if held.is_some() { settings.without_refresh } else { (refresh * 2).max(Duration::from_secs(300)) };
-        Self { refresh, limit, outage: settings.membership_outage.max(limit) }
+        // A provider that has no list to tell is asked whether the person is still there, as often as others are for groups.
+        let silent = settings.groups_claim.is_none().then_some(refresh);
+        Self { refresh, limit, outage: settings.membership_outage.max(limit), silent }
     }
 }
 

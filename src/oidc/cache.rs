@@ -60,7 +60,7 @@ impl CacheFile {
         if stored.format != FORMAT || !is_young {
             return None;
         }
-        let document = stored.document.checked(&settings.issuer).ok()?;
+        let document = stored.document.checked(&settings.published_issuer()).ok()?;
         let keys_read = UNIX_EPOCH.checked_add(Duration::from_secs(stored.keys_read))?;
         let keys = KeySet::parse(stored.keys, keys_read, &settings.name).ok()?;
         (keys_read <= now && keys.is_fresh(now)).then_some((document, read, keys))

@@ -3,10 +3,11 @@
 use crate::{
     config::{ProviderKind, ProviderSettings},
     group::GroupPath,
+    guid::Guid,
     principal::{Person, UserId},
 };
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 const LONGEST_NAME: usize = 255;
 const MOST_GROUPS: usize = 10_000;
@@ -23,12 +24,18 @@ pub(super) fn person(
 ) -> Person {
     let sources = || std::iter::once(id_token).chain(userinfo);
     let first = |claim: &str| sources().find_map(|claims| text(claims, claim));
+    let email = sources().find_map(|claims| email(settings, claims));
+    let login = match &settings.claims.login {
+        Some(claim) => first(claim),
+        None if settings.kind == ProviderKind::Google => email.clone(), // it has no usernames
+        None => first("preferred_username").or_else(|| first("nickname")),
+    };
     Person {
         id: UserId { provider: settings.name.clone(), subject: subject.into() },
         issuer: settings.issuer.as_str().into(),
-        login: first("preferred_username").or_else(|| first("nickname")).unwrap_or_else(|| subject.into()),
-        email: sources().find_map(|claims| email(settings, claims)),
-        name: first("name"),
+        login: login.unwrap_or_else(|| subject.into()),
+        email,
+        name: first(&settings.claims.name),
     }
 }
 
@@ -54,8 +61,8 @@ pub(super) fn printable(text: &str, most: usize) -> String {
 /// The e-mail address, only if the provider says that it verified it. An address with several `@` or with control
 /// characters or spaces reads differently in different programs, so it is treated as absent.
 fn email(settings: &ProviderSettings, claims: &Claims) -> Option<Arc<str>> {
-    let address = claims.get("email")?.as_str()?;
-    if claims.get("email_verified") != Some(&Value::Bool(true)) {
+    let address = claims.get(&settings.claims.email)?.as_str()?;
+    if !is_verified(settings.kind, claims) {
         return None;
     }
     let halves = address.split_once('@');
@@ -69,6 +76,19 @@ fn email(settings: &ProviderSettings, claims: &Claims) -> Option<Arc<str>> {
     Some(address.into())
 }
 
+/// Entra says of an address's domain only that its owner proved it is theirs, in one of three spellings.
+fn is_verified(kind: ProviderKind, claims: &Claims) -> bool {
+    match kind {
+        ProviderKind::Entra => match claims.get("xms_edov") {
+            Some(Value::Bool(is)) => *is,
+            Some(Value::Number(number)) => number.as_u64() == Some(1),
+            Some(Value::String(text)) => text == "1",
+            _ => false,
+        },
+        _ => claims.get("email_verified") == Some(&Value::Bool(true)),
+    }
+}
+
 /// What an answer says about groups.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Claimed {
@@ -76,6 +96,8 @@ pub(super) enum Claimed {
     Absent,
     /// It has the claim, but not the whole list: membership is unknown, which is never "no groups".
     Unreadable(String),
+    /// The list has no room in it and is kept elsewhere: unknown too, until it is read there.
+    Elsewhere,
     /// The list; sorted, without doubles.
     Listed(Vec<GroupPath>),
 }
@@ -84,13 +106,18 @@ pub(super) enum Claimed {
 ///
 /// A list that cannot be read whole is not read at all. To drop an entry would turn a member into a non-member, and a
 /// forbid on that group into a permit; so a value of another type, an entry that is no group path, more than 10,000
-/// entries, and a list that the provider keeps elsewhere (`_claim_names`) each make membership unknown.
+/// entries, and a list that the provider keeps elsewhere (`_claim_names`, or Entra's `hasgroups`) each make membership
+/// unknown. Where it is kept is never looked up in the token.
 pub(super) fn groups(settings: &ProviderSettings, claims: &Claims) -> Claimed {
-    let claim = settings.groups_claim.as_str();
-    if claims.get("_claim_names").is_some_and(|names| names.get(claim).is_some()) {
-        return Claimed::Unreadable("the provider keeps the list elsewhere".to_owned());
+    let Some(claim) = settings.groups_claim.as_deref() else { return Claimed::Absent };
+    let is_entra = settings.kind == ProviderKind::Entra;
+    let has_groups = || is_entra && claim == "groups" && claims.get("hasgroups").is_some_and(|has| has != false);
+    if claims.get("_claim_names").is_some_and(|names| names.get(claim).is_some()) || has_groups() {
+        return Claimed::Elsewhere;
     }
     let entries = match claims.get(claim) {
+        // The roles of an application need no setting to be sent: where there are none, none was given.
+        None | Some(Value::Null) if is_entra && claim == "roles" => return Claimed::Listed(Vec::new()),
         None | Some(Value::Null) => return Claimed::Absent,
         Some(Value::Array(entries)) if entries.len() <= MOST_GROUPS => entries,
         Some(Value::Array(entries)) => {
@@ -98,21 +125,29 @@ pub(super) fn groups(settings: &ProviderSettings, claims: &Claims) -> Claimed {
         }
         Some(_) => return Claimed::Unreadable("it is no array".to_owned()),
     };
-    match entries.iter().map(|entry| group(settings.kind, entry)).collect::<Result<Vec<_>, _>>() {
-        Ok(mut paths) => {
-            paths.sort_unstable();
-            paths.dedup();
-            Claimed::Listed(paths)
-        }
+    match list(settings.kind, entries) {
+        Ok(paths) => Claimed::Listed(paths),
         Err(cause) => Claimed::Unreadable(cause),
     }
+}
+
+/// The groups of a list; sorted, without doubles.
+///
+/// # Errors
+/// Why an entry is no group.
+pub(super) fn list(kind: ProviderKind, entries: &[Value]) -> Result<Vec<GroupPath>, String> {
+    let mut paths = entries.iter().map(|entry| group(kind, entry)).collect::<Result<Vec<_>, _>>()?;
+    paths.sort_unstable();
+    paths.dedup();
+    Ok(paths)
 }
 
 fn group(kind: ProviderKind, entry: &Value) -> Result<GroupPath, String> {
     let text = entry.as_str().ok_or("an entry is no string")?;
     let path = match kind {
-        ProviderKind::Keycloak => text.strip_prefix('/').unwrap_or(text),
-        ProviderKind::Gitlab | ProviderKind::Okta | ProviderKind::Oidc => text,
+        ProviderKind::Keycloak => Cow::Borrowed(text.strip_prefix('/').unwrap_or(text)),
+        ProviderKind::Entra => text.parse::<Guid>().map_or(Cow::Borrowed(text), |guid| Cow::Owned(guid.to_string())),
+        ProviderKind::Gitlab | ProviderKind::Okta | ProviderKind::Google | ProviderKind::Oidc => Cow::Borrowed(text),
     };
     path.parse::<GroupPath>().map_err(|cause| printable(&cause.to_string(), LONGEST_NAME))
 }
@@ -120,24 +155,13 @@ fn group(kind: ProviderKind, entry: &Value) -> Result<GroupPath, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClaimNames;
     use secrecy::SecretString;
     use serde_json::json;
-    use std::time::Duration;
 
     fn settings(kind: ProviderKind) -> ProviderSettings {
-        ProviderSettings {
-            name: "idp".parse().expect("a name"),
-            kind,
-            title: "idp".into(),
-            issuer: "https://id.example.com".into(),
-            client_id: "client".into(),
-            client_secret: SecretString::from("secret"),
-            scopes: vec!["openid".into()],
-            groups_claim: "groups".into(),
-            membership_refresh: Duration::from_secs(60),
-            membership_outage: Duration::from_secs(900),
-            without_refresh: Duration::from_secs(3600),
-        }
+        let name = "idp".parse().expect("a name");
+        ProviderSettings::new(name, kind, "https://id.example.com", "client", SecretString::from("secret"))
     }
 
     fn claims(value: Value) -> Claims {
@@ -220,6 +244,69 @@ mod tests {
             assert!(matches!(listed(ProviderKind::Oidc, value.clone()), Claimed::Unreadable(_)), "{value:.40}");
         }
         let overage = claims(json!({"_claim_names": {"groups": "src1"}, "groups": ["a"]}));
-        assert!(matches!(groups(&settings(ProviderKind::Oidc), &overage), Claimed::Unreadable(_)));
+        assert_eq!(groups(&settings(ProviderKind::Oidc), &overage), Claimed::Elsewhere);
+    }
+
+    /// P71: who is in too many groups for a token of Entra is not in none; roles have no such bound.
+    #[test]
+    fn p71_overage_at_entra_is_told_from_an_empty_list() {
+        let entra = settings(ProviderKind::Entra);
+        let source = json!({"src1": {"endpoint": "https://graph.windows.net/x"}});
+        for value in [
+            json!({"_claim_names": {"groups": "src1"}, "_claim_sources": source}),
+            json!({"hasgroups": true}),
+            json!({"hasgroups": "true"}),
+        ] {
+            assert_eq!(groups(&entra, &claims(value.clone())), Claimed::Elsewhere, "{value}");
+        }
+        assert_eq!(groups(&entra, &claims(json!({}))), Claimed::Absent);
+        assert_eq!(groups(&entra, &claims(json!({"groups": []}))), paths(&[]));
+        let upper = json!({"groups": ["3F2C0A11-0000-4000-8000-00000000000A", "Named Group"]});
+        assert_eq!(groups(&entra, &claims(upper)), paths(&["3f2c0a11-0000-4000-8000-00000000000a", "Named Group"]));
+        let roles = ProviderSettings { groups_claim: Some("roles".into()), ..entra };
+        assert_eq!(
+            groups(&roles, &claims(json!({"roles": ["Portal.Admin"], "hasgroups": true}))),
+            paths(&["Portal.Admin"])
+        );
+        assert_eq!(groups(&roles, &claims(json!({}))), paths(&[]));
+    }
+
+    /// Whatever Google sends under that name, groups of it are none unless a claim is configured.
+    #[test]
+    fn google_has_no_groups_unless_configured() {
+        let google = settings(ProviderKind::Google);
+        let said = claims(json!({"groups": ["a"]}));
+        assert_eq!(groups(&google, &said), Claimed::Absent);
+        let configured = ProviderSettings { groups_claim: Some("groups".into()), ..google };
+        assert_eq!(groups(&configured, &said), paths(&["a"]));
+    }
+
+    #[test]
+    fn an_address_at_entra_counts_only_if_its_domain_is_proved() {
+        let read = |mark: Value| {
+            let said = claims(json!({"email": "a@example.com", "email_verified": true, "xms_edov": mark}));
+            person(&settings(ProviderKind::Entra), "1", &said, None).email.is_some()
+        };
+        assert!(read(json!(true)) && read(json!(1)) && read(json!("1")));
+        for other in [json!(false), json!(0), json!("0"), json!("true"), json!([1]), Value::Null] {
+            assert!(!read(other.clone()), "{other}");
+        }
+    }
+
+    #[test]
+    fn claims_are_read_by_their_configured_names() {
+        let names = ClaimNames { login: Some("upn".into()), email: "mail".into(), name: "display".into() };
+        let own = ProviderSettings { claims: names, ..settings(ProviderKind::Oidc) };
+        let said = json!({"upn": "ines", "preferred_username": "x", "mail": "a@example.com", "email": "b@example.com",
+                          "email_verified": true, "display": "Ines O", "name": "x"});
+        let found = person(&own, "1", &claims(said), None);
+        assert_eq!(
+            (&*found.login, found.email.as_deref(), found.name.as_deref()),
+            ("ines", Some("a@example.com"), Some("Ines O"))
+        );
+        assert_eq!(&*person(&own, "1", &claims(json!({"preferred_username": "x"})), None).login, "1");
+        let google = settings(ProviderKind::Google);
+        let said = claims(json!({"preferred_username": "x", "email": "a@example.com", "email_verified": true}));
+        assert_eq!(&*person(&google, "1", &said, None).login, "a@example.com");
     }
 }

@@ -1,15 +1,18 @@
 //! The messages that a sign-in and a session exchange with the provider.
 
 use super::{
-    AuthorizationRequest, CodeGrant, GroupList, Provider, ProviderError, Refreshed, SignedIn, Tokens,
-    claims::{self, Claimed, Claims, printable},
+    AuthorizationRequest, CodeGrant, LogoutToken, Provider, ProviderError, Refreshed, SignedIn, Tokens,
+    claims::{self, Claims, printable},
     discovery::Document,
     http::HttpError,
     id_token::{self, Rules, TokenError},
-    jws::strict_object,
+    jws, logout_token,
     rp::{self, TokenAnswer, TokenErrorBody},
 };
-use crate::{config::ProviderKind, principal::MembershipSource};
+use crate::{
+    config::ProviderKind,
+    principal::{Lack, StepUp, Strength},
+};
 use http::{StatusCode, header};
 use openidconnect::{
     AuthenticationFlow, AuthorizationCode, CsrfToken, ErrorResponseType, HttpRequest, Nonce, OAuth2TokenResponse,
@@ -25,6 +28,9 @@ const USUAL_LIFE: Duration = Duration::from_secs(3600);
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 const LONGEST_DESCRIPTION: usize = 200;
+
+/// The longest ID token that is sent along in an address: many servers take 8 KiB in all. The client id names us too.
+const LONGEST_HINT: usize = 6 * 1024;
 
 /// The values of `error` with which a provider says that it cannot answer now.
 const OUTAGES: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
@@ -66,7 +72,28 @@ impl Provider {
         if let Some(prompt) = request.prompt {
             asked = asked.add_prompt(CoreAuthPrompt::Extension(prompt.to_owned()));
         }
+        for (name, value) in self.more_parameters(request) {
+            asked = asked.add_extra_param(name, value);
+        }
         Ok(asked.url().0)
+    }
+
+    /// What one request, or one kind of provider, is asked besides.
+    fn more_parameters(&self, request: &AuthorizationRequest<'_>) -> Vec<(&'static str, String)> {
+        let mut more = Vec::new();
+        let step_up = request.step_up;
+        more.extend(step_up.and_then(|asked| Some(("acr_values", asked.acr.clone()?))));
+        more.extend(step_up.and_then(|asked| Some(("max_age", asked.max_age?.as_secs().to_string()))));
+        more.extend(request.login_hint.map(|hint| ("login_hint", hint.to_owned())));
+        if self.settings.kind == ProviderKind::Google {
+            more.push(("access_type", "offline".to_owned())); // or there would be no refresh token, ever
+            match &self.settings.hosted_domains[..] {
+                [] => {}
+                [only] => more.push(("hd", only.clone())), // a hint: the claim is what counts
+                _ => more.push(("hd", "*".to_owned())),
+            }
+        }
+        more
     }
 
     pub(super) async fn redeem_code(&self, grant: &CodeGrant<'_>, now: SystemTime) -> Result<SignedIn, ProviderError> {
@@ -89,7 +116,34 @@ impl Provider {
             }
             _ => None,
         };
-        self.signed_in(&id_token, userinfo.as_ref(), tokens)
+        let mut signed_in = self.signed_in(&id_token, userinfo.as_ref(), tokens)?;
+        if let Some(asked) = grant.step_up {
+            self.check_strength(asked, &signed_in.strength, now)?;
+        }
+        if signed_in.groups.is_none() && self.reads_graph(&id_token) {
+            signed_in.groups = self.graph_at_sign_in(&signed_in.person.id.subject).await;
+        }
+        Ok(signed_in)
+    }
+
+    /// What came has to be what was asked for; a provider may do less than it is asked to.
+    ///
+    /// Source: OpenID Connect Core 1.0, section 3.1.3.7, items 12 and 13.
+    fn check_strength(&self, asked: &StepUp, strength: &Strength, now: SystemTime) -> Result<(), ProviderError> {
+        let Some(lack) = asked.lacking(strength, now) else { return Ok(()) };
+        let cause = match lack {
+            Lack::Acr => {
+                let found = strength.acr.as_deref().map_or_else(|| "none".to_owned(), |acr| format!("`{acr}`"));
+                format!("its `acr` is {found}, expected `{}`", asked.acr.as_deref().unwrap_or_default())
+            }
+            Lack::Untimed => "it has no `auth_time`, and `max_age` was sent".to_owned(),
+            Lack::Old => {
+                let age = strength.auth_time.and_then(|proved| now.duration_since(proved).ok()).unwrap_or_default();
+                let allowed = asked.max_age.unwrap_or_default().as_secs();
+                format!("its `auth_time` is {} s ago, {allowed} s are allowed", age.as_secs())
+            }
+        };
+        Err(ProviderError::Insufficient { provider: self.name(), lack, cause })
     }
 
     pub(super) async fn refresh_tokens(
@@ -122,17 +176,6 @@ impl Provider {
         Ok(Refreshed { tokens, groups })
     }
 
-    pub(super) async fn read_groups(
-        &self,
-        access: &SecretString,
-        subject: &str,
-    ) -> Result<Option<GroupList>, ProviderError> {
-        let document = self.document()?;
-        let Some(endpoint) = &document.userinfo_endpoint else { return Ok(None) };
-        let userinfo = self.userinfo(endpoint, access, subject).await?;
-        Ok(self.listed(claims::groups(&self.settings, &userinfo), MembershipSource::Userinfo))
-    }
-
     pub(super) async fn revoke_token(&self, token: &SecretString) -> Result<(), ProviderError> {
         let document = self.document()?;
         let Some(endpoint) = &document.revocation_endpoint else { return Ok(()) };
@@ -148,16 +191,33 @@ impl Provider {
         }
     }
 
-    pub(super) fn build_end_session_url(&self, id_token: Option<&SecretString>, back: &Url) -> Option<Url> {
+    pub(super) fn build_end_session_url(
+        &self,
+        id_token: Option<&SecretString>,
+        back: &Url,
+        state: &str,
+    ) -> Option<Url> {
         let mut url = self.document().ok()?.end_session_endpoint.clone()?;
         let mut query = url.query_pairs_mut();
-        if let Some(token) = id_token {
-            query.append_pair("id_token_hint", token.expose_secret());
+        if let Some(hint) = id_token.and_then(|token| self.logout_hint(token)) {
+            query.append_pair("logout_hint", &hint); // Entra asks nobody which account is meant then
+        } else if let Some(token) =
+            id_token.map(ExposeSecret::expose_secret).filter(|token| token.len() <= LONGEST_HINT)
+        {
+            query.append_pair("id_token_hint", token);
         }
         query.append_pair("client_id", &self.settings.client_id);
         query.append_pair("post_logout_redirect_uri", back.as_str());
+        query.append_pair("state", state);
         drop(query);
         Some(url)
+    }
+
+    /// What Entra wants to be told at sign-out, if it sends that: the claim `login_hint` of the ID token.
+    fn logout_hint(&self, id_token: &SecretString) -> Option<String> {
+        let claims =
+            (self.settings.kind == ProviderKind::Entra).then(|| jws::read(id_token.expose_secret()).ok())??.claims;
+        Some(printable(claims.get("login_hint")?.as_str()?, 1024)).filter(|hint| !hint.is_empty())
     }
 
     fn client(&self, document: &Document) -> Result<rp::Rp, ProviderError> {
@@ -167,16 +227,40 @@ impl Provider {
     /// Verifies an ID token. A key that we do not know, or a wrong signature, causes one read of newer keys (at most
     /// every 30 s) and a second try.
     async fn verified(&self, token: &str, rules: &Rules<'_>) -> Result<Claims, Unverified> {
-        let bad = |cause: TokenError| Unverified::Bad(self.invalid(cause.to_string()));
+        let bad = |cause: TokenError| Unverified::Bad(self.token_error(cause));
         let keys = self.usable_keys(SystemTime::now()).map_err(Unverified::NoKeys)?;
         let unknown = match id_token::verify(&self.settings, token, &keys, rules) {
             Ok(claims) => return Ok(claims),
-            Err(cause @ TokenError::Rule(_)) => return Err(bad(cause)),
+            Err(cause @ (TokenError::Rule(_) | TokenError::Outsider { .. })) => return Err(bad(cause)),
             Err(cause @ TokenError::Key(_)) => cause,
         };
         match self.keys.newer(&keys, self.read_keys()).await.map_err(Unverified::NoKeys)? {
             None => Err(Unverified::NoKeys(self.invalid(unknown.to_string()))),
             Some(newer) => id_token::verify(&self.settings, token, &newer, rules).map_err(bad),
+        }
+    }
+
+    /// Verifies a logout token, with newer keys where it names one that we do not know.
+    pub(super) async fn verified_logout(&self, token: &str, now: SystemTime) -> Result<LogoutToken, ProviderError> {
+        let bad = |cause: TokenError| self.invalid(cause.to_string().replace("ID token", "logout token"));
+        let keys = self.usable_keys(SystemTime::now())?;
+        let unknown = match logout_token::verify(&self.settings, token, &keys, now) {
+            Ok(said) => return Ok(said),
+            Err(cause @ (TokenError::Rule(_) | TokenError::Outsider { .. })) => return Err(bad(cause)),
+            Err(cause @ TokenError::Key(_)) => cause,
+        };
+        match self.keys.newer(&keys, self.read_keys()).await? {
+            None => Err(bad(unknown)),
+            Some(newer) => logout_token::verify(&self.settings, token, &newer, now).map_err(bad),
+        }
+    }
+
+    fn token_error(&self, error: TokenError) -> ProviderError {
+        match error {
+            TokenError::Key(_) | TokenError::Rule(_) => self.invalid(error.to_string()),
+            TokenError::Outsider { cause, sentence } => {
+                ProviderError::Outsider { provider: self.name(), cause, sentence }
+            }
         }
     }
 
@@ -197,38 +281,6 @@ impl Provider {
         })
     }
 
-    /// GitLab lists inherited groups at userinfo only, and older versions the username too.
-    fn needs_userinfo(&self, id_token: &Claims) -> bool {
-        self.settings.kind == ProviderKind::Gitlab
-            || claims::groups(&self.settings, id_token) == Claimed::Absent
-            || !id_token.contains_key("preferred_username")
-    }
-
-    /// Reads userinfo and makes sure that it is about `subject`.
-    async fn userinfo(&self, endpoint: &Url, access: &SecretString, subject: &str) -> Result<Claims, ProviderError> {
-        let answer = self.http.get(endpoint, Some(access.expose_secret())).await;
-        let answer = answer.map_err(|cause| self.http_error(&cause))?;
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(ProviderError::AccessToken { provider: self.name() });
-            }
-            status => return Err(self.invalid(format!("its userinfo endpoint answered {status}"))),
-        }
-        if answer
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/jwt"))
-        {
-            return Err(self.invalid("its userinfo answer is signed, which is not supported"));
-        }
-        let userinfo = strict_object(answer.body()).map_err(|cause| self.invalid(format!("userinfo: {cause}")))?;
-        if id_token::subject(&userinfo) != subject {
-            return Err(self.invalid("the `sub` of its userinfo answer is another person's"));
-        }
-        Ok(userinfo)
-    }
-
     fn signed_in(
         &self,
         id_token: &Claims,
@@ -238,44 +290,19 @@ impl Provider {
         let text = |claim: &str| id_token.get(claim)?.as_str().map(|text| printable(text, 255));
         let methods = id_token.get("amr").and_then(|value| value.as_array()).into_iter().flatten();
         let groups = self.groups_of_id_token(id_token).or_else(|| self.groups_of_userinfo(id_token, userinfo?));
+        let subject = id_token::person(&self.settings, id_token).map_err(|cause| self.token_error(cause))?;
         Ok(SignedIn {
-            person: claims::person(&self.settings, id_token::subject(id_token), id_token, userinfo),
+            person: claims::person(&self.settings, &subject, id_token, userinfo),
             tokens,
             sid: text("sid"),
-            auth_time: id_token::time(id_token, "auth_time").map_err(|cause| self.invalid(cause.to_string()))?,
-            amr: methods.filter_map(|method| Some(printable(method.as_str()?, 64))).take(32).collect(),
-            acr: text("acr"),
+            strength: Strength {
+                created: None,
+                auth_time: id_token::time(id_token, "auth_time").map_err(|cause| self.token_error(cause))?,
+                amr: methods.filter_map(|method| Some(printable(method.as_str()?, 64))).take(32).collect(),
+                acr: text("acr").map(Into::into),
+            },
             groups,
         })
-    }
-
-    /// None for GitLab, whose ID token lists direct memberships at most.
-    fn groups_of_id_token(&self, id_token: &Claims) -> Option<GroupList> {
-        if self.settings.kind == ProviderKind::Gitlab {
-            return None;
-        }
-        self.listed(claims::groups(&self.settings, id_token), MembershipSource::IdToken)
-    }
-
-    /// Userinfo speaks where the ID token has no such claim; where the ID token has one that cannot be read, the list
-    /// is unknown.
-    fn groups_of_userinfo(&self, id_token: &Claims, userinfo: &Claims) -> Option<GroupList> {
-        let is_asked =
-            self.settings.kind == ProviderKind::Gitlab || claims::groups(&self.settings, id_token) == Claimed::Absent;
-        let claimed = is_asked.then(|| claims::groups(&self.settings, userinfo))?;
-        self.listed(claimed, MembershipSource::Userinfo)
-    }
-
-    fn listed(&self, claimed: Claimed, source: MembershipSource) -> Option<GroupList> {
-        match claimed {
-            Claimed::Listed(paths) => Some(GroupList { paths, source }),
-            Claimed::Absent => None,
-            Claimed::Unreadable(cause) => {
-                tracing::warn!(provider = %self.settings.name, claim = self.settings.groups_claim, source = source.as_str(),
-                    "groups are unknown: {cause}");
-                None
-            }
-        }
     }
 
     /// RFC 7009, section 2.1. Without `token_type_hint`, because the provider finds either kind.
@@ -309,9 +336,13 @@ impl Provider {
     }
 
     /// By the parsed field `error`, never by text (RFC 6749, sections 4.1.2.1 and 5.2; RFC 8628, section 3.5).
-    fn oauth_error(&self, body: &TokenErrorBody) -> ProviderError {
+    /// But Okta has no word of its own for too many groups.
+    pub(super) fn oauth_error(&self, body: &TokenErrorBody) -> ProviderError {
         let provider = self.name();
         let said = printable(body.error_description().map_or("", String::as_str), LONGEST_DESCRIPTION);
+        if self.says_too_many_groups(&said) {
+            return ProviderError::TooManyGroups { provider, description: said };
+        }
         match body.error() {
             CoreErrorResponseType::InvalidGrant => ProviderError::Rejected { provider, description: said },
             error @ (CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient) => {
@@ -328,6 +359,13 @@ impl Provider {
                 ProviderError::Invalid { provider, cause: format!("it answered `{word}`: {said}") }
             }
         }
+    }
+}
+
+impl Provider {
+    /// An authorization server of Okta fails where the filter of its groups claim matches more than 100 groups.
+    pub fn says_too_many_groups(&self, description: &str) -> bool {
+        self.settings.kind == ProviderKind::Okta && description.to_ascii_lowercase().contains("too many groups")
     }
 }
 

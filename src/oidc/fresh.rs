@@ -8,6 +8,7 @@ use super::{
     keys::{self, KeySet},
 };
 use http::StatusCode;
+use openidconnect::HttpResponse;
 use std::{
     sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
@@ -17,7 +18,7 @@ use url::Url;
 
 const DOCUMENT_REFRESH: Duration = Duration::from_secs(3600);
 /// Seconds of clock difference that are not worth a word.
-const TOLERABLE_CLOCK: i64 = 5;
+pub(super) const TOLERABLE_CLOCK: i64 = 5;
 
 /// When to read what again.
 struct Due {
@@ -70,7 +71,8 @@ impl Provider {
     async fn read_document(&self, due: &mut Due) -> Result<(), ProviderError> {
         let url = Document::url(self.issuer()).map_err(|_| self.invalid("its issuer is no URL"))?;
         let body = self.published(&url).await?;
-        let document = Document::parse(&body, self.issuer()).map_err(|cause| self.invalid(cause.to_string()))?;
+        let issuer = self.settings.published_issuer();
+        let document = Document::parse(&body, &issuer).map_err(|cause| self.invalid(cause.to_string()))?;
         if self.document.load().as_ref().is_none_or(|before| before.jwks_uri != document.jwks_uri) {
             due.keys = Instant::now();
         }
@@ -80,9 +82,10 @@ impl Provider {
         Ok(())
     }
 
-    fn adopt(&self, document: Document) {
+    pub(super) fn adopt(&self, document: Document) {
         let issuer = Url::parse(self.issuer()).ok();
-        self.http.allow(document.endpoints().map(|(_, url)| url).chain(&issuer));
+        let known = issuer.iter().chain(&self.settings.graph);
+        self.http.allow(document.endpoints().map(|(_, url)| url).chain(known));
         self.document.store(Some(Arc::new(document)));
     }
 
@@ -111,9 +114,20 @@ impl Provider {
         }
     }
 
-    async fn published(&self, url: &Url) -> Result<Vec<u8>, ProviderError> {
+    pub(super) async fn published(&self, url: &Url) -> Result<Vec<u8>, ProviderError> {
+        let answer = self.asked(url).await?;
+        self.whole(url, answer)
+    }
+
+    /// What stands at `url`, whatever its status.
+    pub(super) async fn asked(&self, url: &Url) -> Result<HttpResponse, ProviderError> {
         let answer = self.http.get(url, None).await.map_err(|cause| self.http_error(&cause))?;
         self.compare_clocks(clock::ahead(answer.headers(), SystemTime::now()));
+        Ok(answer)
+    }
+
+    /// The body of what was published at `url`.
+    pub(super) fn whole(&self, url: &Url, answer: HttpResponse) -> Result<Vec<u8>, ProviderError> {
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),
             status if status.is_redirection() => {

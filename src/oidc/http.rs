@@ -24,17 +24,20 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tower::Service;
 use url::{Host, Url};
 
 /// How long discovery, keys and userinfo may take in all.
-pub(super) const READ: Duration = Duration::from_secs(5);
+pub(crate) const READ: Duration = Duration::from_secs(5);
 /// How long the token endpoint may take in all: a grant that was redeemed unseen is lost.
-pub(super) const REDEEM: Duration = Duration::from_secs(10);
+pub(crate) const REDEEM: Duration = Duration::from_secs(10);
 
 const CONNECT: Duration = Duration::from_secs(3);
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -42,16 +45,18 @@ const LARGEST_ANSWER: usize = 1 << 20;
 type Connection = HttpsConnector<HttpConnector<Guarded>>;
 
 /// The client for one provider. It follows no redirect, asks for no compression and honours no proxy variable.
-pub(super) struct Http {
+pub(crate) struct Http {
     client: OnceLock<Client<Connection, Full<Bytes>>>,
     origins: ArcSwap<BTreeSet<String>>,
     /// The issuer is on loopback, so plain http and loopback addresses are fine.
     loopback: bool,
+    /// When a whole answer came last, in seconds since 1970; 0 before the first.
+    answered: AtomicU64,
 }
 
 /// Why a provider gave no usable answer. No variant carries a query, a header or a body.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
+pub(crate) enum HttpError {
     #[error("`{0}` is no origin of this provider")]
     Origin(String),
     #[error("`{origin}` gave no answer in {seconds} s")]
@@ -70,7 +75,7 @@ pub(super) enum HttpError {
 
 impl HttpError {
     /// The provider may well answer later: nobody was reached, or it said 429 or 5xx.
-    pub(super) fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Late { .. } | Self::Connection { .. } | Self::Busy { .. } | Self::Authorities(_) => true,
             Self::Origin(_) | Self::Long { .. } | Self::Encoding { .. } => false,
@@ -80,17 +85,18 @@ impl HttpError {
 
 impl Http {
     /// A client that may call `issuer`'s origin, and no other until [`Self::allow`].
-    pub(super) fn new(issuer: &str) -> Self {
+    pub(crate) fn new(issuer: &str) -> Self {
         let issuer = Url::parse(issuer).ok();
         Self {
             client: OnceLock::new(),
             loopback: issuer.as_ref().is_some_and(is_loopback),
             origins: ArcSwap::from_pointee(issuer.iter().map(origin).collect()),
+            answered: AtomicU64::new(0),
         }
     }
 
     /// Replaces the set of origins by those of `urls`, which a checked discovery document names.
-    pub(super) fn allow<'a>(&self, urls: impl Iterator<Item = &'a Url>) {
+    pub(crate) fn allow<'a>(&self, urls: impl Iterator<Item = &'a Url>) {
         self.origins.store(Arc::new(urls.map(origin).collect()));
     }
 
@@ -98,20 +104,31 @@ impl Http {
     ///
     /// # Errors
     /// Any [`HttpError`] but `Busy`.
-    pub(super) async fn send(&self, request: HttpRequest, limit: Duration) -> Result<HttpResponse, HttpError> {
+    pub(crate) async fn send(&self, request: HttpRequest, limit: Duration) -> Result<HttpResponse, HttpError> {
         let url = request.uri().to_string();
         let origin = self.permitted(&url)?;
         match tokio::time::timeout(limit, self.exchange(request, &origin)).await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.inspect(|_| self.answers()),
             Err(_) => Err(HttpError::Late { origin, seconds: limit.as_secs() }),
         }
+    }
+
+    fn answers(&self) {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.answered.store(seconds, Ordering::Relaxed);
+    }
+
+    /// When a whole answer came last, whatever its status.
+    pub(super) fn answered(&self) -> Option<SystemTime> {
+        let seconds = self.answered.load(Ordering::Relaxed);
+        (seconds > 0).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// Reads JSON from `url`, with an access token if there is one.
     ///
     /// # Errors
     /// Any [`HttpError`]; other statuses than 429 and 5xx are for the caller to judge.
-    pub(super) async fn get(&self, url: &Url, bearer: Option<&str>) -> Result<HttpResponse, HttpError> {
+    pub(crate) async fn get(&self, url: &Url, bearer: Option<&str>) -> Result<HttpResponse, HttpError> {
         let mut request = Request::get(url.as_str()).header(header::ACCEPT, "application/json");
         if let Some(token) = bearer {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -250,7 +267,7 @@ fn is_forbidden(address: IpAddr) -> bool {
 }
 
 /// The URL's host is `localhost`, below it, or a loopback address.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

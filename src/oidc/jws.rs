@@ -16,6 +16,8 @@ const DEEPEST: usize = 16;
 
 /// A JWS whose signature is not verified yet.
 pub(super) struct Unverified {
+    /// The header, each member once.
+    pub(super) header: Map<String, Value>,
     /// The claims, each member once.
     pub(super) claims: Map<String, Value>,
 }
@@ -54,9 +56,10 @@ pub(super) fn read(token: &str) -> Result<Unverified, FormError> {
     let [header, claims, signature] = segments[..] else {
         return Err(FormError::Segments(segments.len()));
     };
-    check_header(&object("header", header)?)?;
+    let header = object("header", header)?;
+    check_header(&header)?;
     BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| FormError::Base64("signature"))?;
-    Ok(Unverified { claims: object("payload", claims)? })
+    Ok(Unverified { header, claims: object("payload", claims)? })
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<(), FormError> {

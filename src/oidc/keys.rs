@@ -7,7 +7,7 @@ use super::{
 use crate::principal::Name;
 use arc_swap::ArcSwapOption;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use openidconnect::{JsonWebKeySet, core::CoreJsonWebKey};
+use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::{Map, Value};
 use std::{
     future::Future,
@@ -30,8 +30,6 @@ const SHORTEST_RSA: usize = 2048 / 8;
 /// The usable keys of one answer.
 #[derive(Debug)]
 pub(super) struct KeySet {
-    /// The keys, as the verifier wants them.
-    pub(super) usable: JsonWebKeySet<CoreJsonWebKey>,
     /// The answer itself, to be kept on disk.
     pub(super) published: Map<String, Value>,
     /// When it was read.
@@ -53,17 +51,25 @@ impl KeySet {
         if keys.len() > MOST_KEYS {
             return Err(format!("its key set has {} keys, {MOST_KEYS} are allowed", keys.len()));
         }
-        let mut usable = Vec::new();
+        let mut usable = 0;
         for (position, key) in keys.iter().enumerate() {
-            match usable_key(key) {
-                Ok(key) => usable.push(key),
+            match check(key) {
+                Ok(()) => usable += 1,
+                // to be expected: many publish keys for encryption beside those that sign
+                Err(NOT_SIGNING) => tracing::debug!(%provider, position, "key skipped: {NOT_SIGNING}"),
                 Err(cause) => tracing::warn!(%provider, position, "key skipped: {cause}"),
             }
         }
-        if usable.is_empty() {
+        if usable == 0 {
             return Err("its key set has no usable key".to_owned());
         }
-        Ok(Self { usable: JsonWebKeySet::new(usable), published, read })
+        Ok(Self { published, read })
+    }
+
+    /// The usable keys, as they were published.
+    pub(super) fn signing(&self) -> impl Iterator<Item = &Value> {
+        let keys = self.published.get("keys").and_then(Value::as_array);
+        keys.into_iter().flatten().filter(|key| check(key).is_ok())
     }
 
     /// Young enough to be believed at `now`.
@@ -72,7 +78,9 @@ impl KeySet {
     }
 }
 
-fn usable_key(key: &Value) -> Result<CoreJsonWebKey, &'static str> {
+const NOT_SIGNING: &str = "`use` is not `sig`";
+
+fn check(key: &Value) -> Result<(), &'static str> {
     let text = |name: &str| key.get(name).and_then(Value::as_str);
     let absent_or = |name: &str, fits: &dyn Fn(&str) -> bool| match key.get(name) {
         None | Some(Value::Null) => true,
@@ -85,7 +93,7 @@ fn usable_key(key: &Value) -> Result<CoreJsonWebKey, &'static str> {
         _ => return Err("unknown `kty`"),
     }
     if !absent_or("use", &|word| word == "sig") {
-        return Err("`use` is not `sig`");
+        return Err(NOT_SIGNING);
     }
     if !absent_or("alg", &|name| ALGORITHMS.contains(&name)) {
         return Err("`alg` is none that we accept");
@@ -94,7 +102,8 @@ fn usable_key(key: &Value) -> Result<CoreJsonWebKey, &'static str> {
         return Err("`kid` is no string of at most 256 bytes");
     }
     // The error would repeat the key.
-    serde_json::from_value(key.clone()).map_err(|_| "malformed")
+    let key: Jwk = serde_json::from_value(key.clone()).map_err(|_| "malformed")?;
+    DecodingKey::from_jwk(&key).map(drop).map_err(|_| "malformed")
 }
 
 fn modulus_length(n: &str) -> usize {
@@ -188,7 +197,7 @@ mod tests {
             assert!(set(vec![key.clone()]).is_err(), "{key}");
         }
         let mixed = set([bad, vec![rsa(256)]].concat()).expect("one is good");
-        assert!(mixed.usable.keys().len() <= 2);
+        assert_eq!(mixed.signing().count(), 1);
     }
 
     #[test]

@@ -2,23 +2,32 @@
 //!
 //! Knows nothing of sessions and cookies.
 
+mod answer;
 mod cache;
 mod claims;
 mod clock;
 mod discovery;
 mod flow;
 mod fresh;
-mod http;
+mod graph;
+mod groups;
+pub(crate) mod http;
 mod id_token;
 mod jws;
 mod keys;
+mod logout_token;
+mod probe;
 mod rp;
+mod signature;
 
-use self::{cache::CacheFile, discovery::Document, http::Http, keys::Keys};
+pub use logout_token::LogoutToken;
+pub use probe::{Wanted, probe};
+
+use self::{cache::CacheFile, discovery::Document, graph::Graph, groups::Lists, http::Http, keys::Keys};
 use crate::{
     config::ProviderSettings,
     group::GroupPath,
-    principal::{MembershipSource, Person},
+    principal::{Lack, MembershipSource, Person, StepUp, Strength},
 };
 use arc_swap::ArcSwapOption;
 use secrecy::SecretString;
@@ -40,9 +49,12 @@ pub struct Provider {
     http: Http,
     document: ArcSwapOption<Document>,
     keys: Keys,
+    graph: Graph,
     cache: CacheFile,
     status: Mutex<Status>,
     changed: Notify,
+    /// Which of its answers have had the groups claim.
+    lists: Lists,
 }
 
 /// How it stands with a provider, for health and metrics.
@@ -92,12 +104,8 @@ pub struct SignedIn {
     pub tokens: Tokens,
     /// The provider's session id, for back-channel logout.
     pub sid: Option<String>,
-    /// `auth_time`.
-    pub auth_time: Option<SystemTime>,
-    /// `amr`.
-    pub amr: Vec<String>,
-    /// `acr`.
-    pub acr: Option<String>,
+    /// When and how they proved who they are.
+    pub strength: Strength,
     /// Groups, if the answers had the claim and a list that can be read whole.
     pub groups: Option<GroupList>,
 }
@@ -145,6 +153,34 @@ pub enum ProviderError {
         /// The provider.
         provider: String,
     },
+    /// Okta fails a sign-in whose groups claim would list more than it has room for.
+    #[error("provider `{provider}` does not list the person's groups: {description}")]
+    TooManyGroups {
+        /// The provider.
+        provider: String,
+        /// `error_description`, cut and without control characters.
+        description: String,
+    },
+    /// The person is who they say, and of a tenant or domain that is not let in.
+    #[error("provider `{provider}` signed in somebody who is not let in: {cause}")]
+    Outsider {
+        /// The provider.
+        provider: String,
+        /// What is not listed.
+        cause: String,
+        /// The same for the person.
+        sentence: String,
+    },
+    /// The sign-in is not the one that was asked for by `acr_values` or `max_age`.
+    #[error("provider `{provider}` did not sign the person in as it was asked to: {cause}")]
+    Insufficient {
+        /// The provider.
+        provider: String,
+        /// What it lacks.
+        lack: Lack,
+        /// What was asked for, and what came.
+        cause: String,
+    },
     /// The answer breaks the protocol or a rule of OpenID Connect Core 1.0, section 3.1.3.7.
     #[error("provider `{provider}` gave an unacceptable answer: {cause}")]
     Invalid {
@@ -168,6 +204,10 @@ pub struct AuthorizationRequest<'a> {
     pub verifier: &'a SecretString,
     /// `prompt`, such as `select_account` or `login`.
     pub prompt: Option<&'static str>,
+    /// `login_hint`: whom to sign in.
+    pub login_hint: Option<&'a str>,
+    /// `acr_values` and `max_age`: what the sign-in has to be.
+    pub step_up: Option<&'a StepUp>,
 }
 
 /// What is needed to redeem a code.
@@ -181,6 +221,8 @@ pub struct CodeGrant<'a> {
     pub nonce: &'a str,
     /// `code_verifier`.
     pub verifier: &'a SecretString,
+    /// What the authorization request asked for, which the sign-in must be.
+    pub step_up: Option<&'a StepUp>,
 }
 
 impl Provider {
@@ -193,8 +235,10 @@ impl Provider {
             settings,
             document: ArcSwapOption::empty(),
             keys: Keys::default(),
+            graph: Graph::default(),
             status: Mutex::default(),
             changed: Notify::new(),
+            lists: Lists::default(),
         };
         provider.recall(SystemTime::now());
         Arc::new(provider)
@@ -206,7 +250,7 @@ impl Provider {
         self.run().await;
     }
 
-    /// The issuer, as configured and as its discovery document says.
+    /// The issuer, as configured.
     pub fn issuer(&self) -> &str {
         &self.settings.issuer
     }
@@ -230,6 +274,11 @@ impl Provider {
     /// How it stands with this provider.
     pub fn status(&self) -> Status {
         self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// When it last answered anything that was asked of it, if it did.
+    pub fn answered(&self) -> Option<SystemTime> {
+        self.http.answered()
     }
 
     /// Where to send the browser.
@@ -278,18 +327,14 @@ impl Provider {
         self.refresh_tokens(before, subject, now).await
     }
 
-    /// Reads the groups of `subject` at userinfo. `None`: the answer has no such claim, or a list that cannot be read
-    /// whole, so nobody can say.
+    /// Reads the groups of `subject` where the tokens do not have them: at userinfo; for Entra at Graph, if that is
+    /// configured. `None`: the answer has no such claim, or a list that cannot be read whole, so nobody can say.
     ///
     /// # Errors
     /// Any [`ProviderError`]; `AccessToken` where a refresh may help.
     ///
     /// Source: OpenID Connect Core 1.0, section 5.3.
-    pub async fn userinfo_groups(
-        &self,
-        access: &SecretString,
-        subject: &str,
-    ) -> Result<Option<GroupList>, ProviderError> {
+    pub async fn groups_of(&self, access: &SecretString, subject: &str) -> Result<Option<GroupList>, ProviderError> {
         self.read_groups(access, subject).await
     }
 
@@ -302,7 +347,18 @@ impl Provider {
     }
 
     /// Where to send the browser so that the provider's own session ends too (RP-Initiated Logout 1.0), if it can do that.
-    pub fn end_session_url(&self, id_token: Option<&SecretString>, back: &Url) -> Option<Url> {
-        self.build_end_session_url(id_token, back)
+    /// It comes back to `back` with `state`.
+    pub fn end_session_url(&self, id_token: Option<&SecretString>, back: &Url, state: &str) -> Option<Url> {
+        self.build_end_session_url(id_token, back, state)
+    }
+
+    /// Verifies what the provider says when it ends a session by itself.
+    ///
+    /// # Errors
+    /// [`ProviderError::Invalid`]; [`ProviderError::Unavailable`] where its keys cannot be had.
+    ///
+    /// Source: OpenID Connect Back-Channel Logout 1.0, section 2.6.
+    pub async fn logout_token(&self, token: &str, now: SystemTime) -> Result<LogoutToken, ProviderError> {
+        self.verified_logout(token, now).await
     }
 }

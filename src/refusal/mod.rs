@@ -1,11 +1,15 @@
 //! Every refusal, and its one HTTP answer.
 //!
-//! A refusal is data: its [`Reason`] chooses status, page, JSON body, audit event and metric.
+//! A refusal is data: its [`Reason`] has a row in [`table`], which gives status, page, JSON body, gRPC status, audit event and
+//! metric.
 
 pub mod answer;
+pub mod table;
 
 pub use answer::{Asked, answer};
+use table::{Row, TABLE};
 
+use crate::principal::StepUp;
 use http::StatusCode;
 use std::sync::Arc;
 
@@ -24,16 +28,22 @@ pub enum Reason {
     Method,
     /// No route for this host.
     UnknownHost,
+    /// The connection is for another host than the request.
+    Misdirected,
     /// No route for this path, or no such endpoint of ours.
     NotFound,
     /// The peer is not a trusted proxy, or it did not say that the client came by https.
     UntrustedPeer,
     /// A credential is needed and there is none that is ours.
     NoSession,
+    /// Signed in, but not as strongly or as recently as the route asks for.
+    InsufficientAuthentication,
     /// Known, but no policy permits it, or one forbids it.
     NotPermitted,
     /// Signed in, but with a provider that this route does not accept.
     WrongProvider,
+    /// A lock keeps the person out.
+    Locked,
     /// A cross-site request that would act with the person's cookie.
     CrossSite,
     /// Nobody can say which groups the person is in.
@@ -42,10 +52,14 @@ pub enum Reason {
     PolicyError,
     /// The sign-in's `state` is unknown, expired, used or from another browser.
     SignInState,
+    /// The browser signed in several times within a minute and never came back with its session.
+    SignInLoop,
     /// The provider answered the sign-in with an error.
     SignInRefused,
     /// The provider's ID token or answer was not acceptable.
     SignInInvalid,
+    /// The provider signed the person in otherwise than the route asks for.
+    StepUpFailed,
     /// The provider cannot be reached, or is not discovered yet.
     ProviderUnavailable,
     /// The session store cannot be reached.
@@ -54,6 +68,8 @@ pub enum Reason {
     AuditUnavailable,
     /// A bound on work in hand is reached.
     Overloaded,
+    /// We stop, and a stream that was open has had its time.
+    ShuttingDown,
     /// The upstream refused the connection or broke the protocol.
     UpstreamFailed,
     /// The upstream was late.
@@ -66,92 +82,30 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables, metrics and tests.
-    pub const ALL: [Self; 25] = [
-        Self::BadRequest,
-        Self::TargetTooLong,
-        Self::HeadTooLarge,
-        Self::Expectation,
-        Self::Method,
-        Self::UnknownHost,
-        Self::NotFound,
-        Self::UntrustedPeer,
-        Self::NoSession,
-        Self::NotPermitted,
-        Self::WrongProvider,
-        Self::CrossSite,
-        Self::MembershipUnknown,
-        Self::PolicyError,
-        Self::SignInState,
-        Self::SignInRefused,
-        Self::SignInInvalid,
-        Self::ProviderUnavailable,
-        Self::StoreUnavailable,
-        Self::AuditUnavailable,
-        Self::Overloaded,
-        Self::UpstreamFailed,
-        Self::UpstreamTimeout,
-        Self::ClientTimeout,
-        Self::Internal,
-    ];
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        TABLE.iter().map(|row| row.reason)
+    }
+
+    /// All that follows from it.
+    pub fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
 
     /// The stable code, in snake case.
     pub fn code(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::TargetTooLong => "target_too_long",
-            Self::HeadTooLarge => "head_too_large",
-            Self::Expectation => "expectation_failed",
-            Self::Method => "method_not_allowed",
-            Self::UnknownHost => "unknown_host",
-            Self::NotFound => "not_found",
-            Self::UntrustedPeer => "untrusted_peer",
-            Self::NoSession => "no_session",
-            Self::NotPermitted => "not_permitted",
-            Self::WrongProvider => "wrong_provider",
-            Self::CrossSite => "cross_site",
-            Self::MembershipUnknown => "membership_unknown",
-            Self::PolicyError => "policy_error",
-            Self::SignInState => "sign_in_state",
-            Self::SignInRefused => "sign_in_refused",
-            Self::SignInInvalid => "sign_in_invalid",
-            Self::ProviderUnavailable => "provider_unavailable",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::AuditUnavailable => "audit_unavailable",
-            Self::Overloaded => "overloaded",
-            Self::UpstreamFailed => "upstream_failed",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::ClientTimeout => "client_timeout",
-            Self::Internal => "internal",
-        }
+        self.row().code
+    }
+
+    /// The status that a gRPC client gets.
+    ///
+    /// Source: gRPC over HTTP/2; the numbers are those of `google.rpc.Code`.
+    pub fn grpc(self) -> u8 {
+        self.row().grpc
     }
 
     /// The status that says whose fault it is.
     pub fn status(self) -> StatusCode {
-        match self {
-            Self::BadRequest | Self::SignInState | Self::SignInInvalid => StatusCode::BAD_REQUEST,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::NoSession => StatusCode::UNAUTHORIZED,
-            Self::UntrustedPeer
-            | Self::NotPermitted
-            | Self::WrongProvider
-            | Self::CrossSite
-            | Self::PolicyError
-            | Self::SignInRefused => StatusCode::FORBIDDEN,
-            Self::MembershipUnknown
-            | Self::ProviderUnavailable
-            | Self::StoreUnavailable
-            | Self::AuditUnavailable
-            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        StatusCode::from_u16(self.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -166,6 +120,27 @@ pub struct Note {
     pub remedy: Option<Arc<str>>,
 }
 
+/// What a provider says in its answer to a sign-in (RFC 6749, section 4.1.2.1).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Quoted {
+    /// Who says it, as people know it.
+    pub who: String,
+    /// `error`.
+    pub error: String,
+    /// `error_description`.
+    pub description: Option<String>,
+}
+
+impl Quoted {
+    /// `error` and `error_description` in one line.
+    pub fn text(&self) -> String {
+        match &self.description {
+            Some(description) => format!("{}: {description}", self.error),
+            None => self.error.clone(),
+        }
+    }
+}
+
 /// An answer of ours in place of the upstream's.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -174,9 +149,15 @@ pub struct Refusal {
     /// One sentence for the client, in words of the protocol; it names no internals and no secrets.
     pub detail: String,
     /// What the operator should know beyond `detail`; logged and audited, never sent.
-    pub cause: Option<String>,
+    pub cause: Option<Box<str>>,
     /// What the authors of the policies say.
     pub notes: Arc<[Note]>,
+    /// What a provider says, in its own words.
+    pub quoted: Option<Box<Quoted>>,
+    /// What a sign-in would have to be.
+    pub step_up: Option<Arc<StepUp>>,
+    /// Where the person wanted to go, if that is not what they asked for now.
+    pub wanted: Option<Box<str>>,
     /// The client connection cannot be used for another request.
     pub close: bool,
 }
@@ -184,12 +165,39 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with one sentence for the client.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), cause: None, notes: Arc::new([]), close: false }
+        Self {
+            reason,
+            detail: detail.into(),
+            cause: None,
+            notes: Arc::new([]),
+            quoted: None,
+            step_up: None,
+            wanted: None,
+            close: false,
+        }
     }
 
     /// The same, with what the operator should know.
     pub fn because(mut self, cause: impl ToString) -> Self {
-        self.cause = Some(cause.to_string());
+        self.cause = Some(cause.to_string().into());
+        self
+    }
+
+    /// The same, with what a provider says.
+    pub fn quoting(mut self, quoted: Quoted) -> Self {
+        self.quoted = Some(Box::new(quoted));
+        self
+    }
+
+    /// The same, with what a sign-in would have to be.
+    pub fn asking_for(mut self, step_up: Arc<StepUp>) -> Self {
+        self.step_up = Some(step_up);
+        self
+    }
+
+    /// The same, on the way to `path`.
+    pub fn on_the_way_to(mut self, path: &str) -> Self {
+        self.wanted = Some(path.into());
         self
     }
 

@@ -12,10 +12,28 @@ pub enum Endpoint {
     Start(Name),
     /// `callback/<provider>`.
     Callback(Name),
+    /// `backchannel-logout/<provider>`.
+    BackChannelLogout(Name),
+    /// `hooks/<provider>`.
+    Hook(Name),
     /// `sign-out`.
     SignOut,
+    /// `arrive`: from where people sign in.
+    Arrive,
+    /// `frame`: the way to sign in from a page that another page shows.
+    Frame,
+    /// `signed-in`: tells the page that opened it.
+    SignedIn,
+    /// `denied`: why what is behind us says no.
+    Denied,
+    /// `check-again`: reads the groups of whoever was refused anew.
+    CheckAgain,
+    /// `sessions`: where I am signed in.
+    Sessions,
     /// `session`: who am I, until when.
     Session,
+    /// `session/renew`.
+    Renew,
     /// `assets/<name>`.
     Asset(String),
     /// `/.well-known/vestibule/jwks.json`.
@@ -47,8 +65,17 @@ impl Endpoint {
             ("sign-in", None) => Some(Self::SignIn),
             ("sign-in", Some(name)) => provider(name, providers).map(Self::Start),
             ("callback", Some(name)) if public => provider(name, providers).map(Self::Callback),
+            ("backchannel-logout", Some(name)) if public => provider(name, providers).map(Self::BackChannelLogout),
+            ("hooks", Some(name)) if public => provider(name, providers).map(Self::Hook),
             ("sign-out", None) => Some(Self::SignOut),
+            ("arrive", None) => Some(Self::Arrive),
+            ("frame", None) => Some(Self::Frame),
+            ("signed-in", None) => Some(Self::SignedIn),
+            ("denied", None) => Some(Self::Denied),
+            ("check-again", None) => Some(Self::CheckAgain),
+            ("sessions", None) => Some(Self::Sessions),
             ("session", None) => Some(Self::Session),
+            ("session", Some("renew")) => Some(Self::Renew),
             ("assets", Some(name)) if is_asset(name) => Some(Self::Asset(name.to_owned())),
             _ => None,
         }
@@ -80,7 +107,16 @@ mod tests {
             ("/.vestibule/sign-in/okta", Some(Endpoint::Start(name("okta")))),
             ("/.vestibule/callback/gitlab", Some(Endpoint::Callback(name("gitlab")))),
             ("/.vestibule/sign-out", Some(Endpoint::SignOut)),
+            ("/.vestibule/signed-in", Some(Endpoint::SignedIn)),
+            ("/.vestibule/arrive", Some(Endpoint::Arrive)),
+            ("/.vestibule/frame", Some(Endpoint::Frame)),
             ("/.vestibule/session", Some(Endpoint::Session)),
+            ("/.vestibule/session/renew", Some(Endpoint::Renew)),
+            ("/.vestibule/denied", Some(Endpoint::Denied)),
+            ("/.vestibule/check-again", Some(Endpoint::CheckAgain)),
+            ("/.vestibule/sessions", Some(Endpoint::Sessions)),
+            ("/.vestibule/sessions/x", None),
+            ("/.vestibule/check-again/x", None),
             ("/.vestibule/portal", None),
             ("/.vestibule/assets/page.css", Some(Endpoint::Asset("page.css".to_owned()))),
             ("/.well-known/vestibule/jwks.json", Some(Endpoint::Jwks)),
@@ -92,6 +128,8 @@ mod tests {
             ("/.vestibule/sign-in/gitea", None),
             ("/.vestibule/sign-in/okta/", None),
             ("/.vestibule/sign-in/Okta", None),
+            ("/.vestibule/backchannel-logout/okta", Some(Endpoint::BackChannelLogout(name("okta")))),
+            ("/.vestibule/backchannel-logout", None),
             ("/.vestibule/callback", None),
             ("/.vestibule/callback/gitea", None),
             ("/.vestibule/session/x", None),
@@ -105,7 +143,9 @@ mod tests {
         ] {
             assert_eq!(Endpoint::at(path, true, &providers), expected, "{path}");
         }
-        assert_eq!(Endpoint::at("/.vestibule/callback/gitlab", false, &providers), None);
+        for path in ["/.vestibule/callback/gitlab", "/.vestibule/backchannel-logout/gitlab"] {
+            assert_eq!(Endpoint::at(path, false, &providers), None);
+        }
     }
 
     #[test]

@@ -1,12 +1,25 @@
 //! From a canonical request to the place it goes: one of our endpoints, or a route's upstream.
 
+mod backstage;
 mod endpoint;
+mod pattern;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use backstage::UserTemplate;
 pub use endpoint::Endpoint;
+pub use pattern::PathPattern;
 pub use table::Routes;
 
-use crate::{canonical::Host, config::Allow, group::GroupPath, principal::Name};
+use crate::{
+    canonical::Host,
+    config::Allow,
+    group::GroupPath,
+    principal::{Name, StepUp},
+    upstream::Upstream,
+};
+use http::{HeaderName, Method};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// One route: what is asked for, and where it is forwarded.
@@ -22,8 +35,12 @@ pub struct Route {
     pub path: Arc<str>,
     /// Tells upper from lower case and a trailing slash (`paths: exact`).
     pub exact: bool,
-    /// Where requests go.
-    pub upstream: Upstream,
+    /// Where requests go. Routes with the same settings share one.
+    pub upstream: Arc<Upstream>,
+    /// The upstream gets the path without the route's own (`strip_path`).
+    pub strip_path: bool,
+    /// The host that the upstream is asked for.
+    pub host_header: HostHeader,
     /// Whose people may come here.
     pub providers: Arc<[Name]>,
     /// Whose people get identity headers upstream.
@@ -34,8 +51,20 @@ pub struct Route {
     pub labels: BTreeMap<String, String>,
     /// Which groups the upstream is told of.
     pub groups_header: Arc<[GroupPattern]>,
+    /// Which entity of Backstage's catalog a person is, for an upstream that is Backstage.
+    pub backstage_user: Option<UserTemplate>,
     /// Origins that may open a WebSocket here, beside the route's own.
     pub origins: Arc<[String]>,
+    /// Which pages of other origins may call this route.
+    pub cors: Option<Cors>,
+    /// Origins whose pages may show this route's in a frame; none: a frame gets no session.
+    pub frame: Arc<[String]>,
+    /// What counts as a person's activity.
+    pub idle: Activity,
+    /// What is still served to somebody whose session has just ended.
+    pub grace: Option<Grace>,
+    /// What a sign-in must be to come here, beyond that there was one.
+    pub step_up: Option<Arc<StepUp>>,
     /// `%2F` and `;` in a segment are passed on instead of refused.
     pub encoded_slash: bool,
     /// How errors look to calls of this route.
@@ -46,11 +75,16 @@ pub struct Route {
     pub allow: Vec<Allow>,
 }
 
-/// An upstream that speaks HTTP/1.1 in clear text.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Upstream {
-    /// Host name or address, and port.
-    pub authority: Arc<str>,
+/// The host that an upstream is asked for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum HostHeader {
+    /// The one that we were asked for.
+    #[default]
+    Preserve,
+    /// The one of the upstream's URL.
+    Upstream,
+    /// This one, perhaps with a port.
+    Literal(Arc<str>),
 }
 
 /// Which groups: one, or one and all below.
@@ -70,6 +104,46 @@ pub enum ErrorBody {
     Problem,
     /// The shape that Backstage's front end reads.
     Backstage,
+}
+
+/// What counts as a person's activity: what moves the idle clock of their session.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Activity {
+    /// Going to a page, and sending a form.
+    #[default]
+    Navigations,
+    /// That, and every request to one of these paths.
+    Paths(Arc<[PathPattern]>),
+    /// Every request.
+    Any,
+}
+
+/// Files of a page that is open, for a while after its person's session ended by its clocks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Grace {
+    /// The files.
+    pub paths: Arc<[PathPattern]>,
+    /// For how long after the session's end.
+    pub life: Duration,
+}
+
+/// Which pages of other origins may call a route, and how.
+///
+/// Source: Fetch, section 3.2.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cors {
+    /// The origins, as browsers write them.
+    pub origins: Arc<[String]>,
+    /// The methods that they may use.
+    pub methods: Vec<Method>,
+    /// The request headers that they may set.
+    pub headers: Vec<HeaderName>,
+    /// The answer's headers that they may read.
+    pub expose: Vec<HeaderName>,
+    /// They may send cookies.
+    pub credentials: bool,
+    /// How long a browser may keep the answer to a preflight. Default 10 min.
+    pub max_age: Duration,
 }
 
 /// When we stop waiting for an upstream or a client. There is no total.

@@ -3,7 +3,7 @@
 use super::{Destination, Endpoint, Route, endpoint};
 use crate::{
     canonical::{Canonical, Host, Target},
-    principal::Name,
+    principal::{Name, StepUp},
     refusal::{Reason, Refusal},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -26,6 +26,8 @@ struct Paths {
     folded: HashMap<Box<str>, usize>,
     /// The most segments of a key.
     depth: usize,
+    /// Origins whose pages may show one of these routes in a frame.
+    frame: Vec<String>,
 }
 
 impl Routes {
@@ -36,7 +38,9 @@ impl Routes {
         let mut hosts: HashMap<Host, Paths> = HashMap::new();
         hosts.entry(public_host.clone()).or_default();
         for (position, route) in routes.iter().enumerate() {
-            hosts.entry(route.host.clone()).or_default().add(&route.path, position);
+            let paths = hosts.entry(route.host.clone()).or_default();
+            paths.add(&route.path, position);
+            paths.frame.extend(route.frame.iter().cloned());
         }
         Self { routes, hosts, public_host: Some(public_host), providers }
     }
@@ -49,6 +53,34 @@ impl Routes {
     /// True for the host of `public_url`, where people sign in.
     pub fn is_public(&self, host: &Host) -> bool {
         self.public_host.as_ref() == Some(host)
+    }
+
+    /// True for the host of any route, and for that of `public_url`.
+    pub fn serves(&self, host: &Host) -> bool {
+        self.hosts.contains_key(host)
+    }
+
+    /// Origins whose pages may show pages of this host in a frame.
+    pub fn frame(&self, host: &Host) -> &[String] {
+        self.hosts.get(host).map_or(&[], |paths| &paths.frame)
+    }
+
+    /// The routes of a host.
+    pub fn of(&self, host: &Host) -> impl Iterator<Item = &Arc<Route>> {
+        let positions = self.hosts.get(host).into_iter().flat_map(|paths| paths.sent.values());
+        positions.map(|position| &self.routes[*position])
+    }
+
+    /// Whose people the page at `target` is for; none if no route has it.
+    pub fn providers_at(&self, host: &Host, target: &Target) -> &[Name] {
+        let route = self.hosts.get(host).and_then(|paths| self.select(paths, target).ok());
+        route.map_or(&[], |route| &route.providers)
+    }
+
+    /// What a sign-in for the page at `target` has to be.
+    pub fn step_up_at(&self, host: &Host, target: &Target) -> Option<&Arc<StepUp>> {
+        let route = self.hosts.get(host).and_then(|paths| self.select(paths, target).ok());
+        route.and_then(|route| route.step_up.as_ref())
     }
 
     /// Where this request goes.
@@ -128,36 +160,22 @@ fn prefixes(path: &str, depth: usize) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        canonical::testing,
-        route::{ErrorBody, Timeouts, Upstream},
-    };
+    use crate::canonical::testing;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     /// `host/path`, with `=` in front for `paths: exact` and `%` for `encoded_slash`.
     fn route(index: usize, text: &str) -> Arc<Route> {
         let (exact, rest) = text.strip_prefix('=').map_or((false, text), |rest| (true, rest));
         let (encoded_slash, rest) = rest.strip_prefix('%').map_or((false, rest), |rest| (true, rest));
         let (host, path) = rest.split_at(rest.find('/').expect("a path"));
-        let second = Duration::from_secs(1);
+        let (host, path) = (host.parse().expect("a host"), path.into());
         Arc::new(Route {
             index,
-            name: format!("r{index}").parse().expect("a name"),
-            host: host.parse().expect("a host"),
-            path: path.into(),
+            host,
+            path,
             exact,
-            upstream: Upstream { authority: "127.0.0.1:1".into() },
-            providers: [].into(),
-            header_provider: None,
-            audience: "a".into(),
-            labels: Default::default(),
-            groups_header: [].into(),
-            origins: [].into(),
             encoded_slash,
-            errors: ErrorBody::Problem,
-            timeouts: Timeouts { connect: second, first_byte: second, request_idle: second, stream_idle: second },
-            allow: Vec::new(),
+            ..crate::route::testing::route(&format!("r{index}"))
         })
     }
 

@@ -23,6 +23,12 @@ const COALESCE: Duration = Duration::from_secs(60);
 /// How long a session outlives its access token while the provider cannot be reached.
 pub const OUTAGE: Duration = Duration::from_secs(15 * 60);
 
+/// How long a code for another host is good (DESIGN, section 3).
+pub const CODE_LIFE: Duration = Duration::from_secs(30);
+
+/// So many codes for other hosts are given for one session in [`CODE_LIFE`].
+const CODES: u32 = 64;
+
 /// Nothing is put off for longer than this, in seconds: if it is, the clock was set back since.
 const SET_BACK: u64 = 120;
 
@@ -43,10 +49,14 @@ pub struct Live {
     /// Held while a refresh is under way, so that there is one at a time.
     pub refreshing: tokio::sync::Mutex<()>,
     ended: AtomicBool,
+    /// Its clocks ended it, and somebody has said so.
+    lapsed: AtomicBool,
     /// Not before this second is another refresh tried after one that failed.
     retry_at: AtomicU64,
     /// Not before this second does a request ask for a read-ahead again.
     ahead_at: AtomicU64,
+    /// Codes given since this second.
+    codes: Mutex<(u64, u32)>,
 }
 
 /// What a session's clocks say.
@@ -73,6 +83,7 @@ impl Live {
         Arc::new(Self {
             hash: session.key.hash(),
             user_slot: Revocations::user_slot(&session.person.id),
+            lapsed: AtomicBool::new(session.lapsed),
             session,
             id,
             held: Mutex::new(held),
@@ -83,6 +94,7 @@ impl Live {
             ended: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             ahead_at: AtomicU64::new(0),
+            codes: Mutex::default(),
         })
     }
 
@@ -91,9 +103,19 @@ impl Live {
         self.session.key
     }
 
+    /// Its handle. Whoever holds it is the user: it may be sealed into what another host's handle leads to, nothing else.
+    pub(crate) fn handle(&self) -> &SessionId {
+        &self.id
+    }
+
     /// The revocation numbers that stand now.
     pub fn numbers(&self, table: &Revocations) -> Numbers {
-        table.numbers(&self.session.key, self.user_slot)
+        self.numbers_of(&self.session.key, table)
+    }
+
+    /// The same for a further handle of it.
+    pub fn numbers_of(&self, handle: &SessionKey, table: &Revocations) -> Numbers {
+        table.numbers(handle, self.user_slot)
     }
 
     /// What its clocks say. `without_refresh` bounds a session that has no refresh token.
@@ -143,6 +165,16 @@ impl Live {
             && self.ahead_at.compare_exchange(before, now + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// True if another code for another host may be given: each is kept until it is used or too old.
+    pub fn claims_code(&self, now: SystemTime) -> bool {
+        let (now, mut codes) = (seconds(now), self.codes.lock().unwrap_or_else(PoisonError::into_inner));
+        if now.abs_diff(codes.0) >= CODE_LIFE.as_secs() {
+            *codes = (now, 0);
+        }
+        codes.1 = codes.1.saturating_add(1);
+        codes.1 <= CODES
+    }
+
     /// A copy of what it may ask of the provider.
     pub fn held(&self) -> Held {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -171,6 +203,16 @@ impl Live {
     /// It was ended.
     pub fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Its clocks ended it. True the first time.
+    pub fn lapse(&self) -> bool {
+        !self.lapsed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Its clocks ended it, and nothing else has.
+    pub fn is_lapsed(&self) -> bool {
+        self.lapsed.load(Ordering::Acquire) && !self.is_ended()
     }
 
     /// Its tokens were given after `other`.
@@ -208,9 +250,10 @@ impl Live {
         record::open_tokens(ring, &self.id, record)
     }
 
-    /// The session with its activity as it is now.
+    /// The session as it is now.
     pub fn as_seen(&self) -> Session {
-        Session { seen: record::time(self.seen.load(Ordering::Relaxed)), ..self.session.clone() }
+        let seen = record::time(self.seen.load(Ordering::Relaxed));
+        Session { seen, lapsed: self.lapsed.load(Ordering::Acquire), ..self.session.clone() }
     }
 }
 
@@ -271,6 +314,16 @@ mod tests {
         assert_eq!(live.clock(now + HOUR - Duration::from_secs(1), 8 * HOUR, HOUR), Clock::Alive);
         assert_eq!(live.clock(now + HOUR, 8 * HOUR, HOUR), Clock::Over);
         assert_eq!(live.ends(8 * HOUR, HOUR), now + HOUR);
+    }
+
+    /// S-44: whoever is signed in cannot fill the store with codes.
+    #[test]
+    fn s44_codes_for_other_hosts_are_bounded() {
+        let (live, now) = live(|_, _| ());
+        let given = (0..1000).filter(|_| live.claims_code(now)).count();
+        assert_eq!(given, CODES as usize);
+        assert!(live.claims_code(now + CODE_LIFE));
+        assert!(live.claims_code(now - HOUR), "a clock that was set back bars nobody");
     }
 
     #[test]

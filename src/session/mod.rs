@@ -3,13 +3,19 @@
 //! A session says who, never what: rights are computed per request.
 
 pub mod embedded;
+pub mod further;
 pub mod live;
+pub mod lock;
+pub mod log;
+mod owed;
+pub mod probe;
 pub mod record;
 pub mod revocation;
 pub mod ring;
 pub mod store;
 
 pub use live::Live;
+pub use lock::Locks;
 pub use record::Session;
 pub use revocation::Revocations;
 pub use ring::KeyRing;

@@ -38,6 +38,12 @@ pub struct Session {
     pub end: SystemTime,
     /// What the browser called itself at sign-in, cut to 200 characters.
     pub device: Option<String>,
+    /// Names the browser that it began in, for as long as that is known: SHA-256 of what binds sign-ins there.
+    pub browser: Option<[u8; 32]>,
+    /// The host that its own handle is for; other hosts have handles of their own.
+    pub host: Arc<str>,
+    /// Its clocks ended it, which has been told; it is kept for `grace` only.
+    pub lapsed: bool,
 }
 
 /// What a session may ask of the provider.
@@ -82,6 +88,11 @@ struct Index {
     amr: Vec<String>,
     acr: Option<String>,
     device: Option<String>,
+    #[serde(default)]
+    browser: Option<[u8; 32]>,
+    host: String,
+    #[serde(default)]
+    lapsed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,6 +147,15 @@ pub fn open_tokens(ring: &KeyRing, id: &SessionId, record: &[u8]) -> Result<Held
         },
         groups: secrets.groups.map(|paths| paths.iter().filter_map(|path| path.parse().ok()).collect()),
     })
+}
+
+/// The ids of the ring's keys that a record needs.
+pub fn keys(record: &[u8]) -> Vec<[u8; 4]> {
+    let sealed = match split(record) {
+        Ok((index, tokens)) => vec![index, tokens],
+        Err(_) => record.get(1..).into_iter().collect(), // a further handle: one sealed part behind its kind
+    };
+    sealed.into_iter().filter_map(|sealed| sealed.first_chunk().copied()).collect()
 }
 
 /// Seconds since 1970; times before count as 0.
@@ -206,6 +226,9 @@ impl From<&Session> for Index {
             amr: session.strength.amr.to_vec(),
             acr: session.strength.acr.as_deref().map(str::to_owned),
             device: session.device.clone(),
+            browser: session.browser,
+            host: session.host.to_string(),
+            lapsed: session.lapsed,
         }
     }
 }
@@ -233,6 +256,9 @@ impl Index {
             seen: time(self.seen),
             end: time(self.end),
             device: self.device,
+            browser: self.browser,
+            host: self.host.into(),
+            lapsed: self.lapsed,
         })
     }
 }
@@ -258,6 +284,9 @@ pub(crate) mod tests {
             seen: now,
             end: now + Duration::from_secs(3600),
             device: None,
+            browser: None,
+            host: "portal.example.com".into(),
+            lapsed: false,
         };
         let tokens = Tokens {
             access: "canary-access".to_owned().into(),

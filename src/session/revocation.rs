@@ -59,6 +59,13 @@ impl Revocations {
         self.users[Self::user_slot(user)].fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The same for the users whose number stands there.
+    pub fn end_slot(&self, slot: usize) {
+        if let Some(number) = self.users.get(slot) {
+            number.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Everything has to be looked at again.
     pub fn end_all(&self) {
         self.everybody.fetch_add(1, Ordering::AcqRel);

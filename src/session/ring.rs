@@ -1,6 +1,7 @@
 //! The key ring: seals what leaves the process, opens what comes back.
 
 use super::{random, sha256};
+use arc_swap::ArcSwap;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hkdf, hmac,
@@ -10,17 +11,41 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 use zeroize::Zeroizing;
 
-/// Keys from files: the newest seals, all open. Each purpose has a key of its own, derived by HKDF-SHA256 (RFC 5869).
+/// How long a new key only opens, so that every process that shares the ring has it before anything is sealed with it.
+pub const NOTICE: Duration = Duration::from_secs(60);
+
+/// Keys from files: the newest seals once it has been there for [`NOTICE`], all open. Each purpose has a key of its own,
+/// derived by HKDF-SHA256 (RFC 5869).
 pub struct KeyRing {
-    keys: Vec<RingKey>,
+    /// The one that seals, then the others, the newest first.
+    keys: ArcSwap<Vec<RingKey>>,
+    directory: Option<PathBuf>,
 }
 
+#[derive(Clone)]
 struct RingKey {
     id: [u8; 4],
+    name: Arc<str>,
+    created: SystemTime,
     secret: hkdf::Prk,
+}
+
+/// What may be told of a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct About {
+    /// The name of its file, without `.key`.
+    pub name: String,
+    /// The first bytes of everything that it sealed.
+    pub id: [u8; 4],
+    /// When it was made.
+    pub created: SystemTime,
+    /// It is the one that seals.
+    pub seals: bool,
 }
 
 /// What a sealed value is for. A value sealed for one purpose cannot be opened for another.
@@ -32,6 +57,16 @@ pub enum Purpose {
     Index,
     /// The part of a session record that needs the handle.
     Tokens,
+    /// What one host asks of `public_url`'s for somebody who is to be signed in there.
+    Hand,
+    /// What stands behind the code that answers a [`Purpose::Hand`].
+    Code,
+    /// Which sign-in a further handle belongs to.
+    Further,
+    /// The `state` of a sign-out at a provider.
+    SignOut,
+    /// A token for GitLab's API, got in place of the configured one.
+    GitlabToken,
 }
 
 /// Why a ring cannot be used, or a value not opened.
@@ -58,12 +93,28 @@ pub enum RingError {
     Sealed,
 }
 
+impl RingError {
+    /// The error with its cause and, where files are to blame, what to do.
+    pub fn told(&self) -> String {
+        let told = crate::text::chain(self);
+        match self {
+            Self::File { source, .. } => format!("{told}: {}", crate::text::advice(source.kind(), "keys")),
+            Self::Length { .. } | Self::Sealed => told,
+        }
+    }
+}
+
 impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
             Self::State => b"vestibule/1/state",
             Self::Index => b"vestibule/1/session-index",
             Self::Tokens => b"vestibule/1/session-tokens",
+            Self::Hand => b"vestibule/1/hand",
+            Self::Code => b"vestibule/1/code",
+            Self::SignOut => b"vestibule/1/sign-out",
+            Self::GitlabToken => b"vestibule/1/gitlab-token",
+            Self::Further => b"vestibule/1/further-handle",
         }
     }
 }
@@ -80,33 +131,44 @@ impl KeyRing {
             move |source| RingError::File { path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(at(&directory))?;
-        let mut files = list(&directory).map_err(at(&directory))?;
-        if files.is_empty() {
+        if list(&directory).map_err(at(&directory))?.is_empty() {
             let first = directory.join("0001.key");
             make(&first).map_err(at(&first))?;
-            files.push(first);
         }
-        files.sort();
-        let mut ring = Vec::with_capacity(files.len());
-        for path in files.iter().rev() {
-            let bytes = Zeroizing::new(fs::read(path).map_err(at(path))?);
-            if bytes.len() != 32 {
-                return Err(RingError::Length { path: path.clone(), length: bytes.len() });
-            }
-            ring.push(RingKey::new(&bytes));
+        let ring = read(&directory, SystemTime::now())?;
+        Ok(Self { keys: ArcSwap::from_pointee(ring), directory: Some(directory) })
+    }
+
+    /// Reads the files anew. True if another key seals now, or there are others. What is wrong leaves all as it is.
+    ///
+    /// # Errors
+    /// [`RingError::File`], [`RingError::Length`].
+    pub fn refresh(&self, now: SystemTime) -> Result<bool, RingError> {
+        let Some(directory) = &self.directory else { return Ok(false) };
+        let ring = read(directory, now)?;
+        let same = self.keys.load().iter().map(|key| key.id).eq(ring.iter().map(|key| key.id));
+        if !same {
+            self.keys.store(Arc::new(ring));
         }
-        Ok(Self { keys: ring })
+        Ok(!same)
+    }
+
+    /// What may be told of its keys: the one that seals, then the others, the newest first.
+    pub fn about(&self) -> Vec<About> {
+        about(&self.keys.load())
     }
 
     /// A ring of these keys, the first of which seals.
     pub fn of(keys: &[[u8; 32]]) -> Self {
-        Self { keys: keys.iter().map(|key| RingKey::new(key)).collect() }
+        let keys = keys.iter().map(|key| RingKey::new("", SystemTime::UNIX_EPOCH, key)).collect();
+        Self { keys: ArcSwap::from_pointee(keys), directory: None }
     }
 
     /// Seals `plain` for `purpose`; `context` must be given again to open it. `extra` is a further secret that is needed
     /// (the handle, for tokens), or nothing.
     pub fn seal(&self, purpose: Purpose, context: &[u8], extra: &[u8], plain: &[u8]) -> Vec<u8> {
-        let key = &self.keys[0];
+        let keys = self.keys.load();
+        let key = &keys[0];
         let nonce: [u8; NONCE_LEN] = random()[..NONCE_LEN].try_into().expect("12 of 32 bytes");
         let mut sealed = Vec::with_capacity(4 + NONCE_LEN + plain.len() + 16);
         sealed.extend_from_slice(&key.id);
@@ -132,7 +194,8 @@ impl KeyRing {
     ) -> Result<Vec<u8>, RingError> {
         let (id, rest) = sealed.split_first_chunk::<4>().ok_or(RingError::Sealed)?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or(RingError::Sealed)?;
-        let key = self.keys.iter().find(|key| key.id == *id).ok_or(RingError::Sealed)?;
+        let keys = self.keys.load();
+        let key = keys.iter().find(|key| key.id == *id).ok_or(RingError::Sealed)?;
         let mut text = text.to_vec();
         let plain = key
             .aead(purpose, extra)
@@ -148,20 +211,23 @@ impl KeyRing {
     /// # Errors
     /// [`RingError::Sealed`] if no key of this ring sealed it.
     pub fn derive_beside(&self, sealed: &[u8], label: &str, parts: &[&[u8]]) -> Result<[u8; 32], RingError> {
-        let key = self.keys.iter().find(|key| sealed.starts_with(&key.id)).ok_or(RingError::Sealed)?;
+        let keys = self.keys.load();
+        let key = keys.iter().find(|key| sealed.starts_with(&key.id)).ok_or(RingError::Sealed)?;
         Ok(key.mac(label, parts))
     }
 
     /// The names under which something about `parts` may be filed: the current one first, one per key.
     pub fn names(&self, label: &str, parts: &[&[u8]]) -> Vec<[u8; 32]> {
-        self.keys.iter().map(|key| key.mac(label, parts)).collect()
+        self.keys.load().iter().map(|key| key.mac(label, parts)).collect()
     }
 }
 
 impl RingKey {
-    fn new(bytes: &[u8]) -> Self {
+    fn new(name: &str, created: SystemTime, bytes: &[u8]) -> Self {
         let hash = sha256(bytes);
         Self {
+            name: name.into(),
+            created,
             id: hash[..4].try_into().expect("4 of 32 bytes"),
             secret: hkdf::Salt::new(hkdf::HKDF_SHA256, b"vestibule/1").extract(bytes),
         }
@@ -194,8 +260,103 @@ impl RingKey {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyRing({} keys)", self.keys.len())
+        write!(f, "KeyRing({} keys)", self.keys.load().len())
     }
+}
+
+/// What may be told of the keys in `ring/` below `keys`, as [`KeyRing::about`] has it. Makes none: there may be none.
+///
+/// # Errors
+/// [`RingError::File`], [`RingError::Length`].
+pub fn look(keys: &Path, now: SystemTime) -> Result<Vec<About>, RingError> {
+    let directory = keys.join("ring");
+    match list(&directory) {
+        Ok(files) if files.is_empty() => Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        _ => Ok(about(&read(&directory, now)?)),
+    }
+}
+
+fn about(keys: &[RingKey]) -> Vec<About> {
+    let about = keys.iter().enumerate().map(|(place, key)| About {
+        name: key.name.to_string(),
+        id: key.id,
+        created: key.created,
+        seals: place == 0,
+    });
+    about.collect()
+}
+
+/// All keys of a directory, the one that seals first.
+fn read(directory: &Path, now: SystemTime) -> Result<Vec<RingKey>, RingError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RingError::File { path, source }
+    };
+    let mut files = list(directory).map_err(at(directory))?;
+    files.sort();
+    let mut ring = Vec::with_capacity(files.len());
+    for path in files.iter().rev() {
+        let bytes = Zeroizing::new(fs::read(path).map_err(at(path))?);
+        if bytes.len() != 32 {
+            return Err(RingError::Length { path: path.clone(), length: bytes.len() });
+        }
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let created = match made(name) {
+            Some(made) => made,
+            None => fs::metadata(path).and_then(|about| about.modified()).map_err(at(path))?,
+        };
+        ring.push(RingKey::new(name, created, &bytes));
+    }
+    if ring.is_empty() {
+        let source = io::Error::new(io::ErrorKind::NotFound, "no `*.key` is left in it");
+        return Err(RingError::File { path: directory.to_owned(), source });
+    }
+    let announced = |key: &RingKey| now.duration_since(key.created).is_ok_and(|age| age >= NOTICE);
+    let seals = ring.iter().position(announced).unwrap_or(ring.len() - 1);
+    let key = ring.remove(seals);
+    ring.insert(0, key);
+    Ok(ring)
+}
+
+/// When a key with such a name was made: names end with the seconds since 1970 and eight digits more.
+fn made(name: &str) -> Option<SystemTime> {
+    let (rest, random) = name.rsplit_once('-')?;
+    let seconds = rest.rsplit_once('-').map_or(rest, |(_, seconds)| seconds);
+    let fits = random.len() == 8 && seconds.len() == 10;
+    let seconds = seconds.parse().ok().filter(|_| fits)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Makes a new key in `ring/` below `keys`, which seals after [`NOTICE`]; its name.
+///
+/// # Errors
+/// [`RingError::File`].
+pub fn add(keys: &Path, now: SystemTime) -> Result<String, RingError> {
+    let directory = keys.join("ring");
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RingError::File { path, source }
+    };
+    let last = list(&directory).map_err(at(&directory))?.into_iter().max();
+    let last = last.as_ref().and_then(|path| path.file_stem()?.to_str()).unwrap_or_default();
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let fresh = format!("{seconds:010}-{}", crate::text::hex(&random()[..4]));
+    // the newest name seals, so it has to come after all others
+    let name = if *fresh > *last { fresh } else { format!("{last}-{fresh}") };
+    let path = directory.join(format!("{name}.key"));
+    make(&path).map_err(at(&path))?;
+    fs::File::open(&directory).and_then(|directory| directory.sync_all()).map_err(at(&directory))?;
+    Ok(name)
+}
+
+/// Deletes a key. What only it opens is lost.
+///
+/// # Errors
+/// [`RingError::File`].
+pub fn remove(keys: &Path, name: &str) -> Result<(), RingError> {
+    let path = keys.join("ring").join(format!("{name}.key"));
+    fs::remove_file(&path).map_err(|source| RingError::File { path, source })
 }
 
 fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -257,6 +418,59 @@ mod tests {
             assert!(ring.open_sealed(Purpose::State, b"", b"", &damaged).is_err());
             assert!(ring.open_sealed(Purpose::State, b"", b"", &sealed[..at]).is_err());
         }
+    }
+
+    /// A new key opens at once and seals a minute later, so that all who share the ring have it by then; nothing that an older
+    /// one sealed is lost.
+    #[test]
+    fn a_new_key_seals_after_its_notice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ring = KeyRing::open(directory.path()).expect("made");
+        let sealed = ring.seal(Purpose::State, b"", b"", b"plain");
+        let now = SystemTime::now();
+        let name = add(directory.path(), now).expect("made");
+        assert!(ring.refresh(now).expect("read"), "there is another");
+        assert_eq!(
+            ring.about().iter().map(|key| (&*key.name, key.seals)).collect::<Vec<_>>(),
+            [("0001", true), (&name, false)]
+        );
+        assert_eq!(ring.names("user", &[b"a"]).len(), 2);
+        assert!(!ring.refresh(now + NOTICE - Duration::from_secs(2)).expect("read"));
+        assert!(ring.refresh(now + NOTICE).expect("read"), "it seals now");
+        assert!(ring.about()[0].name == name && ring.about()[0].seals);
+        assert_eq!(ring.open_sealed(Purpose::State, b"", b"", &sealed).expect("opens"), b"plain");
+        let newer = ring.seal(Purpose::State, b"", b"", b"plain");
+        remove(directory.path(), "0001").expect("removed");
+        assert!(ring.refresh(now + NOTICE).expect("read"));
+        assert!(ring.open_sealed(Purpose::State, b"", b"", &sealed).is_err());
+        assert!(ring.open_sealed(Purpose::State, b"", b"", &newer).is_ok());
+    }
+
+    /// Whatever the names in a directory, a new key's comes after them.
+    #[test]
+    fn a_new_keys_name_is_the_last() {
+        let directory = tempfile::tempdir().expect("a directory");
+        KeyRing::open(directory.path()).expect("made");
+        fs::rename(directory.path().join("ring/0001.key"), directory.path().join("ring/zebra.key")).expect("renamed");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        let name = add(directory.path(), now).expect("made");
+        assert!(*name > *"zebra" && made(&name) == Some(now), "{name}");
+        let ring = KeyRing::open(directory.path()).expect("read");
+        assert_eq!(ring.about()[0].name, name);
+    }
+
+    /// A bad key leaves the ring as it is.
+    #[test]
+    fn a_bad_key_changes_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ring = KeyRing::open(directory.path()).expect("made");
+        let sealed = ring.seal(Purpose::State, b"", b"", b"plain");
+        fs::write(directory.path().join("ring/0002.key"), [0; 31]).expect("written");
+        assert!(ring.refresh(SystemTime::now()).is_err());
+        fs::remove_file(directory.path().join("ring/0002.key")).expect("removed");
+        fs::remove_file(directory.path().join("ring/0001.key")).expect("removed");
+        assert!(ring.refresh(SystemTime::now()).is_err(), "an empty ring is refused");
+        assert!(ring.open_sealed(Purpose::State, b"", b"", &sealed).is_ok());
     }
 
     #[test]

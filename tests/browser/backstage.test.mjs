@@ -82,8 +82,8 @@ describe('backstage', () => {
     backstage = await startBackstage(`http://localhost:${port}`);
     provider = await Provider.start();
     for (const [user, memberships] of Object.entries(MEMBERS)) await provider.admin('user', { user, memberships });
-    const route = { name: 'backstage', upstream: backstage.address, body: 'backstage', groups_header: ['gitlab:acme/**'], encoded_slash: true };
-    vestibule = await Vestibule.start({ provider, port, route, policies: POLICY });
+    const route = { name: 'backstage', upstream: backstage.address, body: 'backstage', groups_header: ['gitlab:acme/**'], encoded_slash: true, backstage_user: 'user:default/{login}', grace: { paths: ['/static/*'], for: '1h' } };
+    vestibule = await Vestibule.start({ provider, port, route, policies: POLICY, settings: { sessions: { idle: '12s' } } });
     browser = await launch();
   });
   after(async () => {
@@ -141,6 +141,56 @@ describe('backstage', () => {
     assert.ok(gaps.every(gap => gap > 100 && gap < 1000), `gaps of about 200 ms: ${gaps.map(Math.round)}`);
   });
 
+  it('shows TechDocs: the build is streamed, and its files come by their cookie alone', async () => {
+    await enter('alice');
+    await settled('runner-fleet');
+    const seen = [];
+    page.on('response', answer => seen.push(answer));
+    await page.goto(`${vestibule.url}/docs/default/component/ledger`);
+    await page.getByText('Every payment is booked here, once.').waitFor({ timeout: 60_000 });
+    const image = page.getByAltText('How a payment is booked');
+    await until('the picture is there', () => image.evaluate(it => it.complete && it.naturalWidth > 0), 15_000);
+    await page.waitForLoadState('networkidle');
+    await shot(page, 'backstage-techdocs');
+    await page.getByRole('link', { name: 'Closing the month' }).first().click();
+    await page.getByText('Stop the invoice mailer.').waitFor({ timeout: 30_000 });
+
+    const of = part => seen.filter(answer => new URL(answer.url()).pathname.startsWith(part));
+    const [sync] = of('/api/techdocs/sync/');
+    assert.equal(sync?.headers()['content-type']?.split(';')[0], 'text/event-stream', 'mkdocs tells how far it is');
+    const files = of('/api/techdocs/static/');
+    assert.ok(files.length >= 3, `files of the documentation: ${files.length}`);
+    // the first page is asked for before it is made
+    const refused = files.filter(answer => answer.status() >= 400 && answer.status() !== 404);
+    assert.deepEqual(refused.map(answer => `${answer.status()} ${answer.url()}`), []);
+    assert.equal(files.findLast(answer => answer.url().endsWith('/closing/index.html')).status(), 200);
+
+    const picture = `${vestibule.url}/api/techdocs/static/docs/default/component/ledger/booking.svg`;
+    const whole = await context.request.get(picture); // with the browser's cookies, without a bearer token
+    const part = await context.request.get(picture, { headers: { range: 'bytes=0-9' } });
+    const same = await context.request.get(picture, { headers: { 'if-none-match': whole.headers().etag } });
+    assert.deepEqual([whole.status(), part.status(), same.status()], [200, 206, 304], 'the whole, a part, and unchanged');
+    assert.deepEqual([(await whole.body()).length > 500, (await part.body()).length], [true, 10]);
+  });
+
+  it('runs a template whose log comes while it runs', async () => {
+    await enter('alice');
+    await settled('runner-fleet');
+    const streams = [];
+    page.on('response', answer => { if (answer.url().includes('/eventstream')) streams.push(answer); });
+    await page.goto(`${vestibule.url}/create/templates/default/new-service`);
+    await page.getByLabel('Name').fill('till');
+    await page.getByRole('button', { name: /review/i }).click();
+    await page.getByRole('button', { name: /create/i }).last().click();
+    await page.getByRole('button', { name: /show logs/i }).click();
+    await page.getByText('Beginning step Wait').waitFor({ timeout: 30_000 });
+    assert.equal(await page.getByText('till is made').count(), 0, 'the log is shown before the task is done');
+    await page.getByText('a service called till for user:default/alice').first().waitFor();
+    await page.getByText('till is made').first().waitFor({ timeout: 30_000 });
+    await shot(page, 'backstage-template');
+    assert.equal(streams[0]?.headers()['content-type']?.split(';')[0], 'text/event-stream');
+  });
+
   it('carries the signals WebSocket, and closes it at sign-out', async () => {
     await enter('alice');
     await settled('runner-fleet');
@@ -165,11 +215,14 @@ describe('backstage', () => {
     await other.waitForLoadState();
     await shot(other, 'backstage-signed-out');
 
-    const call = await page.evaluate(async () => {
-      const answer = await fetch('/api/auth/oauth2Proxy/refresh', { headers: { 'X-Requested-With': 'XMLHttpRequest' } });
-      return { status: answer.status, redirected: answer.redirected, body: await answer.json() };
-    });
-    assert.deepEqual([call.status, call.redirected], [401, false]);
+    const call = await page.evaluate(() => new Promise(on => {
+      const asked = new XMLHttpRequest(); // the app's `fetch` asks the person instead
+      asked.open('GET', '/api/auth/vestibule/refresh');
+      asked.setRequestHeader('X-Requested-With', 'XMLHttpRequest');
+      asked.onloadend = () => on({ status: asked.status, url: asked.responseURL, body: JSON.parse(asked.responseText) });
+      asked.send();
+    }));
+    assert.deepEqual([call.status, new URL(call.url).pathname], [401, '/api/auth/vestibule/refresh']);
     assert.equal(call.body.error.name, 'AuthenticationError');
     assert.ok(call.body.error.message, 'a sentence for the person');
     assert.deepEqual(call.body.response, { statusCode: 401 });
@@ -178,6 +231,60 @@ describe('backstage', () => {
     await provider.admin('revoke', { user: 'bob' });
     await page.reload();
     await reachProvider(page);
+  });
+
+  it('is signed in by the assertion alone, and by no forged header', async () => {
+    await enter('alice');
+    const identity = await page.evaluate(async () => (await fetch('/api/auth/vestibule/refresh')).json());
+    assert.equal(identity.backstageIdentity.identity.userEntityRef, 'user:default/alice');
+    assert.equal(identity.providerInfo?.accessToken, undefined, 'the assertion does not reach the browser');
+    const ask = async headers => (await fetch(`${backstage.address}/api/auth/vestibule/refresh`, { headers })).status;
+    const token = await page.evaluate(backstageToken);
+    const who = await page.evaluate(async bearer => (await fetch('/api/tick/whoami', { headers: { authorization: `Bearer ${bearer}` } })).json(), token);
+    const assertion = who.headers['vestibule-assertion'];
+    assert.equal(await ask({ 'vestibule-assertion': assertion }), 200, 'as it came');
+    const [head, payload, signature] = assertion.split('.');
+    const claims = JSON.parse(Buffer.from(payload, 'base64url'));
+    const other = change => Buffer.from(JSON.stringify({ ...claims, ...change })).toString('base64url');
+    const none = Buffer.from(JSON.stringify({ alg: 'none', typ: 'vestibule+jwt' })).toString('base64url');
+    for (const [what, headers] of [
+      ['plain headers', { 'x-forwarded-user': '1', 'x-forwarded-preferred-username': 'alice', 'vestibule-backstage-user': 'user:default/alice' }],
+      ['another person', { 'vestibule-assertion': `${head}.${other({ backstage_user: 'user:default/bob' })}.${signature}` }],
+      ['no signature', { 'vestibule-assertion': `${none}.${payload}.` }],
+      ['rubbish', { 'vestibule-assertion': 'a.b.c' }],
+    ]) assert.equal(await ask(headers), 401, what);
+  });
+
+  it('tells a person whom the catalog does not know who they are taken for', async () => {
+    await provider.admin('user', { user: 'carol', memberships: { 'acme/platform': 'developer' } });
+    await enter('carol');
+    await page.getByRole('link', { name: 'Who Vestibule takes you for' }).click();
+    await page.waitForURL('**/.vestibule/denied**');
+    const body = await page.locator('body').innerText();
+    assert.match(body, /Backstage takes you for carol/);
+    assert.match(body, /user:default\/carol/);
+    await shot(page, 'backstage-no-user');
+  });
+
+  it('asks once when the session ends in an open page, which stays as it is', async () => {
+    await enter('alice');
+    await settled('runner-fleet');
+    await page.evaluate(() => { window.stays = true; });
+    await until('the session ends', async () => (await context.request.get(`${vestibule.url}/.vestibule/session`)).status() === 401, 30_000);
+    await page.getByRole('link', { name: 'runner-fleet', exact: true }).first().click();
+    const dialog = page.locator('dialog');
+    await dialog.waitFor();
+    await shot(page, 'backstage-session-over');
+    assert.equal(await dialog.count(), 1, 'one prompt, however many calls failed');
+    const opened = context.waitForEvent('page');
+    await dialog.getByRole('button', { name: 'Sign in' }).click();
+    const popup = await opened;
+    await Promise.race([signIn(popup, 'alice', vestibule.url).catch(() => {}), popup.waitForEvent('close')]);
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByRole('heading', { name: 'runner-fleet' }).first().waitFor({ timeout: 30_000 });
+    assert.match(page.url(), /runner-fleet/);
+    assert.equal(await page.evaluate(() => window.stays), true, 'the page was never loaded anew');
+    await shot(page, 'backstage-goes-on');
   });
 
   it('refuses a person outside acme with the reason that the policy gives', async () => {

@@ -86,6 +86,19 @@ describe('demo', () => {
     });
   }
 
+  it('says nothing before what people are to read', () => {
+    assert.doesNotMatch(said, /WARN/);
+    assert.match(said.trimStart(), /^[^{]/, 'no line of JSON');
+  });
+
+  it('lets somebody be somebody else', async () => {
+    await enter('ben');
+    await page.getByRole('link', { name: 'Be somebody else' }).click();
+    await page.locator('button[value=cleo]').click();
+    await page.waitForURL(`${origin}/`);
+    await page.getByRole('heading', { name: 'Hello, cleo' }).waitFor();
+  });
+
   it('signs out', async () => {
     await enter('ben');
     await page.goto(`${origin}/.vestibule/sign-out`);

@@ -1,8 +1,10 @@
 // What every browser test needs: the provider fixture, a Vestibule with a configuration of its own, and Chromium.
 import { chromium } from 'playwright-core';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -114,13 +116,26 @@ export class Provider {
   }
 }
 
-/** A running Vestibule: one provider named `gitlab`, one route, and the policies given. */
+/** Where TLS is spoken. A provider takes no `https://localhost` for the address of an application. */
+export const TLS_HOST = 'portal.localhost';
+
+/** A certificate for it that nobody vouches for, and its key. */
+export function selfSigned(folder, host = TLS_HOST) {
+  const [certificate, key] = ['tls.pem', 'tls.key'].map(name => join(folder, name));
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30',
+    '-subj', `/CN=${host}`, '-addext', `subjectAltName=DNS:${host}`, '-keyout', key, '-out', certificate], { stdio: 'ignore' });
+  chmodSync(key, 0o600);
+  return { certificate, key };
+}
+
+/** A running Vestibule: one provider named `gitlab`, one route, and the policies given; over TLS if `tls`. */
 export class Vestibule {
-  static async start({ provider, port, route, policies, settings = {} }) {
+  static async start({ provider, port, route, policies, tls = false, settings = {} }) {
     const vestibule = new Vestibule();
     port ??= await freePort();
-    vestibule.url = `http://localhost:${port}`;
-    vestibule.cookie = `vestibule-${port}`;
+    vestibule.url = tls ? `https://${TLS_HOST}:${port}` : `http://localhost:${port}`;
+    vestibule.port = port;
+    vestibule.cookie = tls ? '__Host-vestibule' : `vestibule-${port}`;
     const folder = mkdtempSync(join(tmpdir(), 'vestibule-config-'));
     vestibule.folder = folder;
     const write = (name, text) => writeFileSync(join(folder, name), text, { mode: 0o600 });
@@ -131,7 +146,7 @@ export class Vestibule {
     }
     write('vestibule.yaml', JSON.stringify({
       public_url: vestibule.url,
-      listen: `127.0.0.1:${port}`,
+      listen: [{ address: `127.0.0.1:${port}`, ...(tls ? { tls: selfSigned(folder) } : {}) }],
       state: './state',
       keys: './keys',
       providers: [{ name: 'gitlab', kind: 'gitlab', issuer: provider.issuer, client_id: 'vestibule', client_secret: { file: 'secret' } }],
@@ -149,8 +164,18 @@ export class Vestibule {
     return until('vestibule is ready', async () => {
       if (!this.process.running) throw new Error(`vestibule ended:\n${this.process.tail()}`);
       const headers = { 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document', accept: 'text/html' };
-      const answer = await fetch(`${this.url}/.vestibule/sign-in/gitlab`, { headers, redirect: 'manual' }).catch(() => undefined);
-      return answer && answer.status < 500;
+      const answer = await this.ask('/.vestibule/sign-in/gitlab', headers).catch(() => undefined);
+      return answer && answer.statusCode < 500;
+    });
+  }
+
+  /** Asks as no browser does: whatever the name resolves to, whoever vouches for the certificate. Resolves to the answer's head. */
+  ask(path, headers = {}) {
+    const { protocol, host, hostname } = new URL(this.url);
+    const client = protocol === 'https:' ? https : http;
+    return new Promise((on, fault) => {
+      const options = { host: '127.0.0.1', port: this.port, path, headers: { host, ...headers }, servername: hostname, rejectUnauthorized: false };
+      client.get(options, answer => on(answer.resume())).on('error', fault);
     });
   }
 
@@ -161,11 +186,16 @@ export class Vestibule {
 }
 
 /** Provider, upstream and Vestibule together, for tests that need nothing special. */
-export async function house({ allow, policies, settings } = {}) {
-  const provider = await Provider.start();
+export async function house({ allow, policies, tls = false, settings, more = () => [], of = {} } = {}) {
+  const port = await freePort();
+  const redirect = `${tls ? `https://${TLS_HOST}:${port}` : 'http://localhost'}/.vestibule/callback/gitlab`;
+  const provider = await Provider.start({ REDIRECT_URIS: redirect });
   const upstream = await startUpstream();
   const route = { name: 'app', upstream: upstream.url, ...(allow ? { allow } : {}) };
-  const vestibule = await Vestibule.start({ provider, route, policies, settings });
+  const others = more({ upstream: upstream.url, port });
+  const host = tls ? TLS_HOST : 'localhost';
+  const routes = others.length || Object.keys(of).length ? { routes: [{ ...route, host, ...of }, ...others] } : {};
+  const vestibule = await Vestibule.start({ provider, port, route, policies, tls, settings: { ...routes, ...settings } });
   return {
     provider, upstream, vestibule,
     async stop() {
@@ -176,20 +206,38 @@ export async function house({ allow, policies, settings } = {}) {
   };
 }
 
+const chromiumOptions = more => ({
+  executablePath: env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', ...more],
+});
+
 /** Headless Chromium with a fresh profile, reaching for nothing beyond loopback. */
-export function launch() {
-  return chromium.launch({
-    executablePath: env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync'],
-  });
+export function launch(...more) {
+  return chromium.launch(chromiumOptions(more));
 }
 
-/** Notes what must not happen in a browser (policy violations, script errors) and where its pages went. */
+/** The same with one context, set to keep no cookies of `origin`, and how to close it. */
+export async function launchWithoutCookies(origin) {
+  const profile = mkdtempSync(join(tmpdir(), 'vestibule-profile-'));
+  const cookies = { [`${origin},*`]: { setting: 2 } }; // 2 is how Chromium writes "block"
+  mkdirSync(join(profile, 'Default'));
+  writeFileSync(join(profile, 'Default/Preferences'), JSON.stringify({ profile: { content_settings: { exceptions: { cookies } } } }));
+  const context = await chromium.launchPersistentContext(profile, chromiumOptions([]));
+  const close = async () => {
+    await context.close();
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10 }); // the browser writes there to its very end
+  };
+  return { context, close };
+}
+
+/** Notes what must not happen in a browser (policy violations, script errors, errors of our own pages) and where its pages went. */
 export function watch(context) {
   const noted = { problems: [], visited: [] };
   context.on('console', message => {
-    if (/content security policy|refused to/i.test(message.text())) noted.problems.push(message.text());
+    const [text, ours] = [message.text(), message.location().url.includes('/.vestibule/')];
+    const fault = message.type() === 'error' && ours && !/^Failed to load resource/.test(text); // a refusal's status is none
+    if (fault || /content security policy|refused to/i.test(text)) noted.problems.push(text);
   });
   context.on('weberror', fault => noted.problems.push(String(fault.error())));
   context.on('request', request => {
@@ -218,6 +266,32 @@ export async function signIn(page, user, origin) {
 /** Our own cookies in this browser. */
 export async function ownCookies(context, origin) {
   return (await context.cookies(origin)).filter(cookie => /^(__Host-)?vestibule/.test(cookie.name));
+}
+
+/** What a page of ours must never have: faults that keep somebody with other senses or hands out. */
+export async function accessible(page) {
+  if (!(await page.evaluate(() => Boolean(window.axe)))) {
+    // our pages take no script from elsewhere: it is put in beside the page's own world
+    await page.evaluate(readFileSync(join(here, 'node_modules/axe-core/axe.min.js'), 'utf8'));
+  }
+  const { violations } = await page.evaluate(() => window.axe.run());
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => node.html).join(' ')}`);
+}
+
+/** Saves a page of ours as people see it, by day, by night and on a small screen, after looking for faults. */
+export async function pageShot(page, name) {
+  const faults = await accessible(page);
+  if (faults.length) throw new Error(`${name}: ${faults.join('\n')}`);
+  const size = page.viewportSize();
+  await shot(page, name);
+  await page.emulateMedia({ colorScheme: 'dark' });
+  const dark = await accessible(page);
+  if (dark.length) throw new Error(`${name}, dark: ${dark.join('\n')}`);
+  await shot(page, `${name}-dark`);
+  await page.emulateMedia({ colorScheme: 'light' });
+  await page.setViewportSize({ width: 375, height: 720 });
+  await shot(page, `${name}-small`);
+  await page.setViewportSize(size);
 }
 
 /** Saves what the page shows as `name`.png. */

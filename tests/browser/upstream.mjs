@@ -4,6 +4,8 @@
 //
 //   /json                      the request as JSON: method, target, headers
 //   /bytes?n=N                 N bytes, as fast as they are taken
+//   /form                      a page with a form, which is sent to /echo
+//   /echo                      the body of a POST, as text
 //   /sink                      reads the body and says how many bytes it had
 //   /events?n=N&ms=MS          N server-sent events, one every MS milliseconds
 //   (upgrade) any path         a WebSocket that echoes text, and closes when asked to
@@ -43,6 +45,8 @@ async function answer(request, response) {
   switch (url.pathname) {
     case '/json': return json(response, { method: request.method, target: request.url, headers: request.headers });
     case '/bytes': return pour(response, number('n', 1024));
+    case '/form': return html(response, '<form method="post" action="/echo"><textarea name="text"></textarea><button>Send</button></form>');
+    case '/echo': return repeat(response, request);
     case '/sink': return json(response, { received: await drink(request) });
     case '/events': return tick(response, number('n', 5), number('ms', 200));
     default: return page(request, response);
@@ -52,6 +56,18 @@ async function answer(request, response) {
 function json(response, body) {
   response.writeHead(200, { 'content-type': 'application/json' });
   response.end(JSON.stringify(body));
+}
+
+function html(response, body) {
+  response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' });
+  response.end(`<!doctype html><title>Upstream</title>${body}`);
+}
+
+async function repeat(response, request) {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  response.writeHead(200, { 'content-type': 'text/plain' });
+  response.end(`${request.method} ${body}`);
 }
 
 async function pour(response, length) {

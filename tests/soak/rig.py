@@ -105,9 +105,9 @@ class Provider:
     """The provider fixture, shaped like GitLab."""
 
     def __init__(self, port=0, **settings):
+        usual = {"PROFILE": "gitlab", "REDIRECT_URIS": "http://localhost/.vestibule/callback/gitlab"}
         self.process = Process(
-            ["node", str(FIXTURE / "server.mjs")], first_line=True, EXIT_WITH_STDIN=1, PROFILE="gitlab", PORT=port,
-            REDIRECT_URIS="http://localhost/.vestibule/callback/gitlab", **settings,
+            ["node", str(FIXTURE / "server.mjs")], first_line=True, EXIT_WITH_STDIN=1, PORT=port, **{**usual, **settings},
         )
         self.issuer = self.process.first_line()["issuer"]
 
@@ -129,24 +129,29 @@ class Upstream:
 
 
 class Vestibule:
-    """A running Vestibule with one provider, `gitlab`, and the routes given."""
+    """A running Vestibule with one provider and the routes given. The provider is `gitlab`, or as `provider` says."""
 
-    def __init__(self, issuer, routes, wrap=(), membership=None, wait=True, **settings):
-        self.port = free_port()
+    def __init__(self, issuer, routes, wrap=(), membership=None, wait=True, kind="gitlab", secrets=None, port=None,
+                 prepare=None, provider=None, **settings):
+        self.port = port or free_port()
         self.url = f"http://localhost:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="vestibule-soak-"))
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
-        secret = self.folder / "secret"
-        secret.touch(mode=0o600)
-        secret.write_text(SECRET)
-        provider = {"name": "gitlab", "kind": "gitlab", "issuer": issuer, "client_id": "vestibule",
-                    "client_secret": {"file": "secret"}}
+        for name, text in {"secret": SECRET, **(secrets or {})}.items():
+            secret = self.folder / name
+            secret.touch(mode=0o600)
+            secret.write_text(text)
+        provider = {"name": "gitlab", "kind": kind, "issuer": issuer, "client_id": "vestibule",
+                    "client_secret": {"file": "secret"}, **(provider or {})}
+        self.begin = f"/.vestibule/sign-in/{provider['name']}"
         if membership:
             provider["membership"] = membership
         config = {"public_url": self.url, "listen": f"127.0.0.1:{self.port}", "state": "./state", "keys": "./keys",
                   "providers": [provider], "routes": routes, **settings}
         self.config = self.folder / "vestibule.yaml"
         self.config.write_text(json.dumps(config, indent=2))
+        if prepare:
+            prepare(self.folder)
         self.started = time.monotonic()
         self.process = Process([*wrap, PROGRAM, "run", "-c", str(self.config)])
         if wait:
@@ -155,38 +160,48 @@ class Vestibule:
     def ready(self):
         """True once it answers and has discovered the provider."""
         self.must_run()
-        return reachable(self.port) and self.get("/.vestibule/sign-in/gitlab", NAVIGATION)[0] < 500
+        return reachable(self.port) and self.get(self.begin, NAVIGATION)[0] < 500
+
+    def command(self, *words):
+        """Runs `vestibule WORDS...` about this process: exit code and what it wrote."""
+        done = subprocess.run([PROGRAM, *words, "-c", str(self.config)], env=CLEAN, text=True, timeout=60,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return done.returncode, done.stdout
 
     def must_run(self):
         if self.process.child.poll() is not None:
             raise RuntimeError(f"vestibule ended: {self.process.tail()}")
 
-    def get(self, target, headers=None, timeout=30):
+    def get(self, target, headers=None, timeout=30, method="GET"):
         """One request on a connection of its own; redirects are not followed. Status, headers, body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.request("GET", target, headers={"Host": f"localhost:{self.port}", **(headers or {})})
+            connection.request(method, target, headers={"Host": f"localhost:{self.port}", **(headers or {})})
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
 
+    def post(self, target, headers=None):
+        """A POST of one of this site's own pages, without a body."""
+        own = {"Origin": self.url, "Sec-Fetch-Site": "same-origin", "Content-Length": "0"}
+        return self.get(target, {**own, **(headers or {})}, method="POST")
+
 
 class Onward(HTMLParser):
-    """The link or form by which a page of ours leads on to the provider `gitlab`."""
+    """The link or form by which a page of ours leads on to the provider, to `begin`."""
 
-    MARK = "/.vestibule/sign-in/gitlab"
-
-    def __init__(self):
+    def __init__(self, begin):
         super().__init__()
+        self.begin = begin
         self.link, self.form, self.fields, self.open = None, None, {}, False
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        if tag == "a" and self.MARK in attributes.get("href", ""):
+        if tag == "a" and self.begin in attributes.get("href", ""):
             self.link = self.link or attributes["href"]
         elif tag == "form":
-            self.open = self.MARK in attributes.get("action", "")
+            self.open = self.begin in attributes.get("action", "")
             if self.open:
                 self.form = (attributes["action"], attributes.get("method", "get").lower())
         elif tag == "input" and self.open and "name" in attributes:
@@ -221,7 +236,7 @@ class Person:
         return answer
 
     def go_on(self, answer):
-        page = Onward()
+        page = Onward(self.vestibule.begin)
         page.feed(answer[3])
         if page.form:
             action, method = page.form
@@ -229,7 +244,7 @@ class Person:
             if method == "post":
                 return self.visit(url, page.fields)
             return self.visit(f"{url}?{urllib.parse.urlencode(page.fields)}" if page.fields else url)
-        return self.visit(urllib.parse.urljoin(answer[1], page.link or Onward.MARK))
+        return self.visit(urllib.parse.urljoin(answer[1], page.link or page.begin))
 
     @property
     def cookie(self):
@@ -270,6 +285,7 @@ class Score:
     def check(self, claim, held, figure=""):
         """Says whether `claim` held, with the figure that shows it."""
         self.passed, self.failed = self.passed + bool(held), self.failed + (not held)
+        figure = "" if figure is None else " ".join(str(figure).split())  # one line a claim
         print(f"{'ok  ' if held else 'FAIL'} {claim}{': ' if figure else ''}{figure}", flush=True)
 
     def figure(self, name, value, must=""):

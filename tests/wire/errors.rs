@@ -98,6 +98,15 @@ fn broken_yaml_is_shown_where_it_breaks() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_directory_is_to_be_moved_away() {
+    let directory = place(&format!("{GOOD}state: ./secret\n"), POLICIES);
+    let output = run(&["check"], &directory);
+    let said = said(&output, &directory);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`state` is `./secret`, which is a file") && said.contains("help: move it away"), "{said}");
+}
+
+#[test]
 fn no_configuration_says_how_to_name_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let output = run(&["run"], &directory);
@@ -107,7 +116,10 @@ fn no_configuration_says_how_to_name_one() {
         said.starts_with("error: cannot read the configuration `DIR/vestibule.yaml`: No such file or directory"),
         "{said}"
     );
-    assert!(said.contains("name the file with `-c FILE` or `VESTIBULE_CONFIG`"), "{said}");
+    assert!(
+        said.contains("name the file with `-c FILE` or `VESTIBULE_CONFIG`, or write one with `vestibule init`"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -249,6 +261,7 @@ async fn s101_the_journal_proves_itself_and_names_what_was_changed() {
     let (code, found) = audit(&["search", "--path", "/secret"]);
     assert_eq!((code, found.lines().count()), (Some(0), 1), "{found}");
     assert!(found.contains("no_session") && found.contains("GET 127.0.0.1"), "{found}");
+    assert_eq!(audit(&["search", "--path", "/nobody/asked"]), (Some(1), "no record\n".to_owned()));
     assert_eq!(audit(&["tail"]).1.lines().filter(|line| line.contains("/public/")).count(), 2);
     let file = fs::read_dir(gateway.path("state/journal")).expect("a journal").flatten().map(|entry| entry.path());
     let segment = file.into_iter().find(|path| path.extension().is_some_and(|it| it == "jsonl")).expect("a segment");

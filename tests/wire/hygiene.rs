@@ -342,3 +342,57 @@ async fn a_wrong_host_gets_a_page_with_its_style() {
     }
     assert!(upstream.take().is_empty());
 }
+
+/// S-18: what goes upstream has exactly one framing field, chosen by us, whatever the client's had.
+#[tokio::test]
+async fn s18_the_upstreams_message_has_one_framing_field() {
+    let (upstream, gateway) = open().await;
+    let host = format!("Host: 127.0.0.1:{}\r\n", gateway.port);
+    for (sent, expected) in [
+        ("POST / HTTP/1.1\r\nHOSTContent-Length: 003\r\n\r\nabc", [Some("3"), None]),
+        ("POST / HTTP/1.1\r\nHOSTTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n", [None, Some("chunked")]),
+        (
+            "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n",
+            [None, Some("chunked")],
+        ),
+        ("POST / HTTP/1.1\r\nHOST\r\n", [Some("0"), None]),
+        ("GET / HTTP/1.1\r\nHOST\r\n", [None, None]),
+        ("DELETE / HTTP/1.1\r\nHOSTContent-Length: 2\r\n\r\nab", [Some("2"), None]),
+    ] {
+        assert_eq!(gateway.raw(sent.replace("HOST", &host)).await.status, 200, "{sent}");
+        let seen = upstream.only();
+        assert_eq!([seen.one("content-length"), seen.one("transfer-encoding")], expected, "{sent}");
+    }
+}
+
+/// S-88: what is compressed passes as it is, in both directions: nobody here unpacks it.
+#[tokio::test]
+async fn s88_nothing_is_decompressed() {
+    let (upstream, gateway) = open().await;
+    let bomb = [0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 3, 0xff, 0xff];
+    let head = format!(
+        "POST /compressed HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        gateway.port,
+        bomb.len()
+    );
+    let answer = gateway.raw([head.as_bytes(), &bomb].concat()).await;
+    assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")));
+    assert_eq!(answer.body, bomb, "as it was sent, and as it came back");
+    let seen = upstream.only();
+    assert_eq!((seen.one("content-encoding"), seen.one("content-length")), (Some("gzip"), Some("12")));
+}
+
+/// S-91: no pattern of a policy makes matching take longer than the text is long.
+#[tokio::test]
+async fn s91_patterns_match_in_linear_time() {
+    let upstream = Upstream::start().await;
+    let stars = "*a".repeat(60);
+    let policy = format!(
+        "@id(\"stars\")\n@reason(\"x\")\npermit (principal, action, resource) when {{ context.path like \"/{stars}*b\" }};"
+    );
+    let gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy).await;
+    let start = std::time::Instant::now();
+    let answer = gateway.get(&format!("/{}", "a".repeat(8000)), &[]).await;
+    assert_eq!(answer.status, 401);
+    assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+}

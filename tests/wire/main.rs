@@ -1,12 +1,32 @@
 //! Tests that speak over real sockets, against real programs on loopback.
 
+mod backstage;
+mod begin;
+mod classes;
+mod corpus;
+mod cors;
 mod errors;
+mod expiry;
+mod frames;
+mod grpc;
+mod hooks;
+mod hosts;
 mod hygiene;
+mod keys;
+mod kinds;
+mod lifecycle;
+mod listeners;
+mod loops;
 mod oidc;
 mod providers;
 mod refusals;
 mod reload;
+mod renewal;
+mod revocation;
+mod rp;
 mod sessions;
 mod sign_in;
+mod step_up;
 mod streams;
 mod support;
+mod tokens;

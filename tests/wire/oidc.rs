@@ -39,18 +39,10 @@ impl Drop for Ours {
 }
 
 fn settings(issuer: &str, kind: ProviderKind) -> ProviderSettings {
+    let name = "idp".parse().expect("a name");
     ProviderSettings {
-        name: "idp".parse().expect("a name"),
-        kind,
-        title: "idp".into(),
-        issuer: issuer.into(),
-        client_id: CLIENT_ID.into(),
-        client_secret: SecretString::from(CLIENT_SECRET),
         scopes: ["openid", "profile", "email"].map(str::to_owned).into(),
-        groups_claim: "groups".into(),
-        membership_refresh: Duration::from_secs(60),
-        membership_outage: Duration::from_secs(900),
-        without_refresh: Duration::from_secs(3600),
+        ..ProviderSettings::new(name, kind, issuer, CLIENT_ID, SecretString::from(CLIENT_SECRET))
     }
 }
 
@@ -90,6 +82,8 @@ impl Ours {
             nonce: NONCE,
             verifier: &verifier(),
             prompt: None,
+            login_hint: None,
+            step_up: None,
         })
     }
 
@@ -99,7 +93,7 @@ impl Ours {
 
     async fn redeem_at(&self, code: &str, now: SystemTime) -> Result<SignedIn, ProviderError> {
         let (code, verifier) = (SecretString::from(code), verifier());
-        let grant = CodeGrant { code: &code, redirect_uri: &back(), nonce: NONCE, verifier: &verifier };
+        let grant = CodeGrant { code: &code, redirect_uri: &back(), nonce: NONCE, verifier: &verifier, step_up: None };
         self.provider.redeem(&grant, now).await
     }
 
@@ -177,10 +171,10 @@ async fn a_person_signs_in_at_gitlab() {
     assert_ne!(rotated(&refreshed.tokens), rotated(&signed_in.tokens));
 
     theirs.admin("/admin/user", json!({"user": "alice", "memberships": {"security": "guest"}})).await;
-    let read = ours.provider.userinfo_groups(&refreshed.tokens.access, "1").await.expect("read");
+    let read = ours.provider.groups_of(&refreshed.tokens.access, "1").await.expect("read");
     assert_eq!(read, groups(MembershipSource::Userinfo, &["security"]));
 
-    assert!(ours.provider.end_session_url(None, &back()).is_none(), "GitLab has no such endpoint");
+    assert!(ours.provider.end_session_url(None, &back(), "s").is_none(), "GitLab has no such endpoint");
     ours.provider.revoke(refreshed.tokens.refresh.as_ref().expect("given")).await.expect("revoked");
     let over = ours.refresh(&refreshed.tokens).await.expect_err("revoked");
     assert!(matches!(over, ProviderError::Rejected { .. }), "{over:?}");
@@ -200,10 +194,15 @@ async fn a_person_signs_in_where_the_id_token_has_groups() {
 
     assert!(ours.provider.check_response_issuer(None).is_err(), "the provider promises `iss`");
     assert!(ours.provider.check_response_issuer(Some("https://evil.example.com")).is_err());
-    let end = ours.provider.end_session_url(signed_in.tokens.id.as_ref(), &back()).expect("an endpoint");
+    let end = ours.provider.end_session_url(signed_in.tokens.id.as_ref(), &back(), "s").expect("an endpoint");
     let query: Vec<(String, String)> = end.query_pairs().into_owned().collect();
     assert_eq!(query[0].0, "id_token_hint");
-    assert_eq!(query[1..], [("client_id".into(), CLIENT_ID.into()), ("post_logout_redirect_uri".into(), BACK.into())]);
+    let rest = [("client_id", CLIENT_ID), ("post_logout_redirect_uri", BACK), ("state", "s")];
+    let rest = rest.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(query[1..], rest);
+    let long = SecretString::from("a".repeat(6 * 1024 + 1)); // an address that long is refused by many servers
+    let end = ours.provider.end_session_url(Some(&long), &back(), "s").expect("an endpoint");
+    assert_eq!(end.query_pairs().into_owned().collect::<Vec<_>>(), rest);
 }
 
 #[tokio::test]
@@ -218,6 +217,8 @@ async fn authorization_requests_ask_for_a_code_with_s256_and_nonce() {
             nonce: "n",
             verifier: &verifier(),
             prompt: Some("select_account"),
+            login_hint: None,
+            step_up: None,
         })
         .expect("discovered");
     let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
@@ -246,10 +247,10 @@ async fn id_tokens_that_break_a_rule_are_refused() {
     oidc.redeem_token(&theirs, &good).await.expect("the template is good");
     let token = json!({"claims": claims(json!({"auth_time": 1_789_000_000, "amr": ["pwd", "otp"], "acr": "2", "sid": "s1", "azp": CLIENT_ID}))});
     let signed_in = oidc.redeem_token(&theirs, &theirs.mint(token).await).await.expect("signed in");
-    assert_eq!(signed_in.auth_time.map(seconds), Some(1_789_000_000));
+    assert_eq!(signed_in.strength.auth_time.map(seconds), Some(1_789_000_000));
     assert_eq!(
-        (signed_in.amr, signed_in.acr, signed_in.sid),
-        (vec!["pwd".into(), "otp".into()], Some("2".into()), Some("s1".into()))
+        (&*signed_in.strength.amr, signed_in.strength.acr.as_deref(), signed_in.sid.as_deref()),
+        (&["pwd".to_owned(), "otp".to_owned()][..], Some("2"), Some("s1"))
     );
     for (rule, minted) in [
         ("no nonce", json!({"claims": claims(json!({})), "omit": ["nonce"]})),
@@ -261,9 +262,19 @@ async fn id_tokens_that_break_a_rule_are_refused() {
         ("audience", json!({"claims": claims(json!({})), "omit": ["aud"]})),
         ("`azp`", json!({"claims": claims(json!({"azp": "other"}))})),
         ("`at_hash`", json!({"claims": claims(json!({"at_hash": "b3RoZXI"}))})),
-        ("types", json!({"claims": claims(json!({})), "omit": ["exp"]})),
-        ("types", json!({"claims": claims(json!({})), "omit": ["iat"]})),
-        ("types", json!({"claims": claims(json!({})), "omit": ["sub"]})),
+        ("audience", json!({"claims": claims(json!({"aud": [CLIENT_ID, "other"], "azp": CLIENT_ID}))})),
+        ("audience", json!({"claims": claims(json!({"aud": []}))})),
+        ("audience", json!({"claims": claims(json!({"aud": [7]}))})),
+        ("`azp`", json!({"claims": claims(json!({"aud": [CLIENT_ID], "azp": ["vestibule"]}))})),
+        ("no `exp`", json!({"claims": claims(json!({})), "omit": ["exp"]})),
+        ("no time", json!({"claims": claims(json!({"exp": "soon"}))})),
+        ("no `iat`", json!({"claims": claims(json!({})), "omit": ["iat"]})),
+        ("no time", json!({"claims": claims(json!({"auth_time": "now"}))})),
+        ("`sub`", json!({"claims": claims(json!({})), "omit": ["sub"]})),
+        ("nonce", json!({"claims": claims(json!({"nonce": [NONCE]}))})),
+        ("issuer", json!({"claims": claims(json!({"iss": 7}))})),
+        ("issuer", json!({"claims": claims(json!({})), "omit": ["iss"]})),
+        ("`at_hash`", json!({"claims": claims(json!({"at_hash": 7}))})),
         ("`sub`", json!({"claims": claims(json!({"sub": ""}))})),
         ("`sub`", json!({"claims": claims(json!({"sub": "1".repeat(256)}))})),
         ("`sub`", json!({"claims": claims(json!({"sub": "é"}))})),
@@ -537,20 +548,20 @@ async fn userinfo_is_believed_only_about_the_right_person() {
         (json!({"reset": true}), "cannot be reached"),
     ] {
         theirs.fault(USERINFO, fault.clone()).await;
-        let said = ours.provider.userinfo_groups(access, "1").await.expect_err("refused").to_string();
+        let said = ours.provider.groups_of(access, "1").await.expect_err("refused").to_string();
         assert!(said.contains(expected), "{fault}: {said}");
     }
     for body in
         [json!({"sub": "1"}), json!({"sub": "1", "groups": "security"}), json!({"sub": "1", "groups": ["security", 7]})]
     {
         theirs.fault(USERINFO, json!({"status": 200, "body": body})).await;
-        assert_eq!(ours.provider.userinfo_groups(access, "1").await.expect("read"), None, "unknown, never empty");
+        assert_eq!(ours.provider.groups_of(access, "1").await.expect("read"), None, "unknown, never empty");
     }
     theirs.fault(USERINFO, json!({"delay_ms": 6000, "status": 200, "body": {"sub": "1"}})).await;
-    let late = ours.provider.userinfo_groups(access, "1").await.expect_err("late").to_string();
+    let late = ours.provider.groups_of(access, "1").await.expect_err("late").to_string();
     assert!(late.contains("gave no answer in 5 s"), "{late}");
     theirs.admin("/admin/block", json!({"user": "alice"})).await;
-    let blocked = ours.provider.userinfo_groups(access, "1").await.expect_err("blocked");
+    let blocked = ours.provider.groups_of(access, "1").await.expect_err("blocked");
     assert!(matches!(blocked, ProviderError::AccessToken { .. }), "{blocked:?}");
     let callback = theirs.authorize(&ours.url().expect("discovered"), "alice").await;
     assert_eq!((callback.code.as_str(), callback.error.as_deref()), ("", Some("access_denied")));

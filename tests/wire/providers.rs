@@ -96,6 +96,26 @@ async fn who_leaves_at_a_provider_with_group_claims_is_out_within_the_clock() {
     assert_eq!(gateway.get("/x", &[&cookie]).await.status, 403);
 }
 
+/// P25: whoever signs out where several providers are offered is told of the one that they came from, and of no other; where we
+/// cannot know, of all.
+#[tokio::test]
+async fn p25_the_page_after_sign_out_names_the_provider_that_has_no_sign_out() {
+    let Some((gitlab, partner, _upstream, gateway)) = scene().await else { return };
+    begin(&gateway, "partner").await; // both are discovered
+    let browser = gateway.sign_in(&gitlab, "alice").await;
+    let own = format!("Origin: http://127.0.0.1:{}", gateway.port);
+    let out = gateway.request("POST", "/.vestibule/sign-out", &[&gateway.cookies(&browser), &own]).await;
+    let to = out.header("location").expect("a page of ours").to_owned();
+    let page = gateway.get(&to, &["Accept: text/html"]).await.text();
+    let link = |provider: &Provider| format!("href=\"{}", provider.issuer);
+    assert!(page.contains("Your session here has ended."), "{page}");
+    assert!(page.contains("still be signed in at GitLab") && page.contains(&link(&gitlab)), "{page}");
+    assert!(!page.contains(&link(&partner)) && !page.contains("The partner"), "{page}");
+    let page = gateway.get("/.vestibule/sign-out", &["Accept: text/html"]).await.text();
+    assert!(page.contains("Nobody is signed in here") && !page.contains("has ended"), "{page}");
+    assert!(page.contains(&link(&gitlab)) && page.contains(&format!("{}/oauth/logout?", link(&partner))), "{page}");
+}
+
 /// S-41: a code of one provider cannot be finished at another's callback.
 #[tokio::test]
 async fn s41_a_code_is_for_its_own_providers_callback() {

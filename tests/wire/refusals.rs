@@ -67,6 +67,8 @@ async fn who_is_known_and_not_permitted_is_told_why() {
         "The application is for everyone in platform.",
         "Ask an owner of platform to add you.",
         "Switch account",
+        "href=\"/.vestibule/sign-out\">Sign out</a>",
+        "<dt>Groups read</dt>",
     ] {
         assert!(text.contains(said), "{said} is missing in {text}");
     }

@@ -1,7 +1,7 @@
 //! Policies and configuration change while requests pass: whole or not at all.
 
 use crate::support::{
-    gateway::{Gateway, configuration},
+    gateway::{Gateway, configuration, program},
     http1::Wire,
     upstream::Upstream,
 };
@@ -63,8 +63,49 @@ async fn s74_a_broken_policy_leaves_the_old_one_in_force() {
         assert_eq!((gateway.get("/a", &[]).await.status, gateway.get("/b", &[]).await.status), (200, 401));
     }
     gateway.audited("the refused reload", |record| record.to_string().contains("app.cedar")).await;
+    let status = |gateway: &Gateway| {
+        let out = program().arg("-c").arg(gateway.path("vestibule.yaml")).arg("status").output().expect("it runs");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let said = status(&gateway);
+    assert!(said.contains("\nlast reload: refused at 2") && said.contains("policies: no policy here"), "{said}");
     gateway.write("policies/app.cedar", &policy("second", "/b"));
     until("a good policy is taken again", 6, async || gateway.get("/b", &[]).await.status == 200).await;
+    assert!(status(&gateway).contains("\nlast reload: taken at 2"), "{}", status(&gateway));
+}
+
+/// P46: a policy that says something else under the same `@id` is named.
+#[tokio::test]
+async fn p46_a_reload_names_the_policies_that_changed() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy("one", "/a")).await;
+    gateway.write("policies/app.cedar", &policy("one", "/b"));
+    let reload = gateway.audited("the reload", |record| record.to_string().contains("policies[one]")).await;
+    assert_eq!(reload["unmapped"]["changed"]["items"], serde_json::json!(["policies[one]"]), "{reload}");
+    let log = gateway.log();
+    assert!(log.lines().any(|line| line.contains("policies reloaded") && line.contains("policies[one]")), "{log}");
+}
+
+/// P46: a reload names the keys that mean something else now, a secret behind the same name among them, and no value.
+#[tokio::test]
+async fn p46_a_reload_names_the_keys_that_changed() {
+    let upstream = Upstream::start().await;
+    let text = configuration("http://127.0.0.1:9", &upstream, "", "    timeouts: { connect: 4s }\n", "");
+    let gateway = Gateway::start(&text, &policy("first", "/a")).await;
+    let written = std::fs::read_to_string(gateway.path("vestibule.yaml")).expect("read");
+    gateway.write_secret("secret", "another-secret");
+    gateway.write("vestibule.yaml", &written.replace("connect: 4s", "connect: 3s").replace("drain: 0s", "drain: 1s"));
+    let changed = "routes[app].timeouts.connect";
+    let reload = gateway.audited("the reload", |record| record.to_string().contains(changed)).await;
+    let expected = ["drain", "providers[gitlab].client_secret", changed];
+    assert_eq!(reload["unmapped"]["changed"]["items"], serde_json::json!(expected), "{reload}");
+    let log = gateway.log();
+    let line = log.lines().rfind(|line| line.contains("policies reloaded")).expect("logged");
+    for key in expected {
+        assert!(line.contains(key), "{line}");
+    }
+    assert!(!log.contains("another-secret") && !reload.to_string().contains("another-secret"));
 }
 
 /// S-74: under load every request is judged by exactly one generation, which its record names.
@@ -151,4 +192,17 @@ async fn another_public_url_is_not_taken_while_running() {
     gateway.write("vestibule.yaml", &there);
     until("the refusal", 6, async || gateway.log().contains("restart for that, or change it back")).await;
     assert_eq!(gateway.get("/x", &[]).await.status, 200);
+}
+
+/// A configuration that names a file which is not there yet is taken once it comes, without another change.
+#[tokio::test]
+async fn a_file_that_comes_later_mends_a_refused_configuration() {
+    let upstream = Upstream::start().await;
+    let text = configuration("http://127.0.0.1:9", &upstream, "", "", "");
+    let gateway = Gateway::start(&text, &policy("first", "/a")).await;
+    let text = text.replace("PORT", &gateway.port.to_string()).replace("{ file: secret }", "{ file: later }");
+    gateway.write("vestibule.yaml", &format!("{text}hsts: 1d\n"));
+    until("the mistake is told", 8, async || gateway.log().contains("there is no file")).await;
+    gateway.write_secret("later", "x");
+    until("it is taken", 12, async || gateway.log().contains("configuration and policies reloaded")).await;
 }

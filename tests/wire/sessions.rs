@@ -7,6 +7,7 @@ use crate::support::{
     upstream::Upstream,
 };
 use serde_json::json;
+use std::os::unix::fs::FileTypeExt;
 use std::time::{Duration, Instant};
 
 async fn scene(env: &[(&str, &str)], provider: &str, more: &str) -> Option<(Provider, Upstream, Gateway)> {
@@ -48,7 +49,7 @@ async fn s45_only_our_own_page_signs_out() {
     assert_eq!(gateway.get_as(&browser, "/").await.status, 200, "still signed in");
     let own = format!("Origin: http://127.0.0.1:{}", gateway.port);
     let out = gateway.request("POST", "/.vestibule/sign-out", &[&cookies, &own]).await;
-    assert_eq!((out.status, out.header("location")), (303, Some("/.vestibule/sign-out")));
+    assert_eq!((out.status, out.header("location")), (303, Some("/.vestibule/sign-out?from=gitlab")));
     assert!(out.header("clear-site-data").is_some());
     upstream.take();
     assert_eq!(gateway.get_as(&browser, "/").await.status, 401, "S-54: the old cookie is dead");
@@ -93,6 +94,33 @@ async fn who_was_just_added_passes_on_the_next_click() {
         assert!(added.elapsed() < Duration::from_secs(12), "still outside");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// P57, P17: "Check again" has the groups read at once, however fresh they are, and leads back to the page.
+#[tokio::test]
+async fn p57_check_again_reads_the_groups_at_once() {
+    let Some((provider, upstream, gateway)) = scene(&[], "", "").await else { return };
+    let browser = gateway.sign_in(&provider, "mallory").await;
+    let cookies = gateway.cookies(&browser);
+    let page = gateway.get("/deep?a=1", &[&cookies, "Accept: text/html"]).await;
+    let button = "/.vestibule/check-again?to=%2Fdeep%3Fa%3D1";
+    assert!(page.status == 403 && page.text().contains(&format!("href=\"{button}\"")), "{}", page.text());
+    provider.admin("/admin/user", json!({ "user": "mallory", "memberships": { "platform": "guest" } })).await;
+    let before = provider.seen("/oauth/userinfo").await;
+    let back = gateway.get(button, &[&cookies, "Accept: text/html"]).await;
+    assert_eq!((back.status, back.header("location")), (303, Some("/deep?a=1")));
+    assert_eq!(back.header("cache-control"), Some("no-store"));
+    assert_eq!(provider.seen("/oauth/userinfo").await, before + 1, "the groups were read");
+    assert!(upstream.take().is_empty());
+    assert_eq!(gateway.get("/deep?a=1", &[&cookies, "Accept: text/html"]).await.status, 200);
+    for (target, location) in [("//evil.example/", "/"), ("https://evil.example/", "/"), ("/.vestibule/sign-out", "/")]
+    {
+        let to: String = url::form_urlencoded::byte_serialize(target.as_bytes()).collect();
+        let back = gateway.get(&format!("/.vestibule/check-again?to={to}"), &[&cookies]).await;
+        assert_eq!((back.status, back.header("location")), (303, Some(location)), "S-46: {target}");
+    }
+    assert_eq!(gateway.get(button, &[]).await.status, 303, "nobody's groups are not read");
+    assert_eq!(gateway.request("POST", button, &[&cookies]).await.status, 405);
 }
 
 /// S-57, P20: fifty requests at expiry cause one refresh, and nobody is signed out.
@@ -207,14 +235,17 @@ async fn s55_an_idle_session_ends() {
         return;
     };
     let (idle, busy) = (gateway.sign_in(&provider, "alice").await, gateway.sign_in(&provider, "alice").await);
+    let cookies = gateway.cookies(&busy);
+    let navigate =
+        async || gateway.get("/", &[&cookies, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]).await.status;
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(3500) {
-        assert_eq!(gateway.get_as(&busy, "/").await.status, 200);
+        assert_eq!(navigate().await, 200);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(gateway.get_as(&idle, "/").await.status, 401);
     while start.elapsed() < Duration::from_millis(9500) {
-        gateway.get_as(&busy, "/").await;
+        navigate().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(gateway.get_as(&busy, "/").await.status, 401);
@@ -234,6 +265,9 @@ async fn s56_the_state_directory_holds_no_secret() {
         for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
             if entry.path().is_dir() {
                 directories.push(entry.path());
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
                 continue;
             }
             let bytes = std::fs::read(entry.path()).expect("read");
@@ -287,10 +321,7 @@ async fn s57_parallel_requests_share_a_refresh_that_fails() {
 async fn a_session_that_was_replaced_does_not_come_back_after_a_restart() {
     let Some((provider, _upstream, mut gateway)) = scene(&[], "", "").await else { return };
     let old = gateway.sign_in(&provider, "alice").await;
-    let (url, _) = gateway.begin("/", Some(&old.binding)).await;
-    let callback = provider.authorize(&url, "alice").await;
-    let back = gateway.get_as(&old, &callback.url[url::Position::BeforePath..]).await;
-    let new = Browser { session: back.cookie(&gateway.session_cookie()).expect("a session"), ..old.clone() };
+    let new = gateway.sign_in_again(&provider, &old, "alice").await;
     assert_eq!(gateway.get_as(&old, "/").await.status, 200, "the old handle works a little longer");
     gateway.stop().await;
     gateway.run().await;

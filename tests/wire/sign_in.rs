@@ -82,13 +82,36 @@ async fn s38_a_callback_in_another_browser_makes_no_session() {
     let callback = provider.authorize(&url, "alice").await;
     let (_, other) = gateway.begin("/", None).await;
     let before = provider.seen("/oauth/token").await;
-    for binding in [&*other, "", "short"] {
+    for (binding, status) in [(&*other, 303), ("", 400), ("short", 400)] {
         let back = gateway.come_back(&callback.url, binding).await;
-        assert_eq!(back.status, 400, "{binding}");
+        assert_eq!(back.status, status, "{binding}");
         assert!(back.cookie(&gateway.session_cookie()).is_none());
     }
     assert_eq!(provider.seen("/oauth/token").await, before, "the code was not redeemed");
     gateway.audited("a failed sign-in", |record| record.to_string().contains("sign_in_state")).await;
+}
+
+/// P01, S-38: tabs that are opened at once take each other's cookie. Each begins once anew, with what the browser has by then;
+/// the code that came for another cookie is never redeemed.
+#[tokio::test]
+async fn p01_tabs_that_were_opened_at_once_all_arrive() {
+    let Some(Scene { provider, gateway, .. }) = scene().await else { return };
+    let (first, _) = gateway.begin("/one", None).await;
+    let (_, binding) = gateway.begin("/two", None).await;
+    let code = provider.authorize(&first, "alice").await;
+    let back = gateway.come_back(&code.url, &binding).await;
+    let again = back.header("location").expect("on").to_owned();
+    assert!(again.starts_with("/.vestibule/sign-in/gitlab?"), "{again}");
+    let cookie = format!("Cookie: {}={binding}", gateway.binding_cookie());
+    let begun = gateway.get(&again, &[&cookie]).await;
+    let url = url::Url::parse(begun.header("location").expect("at the provider")).expect("a URL");
+    let code = provider.authorize(&url, "alice").await;
+    let (_, third) = gateway.begin("/three", None).await;
+    assert_eq!(gateway.come_back(&code.url, &third).await.status, 400, "once");
+    let back = gateway.come_back(&code.url, &binding).await;
+    assert_eq!((back.status, back.header("location")), (303, Some("/one")));
+    assert!(back.cookie(&gateway.session_cookie()).is_some());
+    assert_eq!(provider.seen("/oauth/token").await, 1);
 }
 
 /// S-38: a state is used once; where somebody is signed in by then, the callback leads on.
@@ -120,44 +143,94 @@ async fn s42_wrong_states_and_doubled_parameters_are_refused() {
     changed[20] = if changed[20] == b'A' { b'B' } else { b'A' };
     let changed = String::from_utf8(changed).expect("ASCII");
     let cut = &state[..state.len() - 4];
-    for query in [
-        format!("code={code}"),
-        format!("code={code}&state="),
-        format!("code={code}&state={changed}"),
-        format!("code={code}&state={cut}"),
-        format!("code={code}&state={state}&state={state}"),
-        format!("code={code}&code=other&state={state}"),
-        format!("code={code}&state={state}&iss=https%3A%2F%2Fevil.example"),
-        format!("code={code}&state={state}&error=x&error=y"),
-        format!("state={state}"),
+    let mut binding = binding;
+    for (query, anew) in [
+        (format!("code={code}"), true),
+        (format!("code={code}&state="), false),
+        (format!("code={code}&state={changed}"), false),
+        (format!("code={code}&state={cut}"), false),
+        (format!("code={code}&state={state}&state={state}"), false),
+        (format!("code={code}&code=other&state={state}"), false),
+        (format!("code={code}&state={state}&iss=https%3A%2F%2Fevil.example"), false),
+        (format!("code={code}&state={state}&error=x&error=y"), false),
+        (format!("state={state}"), false),
     ] {
         let url = Url::parse(&format!("http://127.0.0.1/.vestibule/callback/gitlab?{query}")).expect("a URL");
         let back = gateway.come_back(&url, &binding).await;
-        assert_eq!(back.status, 400, "{query}");
+        assert_eq!(back.status, if anew { 303 } else { 400 }, "{query}: a sign-in begins anew once");
         assert!(back.cookie(&gateway.session_cookie()).is_none(), "{query}");
+        binding = back.cookie(&gateway.binding_cookie()).unwrap_or(binding);
     }
     assert_eq!(provider.seen("/oauth/token").await, 0, "no code was redeemed");
 }
 
-/// A provider's refusal is shown in words, and its description is not echoed.
+/// P70, S-95: whatever error a provider sends, the page says what the person can do, and quotes the provider, escaped and cut.
 #[tokio::test]
-async fn a_providers_error_is_shown_in_words() {
-    let Some(Scene { provider: _provider, gateway, .. }) = scene().await else { return };
+async fn p70_s95_every_error_of_a_provider_is_shown_as_something_to_act_on() {
+    let Some(Scene { provider, gateway, .. }) = scene().await else { return };
+    for (error, said) in [
+        ("access_denied", "you cancelled, or your account there is not assigned"),
+        ("login_required", "sign in there first"),
+        ("interaction_required", "sign in there first"),
+        ("account_selection_required", "sign in there first"),
+        ("consent_required", "wants your consent"),
+        ("temporarily_unavailable", "Try again in a moment"),
+        ("server_error", "Try again in a moment"),
+        ("invalid_scope", "lacks a scope"),
+        ("unauthorized_client", "it is not allowed to"),
+        ("unsupported_response_type", "does not fit"),
+        ("invalid_request", "does not fit"),
+        ("request_not_supported", "does not fit"),
+        ("request_uri_not_supported", "does not fit"),
+        ("invalid_request_uri", "does not fit"),
+        ("invalid_request_object", "does not fit"),
+        ("registration_not_supported", "does not fit"),
+        ("invalid_client", "compare <code>client_id</code>"),
+        ("something_new", "refused the sign-in"),
+    ] {
+        let (url, binding) = gateway.begin("/deep?x=1", None).await;
+        let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+        let hostile = format!("<script>alert(1)</script>\r\n{}", "x".repeat(500));
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.append_pair("error", error).append_pair("error_description", &hostile);
+        let target = format!("/.vestibule/callback/gitlab?{}", query.append_pair("state", &state).finish());
+        let cookie = format!("Cookie: {}={binding}", gateway.binding_cookie());
+        let page = gateway.get(&target, &["Accept: text/html", &cookie]).await;
+        assert_eq!(page.status, 403, "{error}");
+        let text = page.text();
+        assert!(text.contains(said), "{error}: {text}");
+        assert!(text.contains("GitLab says:") && text.contains(error), "{error}: {text}");
+        assert!(!text.contains("<script>") && !text.contains(&"x".repeat(201)), "{text}");
+        assert!(text.contains("href=\"/deep?x=1\""), "back to where they wanted to go: {text}");
+        assert!(page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'")));
+        let problem = gateway.get(&target, &[&cookie]).await.json();
+        assert_eq!(problem["provider_error"]["error"], error);
+    }
+    assert_eq!(provider.seen("/oauth/token").await, 0);
+}
+
+/// Where the provider does not accept our own secret, the page says whose fault that is, and the log has its request id.
+#[tokio::test]
+async fn a_wrong_client_secret_is_the_sites_fault() {
+    let Some(provider) = Gateway::provider(&[("CLIENT_SECRET", "another-secret-than-that-of-the-site")]) else {
+        return;
+    };
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&configuration(&provider.issuer, &upstream, "", "", ""), POLICIES).await;
     let (url, binding) = gateway.begin("/", None).await;
-    let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
-    let query = format!("error=access_denied&error_description=%3Cscript%3Ealert(1)%3C%2Fscript%3E&state={state}");
-    let target = format!("/.vestibule/callback/gitlab?{query}");
-    let cookie = format!("Cookie: {}={binding}", gateway.binding_cookie());
-    let page = gateway.get(&target, &["Accept: text/html", &cookie]).await;
-    assert_eq!(page.status, 403);
-    assert!(page.text().contains("did not let you in, or you cancelled"), "{}", page.text());
-    assert!(!page.text().contains("alert(1)"));
-    assert!(page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'")));
+    let callback = provider.authorize(&url, "alice").await;
+    let back = gateway.come_back(&callback.url, &binding).await;
+    let id = back.header("x-request-id").expect("an id").to_owned();
+    assert_eq!(back.status, 400, "{}", back.text());
+    let log = gateway.log();
+    let line = log.lines().find(|line| line.contains("nobody can sign in")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains(&id) && line.contains("invalid_client") && line.contains("vestibule check --live"), "{line}");
+    assert!(back.text().contains("GitLab does not accept this site's own credentials"), "{}", back.text());
 }
 
 /// S-39, S-59, S-64: forged ID tokens make no session, each refused for its own reason.
 #[tokio::test]
-async fn s59_forged_id_tokens_make_no_session() {
+async fn s39_s59_s64_forged_id_tokens_make_no_session() {
     let Some(Scene { provider, gateway, .. }) = scene().await else { return };
     let good = json!({ "sub": "1", "aud": "vestibule" });
     let forgeries = [

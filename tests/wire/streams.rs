@@ -22,7 +22,7 @@ async fn scene(env: &[(&str, &str)], refresh: &str, more: &str) -> Option<(Provi
 }
 
 /// Opens `/sse` and waits for its first event.
-async fn open_events(gateway: &Gateway, browser: &Browser) -> Wire {
+pub(crate) async fn open_events(gateway: &Gateway, browser: &Browser) -> Wire {
     let mut wire = Wire::connect(gateway.port).await;
     let (host, cookies) = (gateway.port, gateway.cookies(browser));
     wire.send(format!("GET /sse HTTP/1.1\r\nHost: 127.0.0.1:{host}\r\nAccept: text/event-stream\r\n{cookies}\r\n\r\n"))
@@ -33,7 +33,7 @@ async fn open_events(gateway: &Gateway, browser: &Browser) -> Wire {
 }
 
 /// How long the stream goes on; at most `limit`.
-async fn lasts(wire: &mut Wire, limit: Duration) -> Option<Duration> {
+pub(crate) async fn lasts(wire: &mut Wire, limit: Duration) -> Option<Duration> {
     let start = Instant::now();
     while start.elapsed() < limit {
         if wire.some().await.is_empty() {

@@ -153,7 +153,7 @@ fn framed(title: &str, login: Option<&str>, body: Markup) -> Markup {
                 header {
                     a.brand href="/" { "Acme portal" span { "demo" } }
                     @if let Some(login) = login {
-                        nav aria-label="Account" { span { (login) } a href="/.vestibule/sign-out" { "Sign out" } }
+                        nav aria-label="Account" { span { (login) } a href="/.vestibule/sign-in?to=%2F&switch=1" { "Be somebody else" } a href="/.vestibule/sign-out" { "Sign out" } }
                     } @else {
                         nav aria-label="Account" { a href="/" { "Sign in" } }
                     }

@@ -23,6 +23,7 @@ async fn shows_what_it_was_told_and_that_nothing_proves_it() {
     let shown = body(response).await;
     assert!(shown.contains("ada&lt;b&gt;") && shown.contains("acme/platform"), "{shown}");
     assert!(shown.contains("Not proved"), "{shown}");
+    assert!(shown.contains("<a href=\"/.vestibule/sign-in?to=%2F&amp;switch=1\">Be somebody else</a>"), "{shown}");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ pub(crate) struct Browser {
 pub(crate) struct Gateway {
     pub(crate) port: u16,
     pub(crate) directory: TempDir,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -42,6 +43,9 @@ permit (principal is User in Namespace::"gitlab:platform", action, resource == R
 permit (principal, action in Action::"read", resource == Route::"app")
 when { context.path like "/public/*" };
 "#;
+
+/// `providers` of a configuration that nobody signs in with.
+pub(crate) const CLIENT: &str = "providers:\n  - { name: gitlab, kind: gitlab, issuer: \"http://127.0.0.1:9\", client_id: a, client_secret: { file: secret } }\n";
 
 /// The configuration of most tests. `PORT` stands for the gateway's port; `more` is added at the end, `route` to the
 /// route, `provider` to the provider.
@@ -78,12 +82,38 @@ impl Gateway {
 
     /// Starts the program with this configuration and these policies.
     pub(crate) async fn start(configuration: &str, policies: &str) -> Self {
+        Self::start_with(configuration, policies, |_| {}).await
+    }
+
+    /// The same, with these variables in the program's environment.
+    pub(crate) async fn start_in(configuration: &str, policies: &str, variables: &[(&str, &str)]) -> Self {
+        let set = |gateway: &mut Self| {
+            let each = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            gateway.variables = each.collect();
+        };
+        Self::start_as(configuration, policies, set).await
+    }
+
+    /// The same, with more files, which `prepare` writes.
+    pub(crate) async fn start_with(configuration: &str, policies: &str, prepare: impl FnOnce(&Self)) -> Self {
+        Self::start_as(configuration, policies, |gateway| prepare(gateway)).await
+    }
+
+    async fn start_as(configuration: &str, policies: &str, prepare: impl FnOnce(&mut Self)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut gateway = Self { port: free_port(), directory, child: None };
-        gateway.write("secret", CLIENT_SECRET);
+        let mut gateway = Self { port: free_port(), directory, variables: Vec::new(), child: None };
+        gateway.write_secret("secret", CLIENT_SECRET);
         fs::create_dir(gateway.path("policies")).expect("a directory");
         gateway.write("policies/app.cedar", policies);
         gateway.write("vestibule.yaml", &configuration.replace("PORT", &gateway.port.to_string()));
+        prepare(&mut gateway);
+        gateway.run().await;
+        gateway
+    }
+
+    /// Starts the program with the configuration that is in `directory`, which serves at `port`.
+    pub(crate) async fn of(directory: TempDir, port: u16) -> Self {
+        let mut gateway = Self { port, directory, variables: Vec::new(), child: None };
         gateway.run().await;
         gateway
     }
@@ -94,9 +124,21 @@ impl Gateway {
 
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("written");
-        if name == "secret" {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("set");
+    }
+
+    /// Writes a file that nobody else may read.
+    pub(crate) fn write_secret(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        self.write(name, text);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("set");
+    }
+
+    /// Waits until something `fits`, at most 15 s.
+    pub(crate) async fn until(&self, what: &str, mut fits: impl AsyncFnMut() -> bool) {
+        let start = Instant::now();
+        while !fits().await {
+            assert!(start.elapsed() < Duration::from_secs(15), "not within 15 s: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -108,7 +150,8 @@ impl Gateway {
         let child = program()
             .args(["run", "-c"])
             .arg(self.path("vestibule.yaml"))
-            .env("VESTIBULE_LOG", "debug,hyper=off,hyper_util=off")
+            .env("VESTIBULE_LOG", "debug,hyper=off,hyper_util=off,h2=off,rustls=off")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stderr(log)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -129,9 +172,29 @@ impl Gateway {
 
     /// Ends the program as an operator does, and waits for it.
     pub(crate) async fn stop(&mut self) {
+        self.terminate();
+        self.ended().await;
+    }
+
+    /// Kills the program, which has no time to finish anything.
+    pub(crate) async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            child.kill().expect("killed");
+            tokio::task::spawn_blocking(move || child.wait()).await.expect("waited").expect("ended");
+        }
+    }
+
+    /// Asks the program to end, as an operator does.
+    pub(crate) fn terminate(&self) {
+        if let Some(child) = &self.child {
             let kill = Command::new("kill").arg(child.id().to_string()).status();
             assert!(kill.is_ok_and(|status| status.success()));
+        }
+    }
+
+    /// Waits until the program has ended well.
+    pub(crate) async fn ended(&mut self) {
+        if let Some(mut child) = self.child.take() {
             let ended = tokio::task::spawn_blocking(move || child.wait()).await.expect("waited").expect("ended");
             assert!(ended.success(), "{}", self.log());
         }
@@ -243,6 +306,14 @@ impl Gateway {
         assert_eq!(answer.status, 303, "{}\n{}", answer.text(), self.log());
         let session = answer.cookie(&self.session_cookie()).expect("a session cookie");
         Browser { session, binding }
+    }
+
+    /// Signs `user` in once more in the browser that has `old`, which the new session replaces.
+    pub(crate) async fn sign_in_again(&self, provider: &Provider, old: &Browser, user: &str) -> Browser {
+        let (url, _) = self.begin("/", Some(&old.binding)).await;
+        let callback = provider.authorize(&url, user).await;
+        let back = self.get_as(old, &callback.url[url::Position::BeforePath..]).await;
+        Browser { session: back.cookie(&self.session_cookie()).expect("a session"), ..old.clone() }
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 use url::Url;
 
@@ -40,6 +41,28 @@ pub(crate) struct Callback {
     pub(crate) error: Option<String>,
 }
 
+/// Starts a provider, and reads the line of JSON that it says; `None` if it ended without one.
+fn run(directory: &Path, env: &[(&str, &str)]) -> Option<(Value, Child)> {
+    let mut child = Command::new("node")
+        .arg("server.mjs")
+        .current_dir(directory)
+        .env("EXIT_WITH_STDIN", "1")
+        .envs(env.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("node runs");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("stdout is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("read");
+    if line.is_empty() {
+        child.wait().expect("it ended");
+        return None;
+    }
+    Some((serde_json::from_str(&line).expect("one line of JSON"), child))
+}
+
 impl Provider {
     /// Starts a provider with `env` on top of ours; the fixture's README has the names. `None`, after a line that says
     /// so, where the fixture is not installed.
@@ -49,20 +72,15 @@ impl Provider {
             println!("skipped: {test} (npm ci in tests/fixtures/oidc-provider)");
             return None;
         };
-        let mut child = Command::new("node")
-            .arg("server.mjs")
-            .current_dir(directory)
-            .env("EXIT_WITH_STDIN", "1")
-            .envs(env.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("node runs");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the provider says where it listens");
-        let said: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let (said, child) = (0..50)
+            .find_map(|_| {
+                let started = run(&directory, env);
+                if started.is_none() {
+                    std::thread::sleep(Duration::from_millis(200)); // a connection of somebody else has its port
+                }
+                started
+            })
+            .expect("the provider says where it listens");
         Some(Self { issuer: said["issuer"].as_str().expect("an issuer").to_owned(), child })
     }
 
@@ -73,6 +91,19 @@ impl Provider {
             .body(Full::from(body.to_string()))
             .expect("a request");
         json_of(send(request).await, path).await
+    }
+
+    /// Reads what an admin page tells.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let request = Request::get(format!("{}{path}", self.issuer)).body(Full::default()).expect("a request");
+        json_of(send(request).await, path).await
+    }
+
+    /// Where the provider redirects a browser that goes to `url`.
+    pub(crate) async fn redirected(&self, url: &Url) -> Url {
+        let answer = send(Request::get(url.as_str()).body(Full::default()).expect("a request")).await;
+        let location = answer.headers().get(header::LOCATION).expect("a location").to_str().expect("ASCII");
+        url.join(location).expect("a URL")
     }
 
     /// Breaks or slows `path` for the next request, or for as many as `times` in `fault` says.
@@ -98,7 +129,9 @@ impl Provider {
         let home = Url::parse(&self.issuer).expect("an issuer");
         let mut jar = BTreeMap::new();
         let mut url = url.clone();
-        url.query_pairs_mut().append_pair("login_hint", user);
+        if !url.query_pairs().any(|(name, _)| name == "login_hint") {
+            url.query_pairs_mut().append_pair("login_hint", user);
+        }
         for _ in 0..10 {
             let cookies: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let request = Request::get(url.as_str()).header(header::COOKIE, cookies.join("; "));

@@ -44,8 +44,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Starts one. `/sse` streams an event every 50 ms without end; `/status/N` answers N; `/hostile-cookie` tries to set
-    /// our cookies; `/public-cache` says `Cache-Control: public`; all else answers 200 and the target.
+    /// Starts one. `/public/cors` says `Access-Control-Allow-Origin: *`; `/sse` and `/public/sse` stream an event every 50 ms without end; `/status/N` answers N; `/hostile-cookie` tries to set
+    /// our cookies; `/compressed` sends the body back as gzip; `/slow/N` answers after N ms; `/public/cors` says `Access-Control-Allow-Origin: *`; `/public-cache` says `Cache-Control: public`; all else answers 200 and the target.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -61,6 +61,11 @@ impl Upstream {
             }
         });
         Self { port, seen }
+    }
+
+    /// How many requests it has seen since they were taken last.
+    pub(crate) fn seen(&self) -> usize {
+        self.seen.lock().expect("no panic").len()
     }
 
     /// What it has seen since the last call.
@@ -81,19 +86,24 @@ async fn answer(
     record: Arc<Mutex<Vec<Seen>>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
-    let _ = body.collect().await;
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let target = head.uri.to_string();
     record.lock().expect("no panic").push(Seen { target: target.clone(), headers });
     let full = |text: String| Full::from(text).boxed();
+    if let Some(time) = head.uri.path().strip_prefix("/slow/").and_then(|time| time.parse().ok()) {
+        tokio::time::sleep(Duration::from_millis(time)).await;
+    }
     let builder = Response::builder();
     let response = match head.uri.path() {
-        "/sse" => builder.header("content-type", "text/event-stream").body(events()),
+        "/sse" | "/public/sse" => builder.header("content-type", "text/event-stream").body(events()),
         "/hostile-cookie" => builder
             .header("set-cookie", format!("{}=stolen; Path=/", head.headers["x-cookie-name"].to_str().expect("ASCII")))
             .header("set-cookie", "theirs=kept; Path=/")
             .body(full("cookies".into())),
+        "/compressed" => builder.header("content-encoding", "gzip").body(Full::from(body).boxed()),
+        "/public/cors" => builder.header("access-control-allow-origin", "*").body(full("open".into())),
         "/public-cache" => builder.header("cache-control", "public, max-age=60").body(full("cached".into())),
         path => {
             let status = path.strip_prefix("/status/").and_then(|status| status.parse().ok()).unwrap_or(200);

@@ -3,12 +3,31 @@
 use std::time::{Duration, SystemTime};
 
 /// Milliseconds since 1970; 0 for what lies before.
-pub(super) fn millis(time: SystemTime) -> u64 {
+pub fn millis(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The time that [`millis`] gave.
+pub fn at(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+/// `2026-11-23T06:38:14Z`.
+pub fn to_the_second(time: SystemTime) -> String {
+    format!("{}Z", cut(time, 19))
+}
+
+/// The day in UTC: `2026-11-23`.
+pub fn day(time: SystemTime) -> String {
+    cut(time, 10)
+}
+
+fn cut(time: SystemTime, length: usize) -> String {
+    rfc3339(millis(time)).chars().take(length).collect()
+}
+
 /// `2026-11-23T06:38:14.123Z`.
-pub(super) fn rfc3339(millis: u64) -> String {
+pub fn rfc3339(millis: u64) -> String {
     let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
     let (year, month, day) = date(days);
     let (seconds, fraction) = (rest / 1000, rest % 1000);
@@ -22,14 +41,15 @@ pub(super) fn rfc3339(millis: u64) -> String {
 /// # Errors
 /// What was expected.
 pub fn parse_moment(text: &str, now: SystemTime) -> Result<u64, String> {
-    if let Some(span) = span(text) {
+    if let Some(span) = parse_span(text) {
         return Ok(millis(now).saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)));
     }
     moment(text)
         .ok_or_else(|| format!("`{text}` is no point in time: expected `2026-11-23T06:38:14Z` or a span such as `1h`"))
 }
 
-fn span(text: &str) -> Option<Duration> {
+/// A span such as `90s`, `15m`, `1h30m`, `7d`.
+pub fn parse_span(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut seconds = 0_u64;
     while !rest.is_empty() {
@@ -46,6 +66,11 @@ fn span(text: &str) -> Option<Duration> {
         rest = &rest[digits + 1..];
     }
     (!text.is_empty()).then(|| Duration::from_secs(seconds))
+}
+
+/// A point in time as in RFC 3339, or a bare date; in milliseconds since 1970.
+pub fn parse_time(text: &str) -> Option<u64> {
+    moment(text)
 }
 
 fn moment(text: &str) -> Option<u64> {

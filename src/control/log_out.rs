@@ -1,0 +1,343 @@
+//! Ending sessions by more than one handle: all of a browser, or those that a provider names.
+
+use super::{Control, stopped};
+use crate::{
+    audit::Event,
+    oidc::{LogoutToken, Provider, ProviderError},
+    principal::UserId,
+    refusal::Reason,
+    session::{Live, Session, SessionKey, StoreError, further, further::Kind, record, sha256},
+};
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// So many logout tokens are checked at once: anybody can send one.
+pub(super) const LOGOUTS: usize = 32;
+/// How long one more waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Why the trail says that such a session ended.
+const WHY: &str = "provider_signed_out";
+
+/// Why a logout token did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum LogoutError {
+    /// It is not acceptable; the one rule that it breaks.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be checked now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Too many are being checked.
+    #[error("{LOGOUTS} logout tokens are being checked already")]
+    Busy,
+}
+
+impl From<StoreError> for LogoutError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl Control {
+    /// Ends a session because its person signs out, and then all others of theirs that began in the same browser: sign-ins that
+    /// tabs finished side by side, one that this one replaced a moment ago, or that replaced it.
+    pub fn sign_out(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) {
+        self.end_session(live, "signed_out", now);
+        let (this, live) = (self.clone(), live.clone());
+        self.start(async move {
+            while let Err(error) = this.end_beside(&live, now).await {
+                tracing::warn!(session = %live.hash, %error, "other sessions of the same browser are not ended yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+
+    async fn end_beside(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) -> Result<(), StoreError> {
+        let Some(browser) = live.session.browser else { return Ok(()) };
+        let person = &live.session.person;
+        let is_beside = |session: &Session| session.browser == Some(browser);
+        for name in self.ring.names("user", &[person.issuer.as_bytes(), person.id.subject.as_bytes()]) {
+            for key in self.store.filed_under(name).await? {
+                if key != live.key() {
+                    self.end_named(key, &is_beside, "signed_out", now).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Verifies a logout token and ends the sessions that it names; how many there were. One that names none is fine.
+    ///
+    /// # Errors
+    /// Any [`LogoutError`].
+    pub async fn log_out(
+        self: &Arc<Self>,
+        provider: Arc<Provider>,
+        token: String,
+        now: SystemTime,
+    ) -> Result<usize, LogoutError> {
+        let place = self.place().await?;
+        let this = self.clone();
+        let work = async move {
+            let _place = place;
+            let said = provider.logout_token(&token, now).await.map_err(|error| match error {
+                ProviderError::Unavailable { cause, .. } => LogoutError::Unavailable(cause),
+                other => LogoutError::Refused(other.to_string()),
+            })?;
+            this.end_said(provider.issuer(), &said, now).await
+        };
+        self.run(work).await.unwrap_or_else(|| Err(stopped().into()))
+    }
+
+    /// A place among those whose tokens are checked, in the order in which they came.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, LogoutError> {
+        match tokio::time::timeout(PATIENCE, self.logging_out.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(LogoutError::Busy),
+        }
+    }
+
+    /// Ends what a verified logout token names. The token is used up last of all that can fail, so that a provider that is
+    /// told 503 may send it again; and what this node has in use ends whether the store answers or not.
+    async fn end_said(
+        self: &Arc<Self>,
+        issuer: &str,
+        said: &LogoutToken,
+        now: SystemTime,
+    ) -> Result<usize, LogoutError> {
+        let is_meant = |session: &Session| is_said(issuer, said, session);
+        let once = sha256(format!("logout {issuer} {}", said.id).as_bytes());
+        let found = match self.named(issuer, said).await {
+            Ok(keys) => self.store.use_state(once, said.until).await.map(|first| first.then_some(keys)),
+            Err(error) => Err(error),
+        };
+        let keys = match found {
+            Ok(Some(keys)) => keys,
+            Ok(None) => return Err(LogoutError::Refused("its `jti` was taken before".to_owned())),
+            Err(error) => {
+                self.end_in_use(is_meant, WHY, now);
+                return Err(error.into());
+            }
+        };
+        let mut ended = 0;
+        for key in keys {
+            ended += usize::from(self.end_surely(key, &is_meant, WHY, now).await);
+        }
+        Ok(ended)
+    }
+
+    /// Ends every session of a person, wherever it is kept, however long that takes.
+    pub async fn end_person(self: &Arc<Self>, issuer: &str, subject: &str, why: &'static str) {
+        let is_meant = |session: &Session| *session.person.issuer == *issuer && *session.person.id.subject == *subject;
+        self.end_in_use(is_meant, why, SystemTime::now());
+        let mut keys = Vec::new();
+        for name in self.ring.names("user", &[issuer.as_bytes(), subject.as_bytes()]) {
+            loop {
+                match self.store.filed_under(name).await {
+                    Ok(found) => break keys.extend(found),
+                    Err(error) => {
+                        tracing::warn!(%error, "stored sessions of a person are not ended yet");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        }
+        for key in keys {
+            self.end_surely(key, &is_meant, why, SystemTime::now()).await;
+        }
+    }
+
+    /// Any session of this person that is in use here.
+    pub fn session_of(&self, user: &UserId) -> Option<Arc<Live>> {
+        let is_theirs = |live: &Arc<Live>| !live.is_ended() && !live.is_lapsed() && live.session.person.id == *user;
+        self.open().values().filter_map(Weak::upgrade).find(is_theirs)
+    }
+
+    /// The names of the sessions that a logout token may mean, by every key of the ring.
+    async fn named(&self, issuer: &str, said: &LogoutToken) -> Result<Vec<SessionKey>, StoreError> {
+        let names = |label, value: &str| self.ring.names(label, &[issuer.as_bytes(), value.as_bytes()]);
+        let mut keys = Vec::new();
+        if let Some(sid) = &said.sid {
+            for name in names("sid", sid) {
+                keys.extend(self.store.filed_under_sid(name).await?);
+            }
+        } else if let Some(subject) = &said.subject {
+            for name in names("user", subject) {
+                keys.extend(self.store.filed_under(name).await?);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Ends every session in use on this node that is meant, without the store's help.
+    fn end_in_use(self: &Arc<Self>, is_meant: impl Fn(&Session) -> bool, why: &'static str, now: SystemTime) {
+        let in_use: Vec<_> = self.open().values().filter_map(Weak::upgrade).collect();
+        for live in in_use.iter().filter(|live| is_meant(&live.session)) {
+            self.end_session(live, why, now);
+        }
+    }
+
+    /// Ends a session that is known by name only, however long the store takes: its token does not come again.
+    async fn end_surely(
+        self: &Arc<Self>,
+        key: SessionKey,
+        is_meant: &(impl Fn(&Session) -> bool + Sync),
+        why: &'static str,
+        now: SystemTime,
+    ) -> bool {
+        loop {
+            match self.end_named(key, is_meant, why, now).await {
+                Ok(ended) => return ended,
+                Err(error) => {
+                    tracing::warn!(session = %key.hash(), %error, "a session that its provider ended is not ended yet");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Ends a session that is known by name only, in use or not. False: there is none, or it is not meant.
+    pub(super) async fn end_named(
+        self: &Arc<Self>,
+        key: SessionKey,
+        is_meant: &(impl Fn(&Session) -> bool + Sync),
+        why: &'static str,
+        now: SystemTime,
+    ) -> Result<bool, StoreError> {
+        let ended = self.end_named_here(key, is_meant, why, now).await?;
+        if ended {
+            self.note_and_erase(key, now);
+        }
+        Ok(ended)
+    }
+
+    /// The same, in memory only.
+    async fn end_named_here(
+        &self,
+        key: SessionKey,
+        is_meant: &(impl Fn(&Session) -> bool + Sync),
+        why: &'static str,
+        now: SystemTime,
+    ) -> Result<bool, StoreError> {
+        if let Some(live) = self.held(&key) {
+            return Ok(is_meant(&live.session) && self.end_here(&live, why, now));
+        }
+        let Some(stored) = self.store.load(key).await?.filter(|stored| further::kind(stored) == Kind::Session) else {
+            return Ok(false);
+        };
+        match record::open_index(&self.ring, &key, &stored) {
+            Ok(session) => Ok(is_meant(&session) && self.end_stored_here(session, why, now)),
+            Err(error) => {
+                tracing::warn!(session = %key.hash(), %error, "a stored session cannot be opened");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Ends a session as it was read from the store, in memory only. False: it has ended already.
+    pub(super) fn end_stored_here(&self, session: Session, why: &'static str, now: SystemTime) -> bool {
+        let key = session.key;
+        if self.is_undeleted(&key) {
+            return false;
+        }
+        if let Some(live) = self.held(&key) {
+            return self.end_here(&live, why, now);
+        }
+        self.shun(key);
+        let since: Option<Arc<Live>> = {
+            let open = self.open();
+            self.revocations.end_session(&key);
+            open.get(&key).and_then(Weak::upgrade)
+        };
+        if let Some(live) = since {
+            return self.end_here(&live, why, now); // somebody began to use it meanwhile
+        }
+        self.streams.cut_session(&key.0, Reason::NoSession);
+        let (person, hash) = (session.person, key.hash().to_string());
+        self.audit.record(Event::SessionEnded { person, session: hash, why }, now);
+        true
+    }
+}
+
+/// A logout token means a session by `sid`, by `sub`, or by both at once.
+///
+/// Source: OpenID Connect Back-Channel Logout 1.0, section 2.7.
+fn is_said(issuer: &str, said: &LogoutToken, session: &Session) -> bool {
+    let person = &session.person;
+    issuer == &*person.issuer
+        && said.subject.as_deref().is_none_or(|subject| subject == &*person.id.subject)
+        && said.sid.as_deref().is_none_or(|sid| session.sid.as_deref() == Some(sid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::scene;
+
+    fn token(change: impl FnOnce(&mut LogoutToken)) -> LogoutToken {
+        let mut said = LogoutToken {
+            subject: Some("907".into()),
+            sid: None,
+            id: "once".into(),
+            until: SystemTime::now() + Duration::from_secs(420),
+        };
+        change(&mut said);
+        said
+    }
+
+    /// S-54, S-72: while the store cannot say which sessions are meant, those in use end all the same; the token is not used up,
+    /// and does the rest when it comes again.
+    #[tokio::test]
+    async fn s72_a_store_that_does_not_answer_keeps_no_session_alive() {
+        let (_directory, control, id, live) = scene().await;
+        let (issuer, now) = (live.session.person.issuer.clone(), SystemTime::now());
+        control.store.close();
+        let failed = control.end_said(&issuer, &token(|_| ()), now).await.expect_err("the store is closed");
+        assert!(matches!(failed, LogoutError::Unavailable(_)), "{failed}");
+        assert!(live.is_ended(), "at once in memory");
+        control.store.sweep(now).await.expect_err("it is opened again after this");
+        control.finish(Duration::from_secs(10)).await;
+        assert!(control.store.load(id.key()).await.expect("open again").is_none(), "and then in the store");
+        assert_eq!(control.end_said(&issuer, &token(|_| ()), now).await.expect("it comes again"), 0);
+        let twice = control.end_said(&issuer, &token(|_| ()), now).await.expect_err("taken");
+        assert_eq!(twice.to_string(), "its `jti` was taken before");
+    }
+
+    /// S-50, S-72: what another issuer says, or what is said of somebody else or another session of theirs, ends nothing.
+    #[tokio::test]
+    async fn s72_a_token_ends_only_what_it_means() {
+        let (_directory, control, _, live) = scene().await;
+        let (issuer, now) = (live.session.person.issuer.clone(), SystemTime::now());
+        let others = [
+            ("https://other.example.com", token(|said| said.id = "1".into())),
+            (&*issuer, token(|said| (said.id, said.subject) = ("2".into(), Some("908".into())))),
+            (&*issuer, token(|said| (said.id, said.sid) = ("3".into(), Some("another".into())))),
+        ];
+        for (issuer, said) in others {
+            assert_eq!(control.end_said(issuer, &said, now).await.expect("fine"), 0, "{said:?}");
+            control.end_in_use(|session| is_said(issuer, &said, session), WHY, now);
+            assert!(!live.is_ended(), "{said:?}");
+        }
+        assert_eq!(control.end_said(&issuer, &token(|said| said.id = "4".into()), now).await.expect("fine"), 1);
+        assert!(live.is_ended());
+    }
+
+    /// S-72: anybody can send tokens; whoever finds all places taken waits a while, and no longer.
+    #[tokio::test]
+    async fn s72_only_so_many_tokens_are_checked_at_once() {
+        let (_directory, control, _, _live) = scene().await;
+        let mut places = Vec::new();
+        for _ in 0..LOGOUTS {
+            places.push(control.place().await.expect("free"));
+        }
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(control.place().await, Err(LogoutError::Busy)));
+        assert!(begun.elapsed() >= PATIENCE);
+        places.pop();
+        drop(control.place().await.expect("free again"));
+    }
+}

@@ -1,0 +1,3 @@
+module vestibule/peer
+
+go 1.24
