@@ -188,6 +188,11 @@ impl Control {
         drop(self.work.spawn_on(work, &self.handle));
     }
 
+    /// Starts work that need not be finished when the process stops.
+    pub fn aside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.handle.spawn(work));
+    }
+
     /// Starts work that never ends by itself; whoever has the handle ends it.
     pub fn watch(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
         self.handle.spawn(work).abort_handle()

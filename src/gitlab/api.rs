@@ -24,6 +24,8 @@ use std::{
 const PAGE: usize = 100;
 /// A group with more pages of members than this is not read.
 const PAGES: u32 = 1_000;
+/// So often a list is read again that changed while it was read.
+const TRIES: u32 = 3;
 /// How long we wait where GitLab says that we ask too often, and not for how long.
 const PAUSE: Duration = Duration::from_secs(30);
 /// GitLab may tell us to wait; not for longer than this.
@@ -176,16 +178,31 @@ impl Api {
     /// # Errors
     /// Any [`ApiError`].
     pub async fn members(&self, group: &GroupPath, now: SystemTime) -> Result<Vec<Member>, ApiError> {
-        let mut members = Vec::new();
+        for _ in 0..TRIES {
+            if let Some(members) = self.pages(group, now).await? {
+                return Ok(members);
+            }
+        }
+        Err(ApiError::Invalid(format!("the members of `{group}` changed while they were read, {TRIES} times")))
+    }
+
+    /// All pages; nothing if how many members there are changed meanwhile: when one leaves, the pages behind move up, and whoever
+    /// moves to one that was read already is missed.
+    async fn pages(&self, group: &GroupPath, now: SystemTime) -> Result<Option<Vec<Member>>, ApiError> {
+        let (mut members, mut count) = (Vec::new(), None);
         for page in 1..=PAGES {
             let path = format!("/groups/{}/members/all?per_page={PAGE}&page={page}", encoded(group.as_str()));
             let (answer, headers): (Vec<MemberAnswer>, _) = self.get(&path).await?;
+            let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+            let total = header("x-total").map(str::to_owned); // left out for more than 10,000
+            if *count.get_or_insert_with(|| total.clone()) != total {
+                return Ok(None);
+            }
             let full = answer.len() >= PAGE;
             members.extend(answer.iter().map(|member| member.as_of(now)));
-            let next = headers.get("x-next-page").and_then(|value| value.to_str().ok());
-            match next {
-                Some("") => return Ok(members),
-                None if !full => return Ok(members), // a proxy in between may have taken the header away
+            match header("x-next-page") {
+                Some("") => return Ok(Some(members)),
+                None if !full => return Ok(Some(members)), // a proxy in between may have taken the header away
                 _ => {}
             }
         }
@@ -284,7 +301,8 @@ impl Api {
     /// Source: RFC 9110, section 10.2.3 (`Retry-After`); GitLab adds `RateLimit-Reset`, in seconds since 1970.
     fn leave_alone(&self, headers: &HeaderMap, now: SystemTime) -> Duration {
         let number = |name| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-        let reset = || Some(Duration::from_millis((number("ratelimit-reset")? * 1000).saturating_sub(millis(now))));
+        let reset =
+            || Some(Duration::from_millis(number("ratelimit-reset")?.saturating_mul(1000).saturating_sub(millis(now))));
         let pause = number("retry-after").map(Duration::from_secs).or_else(reset).unwrap_or(PAUSE);
         let pause = pause.clamp(Duration::from_secs(1), LONGEST_PAUSE);
         self.not_before.store(millis(now + pause), Ordering::Relaxed);

@@ -16,17 +16,21 @@ pub const WINDOW: Duration = Duration::from_secs(300);
 /// What a hook is about.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum About {
-    /// One person's memberships, or the person; `added`: they were only given something.
+    /// One person's memberships, or the person.
     Person {
         /// GitLab's number.
         id: u64,
         /// They can only have gained by it.
         added: bool,
+        /// GitLab's number of the group that it happened in, if that is told.
+        group: Option<u64>,
         /// They may be blocked or gone.
         state: bool,
     },
-    /// Everybody's memberships: a group was renamed, moved, deleted or shared.
+    /// Everybody's memberships: a group was deleted or shared.
     Everybody,
+    /// Whatever is named by a path: a group was renamed or moved. Its paths of before and after, as far as they are told.
+    Renamed(Vec<String>),
     /// Nothing that membership rests on.
     Nothing,
 }
@@ -132,15 +136,20 @@ impl Hook {
         let text = |name: &str| said.get(name).and_then(Value::as_str);
         let event = text("event_name").or_else(|| text("object_kind")).unwrap_or("unknown");
         let id = ["webhook-id", "idempotency-key"].iter().find_map(|name| one(headers, name).ok()).map(printable);
+        let group = said.get("group_id").and_then(number);
         let person = |added, state| match said.get("user_id").and_then(number) {
-            Some(id) => Ok(About::Person { id, added, state }),
+            Some(id) => Ok(About::Person { id, added, group, state }),
             None => Err(HookError::Lacks("user_id")),
         };
         let about = match event {
             "user_add_to_group" => person(true, false)?,
             "user_update_for_group" | "user_remove_from_group" => person(false, false)?,
             "user_destroy" | "user_failed_login" | "user_rename" => person(false, true)?,
-            "group_rename" | "group_destroy" | "subgroup_destroy" => About::Everybody,
+            "group_rename" => {
+                let paths = ["full_path", "old_full_path"].map(|name| text(name).map(str::to_owned));
+                About::Renamed(paths.into_iter().collect::<Option<_>>().unwrap_or_default())
+            }
+            "group_destroy" | "subgroup_destroy" => About::Everybody,
             _ => About::Nothing,
         };
         Ok(Self { id, event: printable(event), about })
@@ -155,17 +164,21 @@ impl Hook {
         let said = object(body)?;
         let text = |name: &str| said.get(name).and_then(Value::as_str);
         let event = one(headers, "x-gitlab-audit-event-type").ok().or_else(|| text("event_type")).unwrap_or("unknown");
-        let target = || match said.get("target_id").and_then(number) {
-            Some(id) => Ok(id),
-            None => said.get("entity_id").and_then(number).ok_or(HookError::Lacks("target_id")),
+        let entity = |kind: &str| said.get("entity_id").and_then(number).filter(|_| text("entity_type") == Some(kind));
+        let person = |added, state| {
+            let details = said.get("details").and_then(|details| details.get("target_id"));
+            let target = said.get("target_id").or(details).and_then(number);
+            match target.or_else(|| entity("User")) {
+                Some(id) => Ok(About::Person { id, added, group: entity("Group"), state }),
+                None => Err(HookError::Lacks("target_id")),
+            }
         };
         let about = match event {
-            "member_created" => About::Person { id: target()?, added: true, state: false },
-            "member_updated" | "member_destroyed" => About::Person { id: target()?, added: false, state: false },
+            "member_created" => person(true, false)?,
+            "member_updated" | "member_destroyed" | "user_username_updated" => person(false, false)?,
             "user_blocked" | "user_banned" | "user_deactivated" | "user_destroyed" | "user_rejected" => {
-                About::Person { id: target()?, added: false, state: true }
+                person(false, true)?
             }
-            "user_username_updated" => About::Person { id: target()?, added: false, state: false },
             "group_destroyed" | "group_path_updated" => About::Everybody,
             _ if event.starts_with("group_share_with_group_link_") => About::Everybody,
             _ => About::Nothing,
@@ -239,7 +252,7 @@ mod tests {
     }
 
     fn person(id: u64, added: bool, state: bool) -> About {
-        About::Person { id, added, state }
+        About::Person { id, added, group: None, state }
     }
 
     #[test]
@@ -247,10 +260,8 @@ mod tests {
         let time = "1789000000";
         let list = [("webhook-id", ID), ("webhook-timestamp", time), ("webhook-signature", SIGNATURE)];
         let hook = signed(&list, BODY, 1_789_000_000).expect("good");
-        assert_eq!(
-            hook,
-            Hook { id: Some(ID.into()), event: "user_remove_from_group".into(), about: person(907, false, false) }
-        );
+        let removed = About::Person { id: 907, added: false, group: Some(4211), state: false };
+        assert_eq!(hook, Hook { id: Some(ID.into()), event: "user_remove_from_group".into(), about: removed });
         let two = format!("v1,AAAA {SIGNATURE}");
         assert!(
             signed(&[list[0], list[1], ("webhook-signature", &two)], BODY, 1_789_000_300).is_ok(),
@@ -305,9 +316,14 @@ mod tests {
         };
         let about = |body: &str| read(body).expect("good").about;
         assert_eq!(about(r#"{"event_name":"user_add_to_group","user_id":7}"#), person(7, true, false));
+        let added = About::Person { id: 7, added: true, group: Some(4211), state: false };
+        assert_eq!(about(r#"{"event_name":"user_add_to_group","user_id":7,"group_id":4211}"#), added);
         assert_eq!(about(r#"{"event_name":"user_update_for_group","user_id":"7"}"#), person(7, false, false));
         assert_eq!(about(r#"{"event_name":"user_destroy","user_id":7}"#), person(7, false, true));
-        assert_eq!(about(r#"{"event_name":"group_rename","full_path":"b"}"#), About::Everybody);
+        let renamed = r#"{"event_name":"group_rename","full_path":"acme/b","old_full_path":"acme/a"}"#;
+        assert_eq!(about(renamed), About::Renamed(vec!["acme/b".into(), "acme/a".into()]));
+        let vague = about(r#"{"event_name":"group_rename","full_path":"b"}"#);
+        assert_eq!(vague, About::Renamed(Vec::new()), "nobody can tell whom that concerns");
         assert_eq!(about(r#"{"object_kind":"push","user_id":7}"#), About::Nothing);
         assert_eq!(about(r#"{"event_name":7}"#), About::Nothing);
         assert_eq!(read(r#"{"event_name":"user_remove_from_group"}"#), Err(HookError::Lacks("user_id")));
@@ -326,6 +342,16 @@ mod tests {
         let hook = read("t", blocked).expect("good");
         assert_eq!((hook.id.as_deref(), hook.about), (Some("audit 88"), person(907, false, true)));
         assert_eq!(read("x", blocked), Err(HookError::AuditToken));
+        let details = r#""details":{"target_id":"907"}"#;
+        let member = |more: &str| read("t", &format!(r#"{{"event_type":"member_created",{more}}}"#));
+        let added = About::Person { id: 907, added: true, group: Some(4211), state: false };
+        let of_group = format!(r#""entity_id":4211,"entity_type":"Group",{details}"#);
+        assert_eq!(member(&of_group).expect("good").about, added, "older versions tell it in `details` only");
+        assert_eq!(
+            member(r#""entity_id":4211,"entity_type":"Group""#),
+            Err(HookError::Lacks("target_id")),
+            "no person"
+        );
         let shared = r#"{"id":9,"event_type":"group_share_with_group_link_removed"}"#;
         assert_eq!(read("t", shared).expect("good").about, About::Everybody);
         assert_eq!(read("t", r#"{"event_type":"user_blocked"}"#), Err(HookError::Lacks("target_id")));

@@ -1,7 +1,9 @@
 //! What is known of one person's groups, and how old it may grow. Pure: time is an argument.
 
+use super::directory::Directory;
 use crate::{
     group::GroupPath,
+    moment::millis,
     oidc::GroupList,
     principal::{Groups, Membership, Unknown},
 };
@@ -9,11 +11,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
+
+/// After a change, what is gone stays gone for this long: the provider's own caches may lag behind what it tells.
+pub(super) const NARROW: Duration = Duration::from_secs(30);
 
 /// After a read that failed, the next is not tried before this.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -34,6 +39,8 @@ pub(super) struct Clock {
     pub(super) limit: Duration,
     /// How old they may grow while the provider cannot be reached.
     pub(super) outage: Duration,
+    /// The same two of what is read with a token of ours, however the person's own is.
+    pub(super) tables: (Duration, Duration),
     /// How long the next read waits where a list never comes.
     pub(super) silent: Option<Duration>,
 }
@@ -44,13 +51,17 @@ pub(super) struct Cell {
     state: ArcSwap<State>,
     /// How often the provider said that they changed.
     named: AtomicU64,
-    /// While this is not 0, what a list lacked once is not believed to be there again: the provider may answer from caches of
-    /// before the change. The number of that change.
-    narrow: AtomicU64,
+    /// When lists only lose.
+    narrow: Mutex<Option<Narrow>>,
     /// With what a reader with a token of ours adds, as it was made last.
     pub(super) merged: ArcSwapOption<Merged>,
-    /// Held while a read is under way.
-    pub(super) reading: tokio::sync::Mutex<()>,
+    /// Reads with the person's own token.
+    pub(super) own: Flight,
+    /// Reads of this person alone with ours.
+    pub(super) alone: Flight,
+    /// How often the person was read alone.
+    told: AtomicU64,
+    alone_at: AtomicU64,
     ahead_at: AtomicU64,
     again_at: AtomicU64,
     check_at: AtomicU64,
@@ -58,11 +69,69 @@ pub(super) struct Cell {
 
 /// A person's groups as two sources tell them together.
 pub(super) struct Merged {
-    /// The versions that it was made of.
-    pub(super) of: (u64, u64),
+    /// What it was made of.
+    pub(super) of: Made,
     /// When.
     pub(super) made: SystemTime,
     pub(super) groups: Groups,
+}
+
+/// What a person's groups were put together from: versions of what each source told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Made {
+    /// The person's own list.
+    pub(super) own: u64,
+    /// The lists of members.
+    pub(super) tables: u64,
+    /// How often the provider said that the person changed.
+    pub(super) named: u64,
+    /// How often they were read alone.
+    pub(super) told: u64,
+}
+
+/// A time in which lists only lose, since a change took something away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Narrow {
+    from: SystemTime,
+    until: SystemTime,
+}
+
+impl Narrow {
+    /// The time after a change at `now`, one with the time after an earlier change that is not over.
+    pub(super) fn after(before: Option<Self>, now: SystemTime) -> Self {
+        let from = before.filter(|before| before.holds(now)).map_or(now, |before| before.from);
+        Self { from, until: now + NARROW }
+    }
+
+    /// Whether a read that began then falls into it.
+    pub(super) fn holds(&self, begun: SystemTime) -> bool {
+        self.from <= begun && begun < self.until
+    }
+}
+
+/// One read at a time. Whoever waited for one that began after they asked is content with its outcome.
+#[derive(Default)]
+pub(super) struct Flight {
+    one: tokio::sync::Mutex<()>,
+    begun: AtomicU64,
+}
+
+impl Flight {
+    /// The turn to read, held until it is done. `None`: somebody has read since this was asked.
+    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let asked = self.begun.load(Ordering::Acquire);
+        let turn = self.one.lock().await;
+        let begun = self.begun.compare_exchange(asked, asked + 1, Ordering::AcqRel, Ordering::Acquire);
+        begun.is_ok().then_some(turn)
+    }
+}
+
+/// The beginning of a read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    /// How often the provider had said that they changed.
+    named: u64,
+    at: SystemTime,
 }
 
 #[derive(Clone, Default)]
@@ -70,9 +139,10 @@ struct State {
     good: Option<Groups>,
     /// How often the provider had said that it changed when `good` was asked for.
     heard: u64,
+    /// When `good` was asked for.
+    begun: Option<SystemTime>,
     /// What the last read failed by, if it failed.
     failing: Option<Failing>,
-    attempts: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -90,8 +160,10 @@ pub(super) enum Need {
     ReadAhead,
     /// It is too old, or was never read.
     Read,
-    /// The person has to be read alone, however fresh all else is.
-    Alone,
+    /// The provider said that the person changed: they have to be read alone.
+    Changed,
+    /// However fresh it is, it is to be read now.
+    Anew,
 }
 
 /// How a person's groups changed.
@@ -162,30 +234,31 @@ impl Cell {
 
     /// Takes the answer of a read: a list, an answer without one, or an outage. A list is never overwritten by less.
     pub(super) fn answer(&self, answer: Result<Option<GroupList>, String>, now: SystemTime) -> Option<Change> {
-        self.answer_of(self.state.load().heard, answer, now)
+        self.answer_of(Begun { named: self.state.load().heard, at: now }, answer, now)
     }
 
-    /// The same for a read that was begun when the provider had said `named` times that they changed.
+    /// The same for a read that began a moment ago. While lists only lose, what the one before lacked is not believed to be
+    /// there again.
     pub(super) fn answer_of(
         &self,
-        named: u64,
+        begun: Begun,
         answer: Result<Option<GroupList>, String>,
         now: SystemTime,
     ) -> Option<Change> {
         let before = self.state.load_full();
-        let attempts = before.attempts + 1;
-        let heard = named.max(before.heard);
         let (state, change) = match answer {
             Ok(Some(mut list)) => {
-                let narrow = self.narrow.load(Ordering::Acquire);
-                if let (true, Some(good)) = (narrow != 0 && before.heard >= narrow, &before.good) {
+                let narrow = self.narrow().filter(|narrow| narrow.holds(begun.at));
+                let last = before.good.as_ref().zip(before.begun);
+                if let Some((good, _)) = last.filter(|(_, at)| narrow.is_some_and(|narrow| narrow.holds(*at))) {
                     list.paths.retain(|path| good.paths.binary_search(path).is_ok());
                 }
                 let (good, change) = taken(before.good.as_ref(), list, now);
-                (State { good: Some(good), heard, failing: None, attempts }, change)
+                let heard = begun.named.max(before.heard);
+                (State { good: Some(good), heard, begun: Some(begun.at), failing: None }, change)
             }
-            Ok(None) => (failed(&before, false, now, attempts), None),
-            Err(_) => (failed(&before, true, now, attempts), None),
+            Ok(None) => (failed(&before, false, now), None),
+            Err(_) => (failed(&before, true, now), None),
         };
         self.state.store(Arc::new(state));
         change
@@ -206,19 +279,23 @@ impl Cell {
         change
     }
 
-    /// The provider says that they changed: what is known is not to be decided with until a read that begins now is answered.
-    /// The number of this change; with `narrow`, what is gone stays gone until [`Self::widen`].
-    pub(super) fn name(&self, narrow: bool) -> u64 {
-        let number = self.named.fetch_add(1, Ordering::AcqRel) + 1;
-        if narrow {
-            self.narrow.store(number, Ordering::Release);
-        }
-        number
+    /// A read begins.
+    pub(super) fn begin(&self, now: SystemTime) -> Begun {
+        Begun { named: self.named(), at: now }
     }
 
-    /// Lists are believed as they come again, unless another change was told since `number`.
-    pub(super) fn widen(&self, number: u64) {
-        let _ = self.narrow.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Acquire);
+    /// The provider says that they changed: what is known is not to be decided with until a read that begins now is answered.
+    /// With `narrow`, what is gone stays gone for [`NARROW`].
+    pub(super) fn name(&self, narrow: bool, now: SystemTime) {
+        if narrow {
+            let mut held = self.narrow();
+            *held = Some(Narrow::after(*held, now));
+        }
+        self.named.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn narrow(&self) -> MutexGuard<'_, Option<Narrow>> {
+        self.narrow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often the provider said that they changed.
@@ -226,8 +303,24 @@ impl Cell {
         self.named.load(Ordering::Acquire)
     }
 
-    pub(super) fn attempts(&self) -> u64 {
-        self.state.load().attempts
+    /// What a list of version `own` and what is read with our token are put together from now.
+    pub(super) fn made(&self, own: u64, directory: Option<&Directory>) -> Made {
+        let tables = directory.map_or(0, Directory::version);
+        Made { own, tables, named: self.named(), told: self.told.load(Ordering::Acquire) }
+    }
+
+    /// They were read alone, or that failed; then the next such read waits.
+    pub(super) fn read_alone(&self, good: bool, now: SystemTime) {
+        if good {
+            self.told.fetch_add(1, Ordering::AcqRel);
+        }
+        self.alone_at.store(if good { 0 } else { millis(now + BACK_OFF) }, Ordering::Release);
+    }
+
+    /// A read of this person alone failed a moment ago.
+    pub(super) fn is_alone_backing_off(&self, now: SystemTime) -> bool {
+        let left = self.alone_at.load(Ordering::Acquire).saturating_sub(millis(now));
+        left > 0 && left <= millis_of(BACK_OFF)
     }
 
     pub(super) fn version(&self) -> Option<u64> {
@@ -262,16 +355,19 @@ impl Cell {
 }
 
 fn claim(next: &AtomicU64, now: SystemTime, pause: Duration) -> bool {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let now = millis(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let now = millis(now);
     let at = next.load(Ordering::Relaxed);
-    let is_over = now >= at || at - now > millis(pause + AHEAD);
-    is_over && next.compare_exchange(at, now + millis(pause), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    let is_over = now >= at || at - now > millis_of(pause + AHEAD);
+    is_over && next.compare_exchange(at, now + millis_of(pause), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+fn millis_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time since `then`. Requests are timed at their start, so a little of the future is now; more is no time that
 /// can be believed, and longer ago than any limit.
-fn elapsed(then: SystemTime, now: SystemTime) -> Duration {
+pub(super) fn elapsed(then: SystemTime, now: SystemTime) -> Duration {
     match now.duration_since(then) {
         Ok(since) => since,
         Err(ahead) if ahead.duration() <= AHEAD => Duration::ZERO,
@@ -279,9 +375,8 @@ fn elapsed(then: SystemTime, now: SystemTime) -> Duration {
     }
 }
 
-fn failed(before: &State, outage: bool, now: SystemTime, attempts: u64) -> State {
-    let (good, heard) = (before.good.clone(), before.heard);
-    State { good, heard, failing: Some(Failing { outage, since: now }), attempts }
+fn failed(before: &State, outage: bool, now: SystemTime) -> State {
+    State { failing: Some(Failing { outage, since: now }), ..before.clone() }
 }
 
 fn taken(before: Option<&Groups>, list: GroupList, now: SystemTime) -> (Groups, Option<Change>) {
@@ -309,11 +404,13 @@ pub(super) fn next_version() -> u64 {
 mod tests {
     use super::*;
     use crate::principal::MembershipSource;
+    use std::time::UNIX_EPOCH;
 
     const CLOCK: Clock = Clock {
         refresh: Duration::from_secs(60),
         limit: Duration::from_secs(300),
         outage: Duration::from_secs(900),
+        tables: (Duration::from_secs(300), Duration::from_secs(900)),
         silent: None,
     };
 
@@ -451,23 +548,60 @@ mod tests {
             Membership::Unknown(why) => Err(why),
         };
         cell.answer(Ok(Some(list(&["a", "b"]))), now());
-        let begun = cell.named();
-        let change = cell.name(true);
+        let begun = cell.begin(now());
+        cell.name(true, after(1));
         assert_eq!((groups(&cell), cell.need(now(), &CLOCK)), (Err(Unknown::Changed), Need::Read));
         cell.answer_of(begun, Ok(Some(list(&["a", "b"]))), now());
         assert_eq!(groups(&cell), Err(Unknown::Changed), "that read began before");
-        cell.answer_of(cell.named(), Err("connection refused".into()), now());
+        cell.answer_of(cell.begin(after(2)), Err("connection refused".into()), now());
         assert_eq!(groups(&cell), Err(Unknown::Changed), "that read failed");
-        cell.answer_of(cell.named(), Ok(Some(list(&["a", "c"]))), now());
+        cell.answer_of(cell.begin(after(2)), Ok(Some(list(&["a", "c"]))), now());
         assert_eq!(groups(&cell), Ok("a c".into()));
-        cell.answer_of(cell.named(), Ok(Some(list(&["a", "b", "c"]))), now());
+        cell.answer_of(cell.begin(after(2)), Ok(Some(list(&["a", "b", "c"]))), now());
         assert_eq!(groups(&cell), Ok("a c".into()), "an older cache answers: what is gone stays gone");
-        cell.answer_of(cell.named(), Ok(Some(list(&["c"]))), now());
+        cell.answer_of(cell.begin(after(2)), Ok(Some(list(&["c"]))), now());
         assert_eq!(groups(&cell), Ok("c".into()));
-        cell.name(false);
-        cell.widen(change);
-        cell.answer_of(cell.named(), Ok(Some(list(&["b", "c"]))), now());
-        assert_eq!(groups(&cell), Ok("b c".into()));
+        cell.answer_of(cell.begin(after(31)), Ok(Some(list(&["b", "c"]))), now());
+        assert_eq!(groups(&cell), Ok("b c".into()), "the last of the reads that follow");
+    }
+
+    /// However changes follow one another, what is gone stays gone for as long after the last that took something away, and comes
+    /// back then. A person who was only given something has it at once.
+    #[test]
+    fn s78_what_is_gone_comes_back_when_the_last_removal_is_over() {
+        let groups = |cell: &Cell, at| {
+            let Membership::Known(groups) = cell.view(after(at), &CLOCK) else { return "?".into() };
+            groups.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let read = |cell: &Cell, at, paths: &[&str]| {
+            cell.answer_of(cell.begin(after(at)), Ok(Some(list(paths))), after(at));
+            groups(cell, at)
+        };
+        let cell = Cell::default();
+        cell.name(false, after(0));
+        assert_eq!((read(&cell, 0, &["a"]), read(&cell, 5, &["a", "b"])), ("a".into(), "a b".into()));
+        cell.name(true, after(10)); // out of a
+        assert_eq!(read(&cell, 10, &["b"]), "b");
+        cell.name(false, after(15)); // into c
+        assert_eq!(
+            read(&cell, 15, &["a", "b", "c"]),
+            "b",
+            "what a cache of before the removal has cannot be told apart"
+        );
+        cell.name(true, after(20)); // out of b
+        assert_eq!((read(&cell, 20, &["c"]), read(&cell, 41, &["a", "b", "c"])), (String::new(), String::new()));
+        assert_eq!(read(&cell, 50, &["c"]), "c", "the last removal is over");
+        cell.name(true, after(100));
+        assert_eq!(read(&cell, 100, &["b", "c"]), "b c", "the first read after a removal is believed as it is");
+    }
+
+    #[tokio::test]
+    async fn whoever_waited_for_a_read_that_began_later_is_content_with_it() {
+        let flight = Flight::default();
+        let first = flight.turn().await.expect("nobody reads");
+        let ask = || async { flight.turn().await.is_some() };
+        let (second, third, _) = tokio::join!(ask(), ask(), async { drop(first) });
+        assert!(second && !third, "the one under way had begun before they asked; one more is enough for both");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! in every group, at once.
 
 use super::{
-    cell::{Clock, Merged, Need},
+    budget::Budget,
+    cell::{Clock, Flight, Made, Merged, Narrow, Need, elapsed},
     keeper::Keeper,
 };
 use crate::{
@@ -21,16 +22,25 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+};
 
 /// So many groups are read at once.
 const AT_ONCE: usize = 4;
 
+/// So many people are read alone at once.
+const PEOPLE_AT_ONCE: usize = 4;
+
 /// After a read that failed, the next is not tried before this.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
-/// What was read of one person alone is kept for this long; by then every table was read later, or is too old.
+/// What was read of one person alone is kept for this long.
 const ALONE: Duration = Duration::from_secs(3600);
+
+/// How often people whose change every table is younger than are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// The members of the groups that policies name, at one provider.
 pub(super) struct Directory {
@@ -41,28 +51,66 @@ pub(super) struct Directory {
     tables: ArcSwap<BTreeMap<GroupPath, Arc<Table>>>,
     /// People who were read alone, later than the tables.
     alone: moka::sync::Cache<u64, Arc<Alone>>,
-    /// Changes whenever somebody's membership here may have.
+    /// Changes whenever the tables do, or count no more.
     version: AtomicU64,
-    /// Held while tables are read.
-    reading: tokio::sync::Mutex<()>,
-    /// When a read of tables last ended, good or bad; counts reads.
-    attempts: AtomicU64,
-    /// People whom GitLab said to have changed, and when: nothing that was read before counts for them.
-    changed: Mutex<HashMap<u64, Changed>>,
+    /// Reads of tables.
+    reading: Flight,
+    /// Whoever reads one person alone has one of these.
+    turns: Semaphore,
+    /// What may be read because somebody clicks.
+    pub(super) clicks: Budget,
+    /// People whom GitLab said to have changed: nothing that was read before counts for them.
+    changed: Mutex<Changes>,
     /// When GitLab last said that everybody may have changed.
-    all_changed: ArcSwapOption<SystemTime>,
+    all_changed: ArcSwapOption<Changed>,
 }
 
-/// A change of one person.
-#[derive(Clone, Copy)]
+/// When GitLab said that somebody changed.
+#[derive(Clone)]
 struct Changed {
+    /// The last time.
     at: SystemTime,
-    /// What is gone stays gone for now.
-    narrow: bool,
+    /// When what is read only takes away.
+    narrow: Option<Narrow>,
+    /// But for these groups, which they were added to since.
+    given: Vec<GroupPath>,
+}
+
+#[derive(Default)]
+struct Changes {
+    people: HashMap<u64, Changed>,
+    swept: Option<SystemTime>,
+}
+
+impl Changed {
+    /// A change at `now`, after an earlier one, that takes something away.
+    fn taken(before: Option<&Self>, now: SystemTime) -> Self {
+        let held = before.and_then(|before| before.narrow);
+        Self { at: now, narrow: Some(Narrow::after(held, now)), given: Vec::new() }
+    }
+
+    /// A change at `now` that takes nothing away, and gives the membership of a group, if it is one that is named.
+    fn given(before: Option<&Self>, group: Option<GroupPath>, now: SystemTime) -> Self {
+        let (narrow, given) = before.map(|before| (before.narrow, before.given.clone())).unwrap_or_default();
+        Self { at: now, narrow, given: given.into_iter().chain(group).collect() }
+    }
+
+    /// When it was, unless that was told by a clock that has been set back since: what can be believed was read after it then.
+    fn since(&self, now: SystemTime) -> Option<SystemTime> {
+        (elapsed(self.at, now) < Duration::MAX).then_some(self.at)
+    }
+
+    /// Whether both reads of this group fall into the time in which they only take away.
+    fn narrows(&self, group: &GroupPath, reads: [SystemTime; 2]) -> bool {
+        let holds = |narrow: Narrow| reads.into_iter().all(|begun| narrow.holds(begun));
+        !self.given.contains(group) && self.narrow.is_some_and(holds)
+    }
 }
 
 #[derive(Default)]
 struct Table {
+    /// GitLab's number of the group; 0 until it is known.
+    group: AtomicU64,
     state: ArcSwap<State>,
 }
 
@@ -74,6 +122,9 @@ struct State {
     /// When reading it last failed, and whether GitLab could not be reached.
     failed: Option<(SystemTime, bool)>,
 }
+
+/// A person's role in one group, and when that was read.
+type Told = (Option<Role>, SystemTime);
 
 /// One person's roles, as they were read alone.
 struct Alone {
@@ -90,8 +141,9 @@ impl Directory {
             tables: ArcSwap::default(),
             alone: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(ALONE).build(),
             version: AtomicU64::new(1),
-            reading: tokio::sync::Mutex::default(),
-            attempts: AtomicU64::new(0),
+            reading: Flight::default(),
+            turns: Semaphore::new(PEOPLE_AT_ONCE),
+            clicks: Budget::default(),
             changed: Mutex::default(),
             all_changed: ArcSwapOption::default(),
         }
@@ -102,36 +154,53 @@ impl Directory {
         self.keeper.rotates()
     }
 
-    /// GitLab says that this person changed.
-    pub(super) fn change(&self, user: u64, narrow: bool, now: SystemTime) {
-        let mut changed = self.changed();
-        changed.retain(|_, it| now.duration_since(it.at).is_ok_and(|since| since < ALONE)); // tables are younger by then
-        changed.insert(user, Changed { at: now, narrow });
-        drop(changed);
-        self.version.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// What is read of this person is believed as it is again.
-    pub(super) fn widen(&self, user: u64) {
-        if let Some(changed) = self.changed().get_mut(&user) {
-            changed.narrow = false;
+    /// GitLab says that this person changed. Unless they were only `added` to something, what is gone stays gone for a while;
+    /// with an exception for the group with this number if they were added to that.
+    pub(super) fn change(&self, user: u64, added: bool, group: Option<u64>, now: SystemTime) {
+        let mut changes = self.changed();
+        if changes.swept.is_none_or(|swept| elapsed(swept, now) >= SWEEP) {
+            let oldest = self.oldest();
+            changes.people.retain(|_, changed| {
+                oldest.is_some_and(|read| read <= changed.at) || changed.narrow.is_some_and(|narrow| narrow.holds(now))
+            });
+            changes.swept = Some(now);
         }
+        let before = changes.people.get(&user);
+        let changed = match added {
+            true => Changed::given(before, group.and_then(|group| self.numbered(group)), now),
+            false => Changed::taken(before, now),
+        };
+        changes.people.insert(user, changed);
     }
 
-    /// GitLab says that everybody may have changed.
-    pub(super) fn change_all(&self, now: SystemTime) {
-        self.all_changed.store(Some(Arc::new(now)));
+    /// The group with GitLab's number, if it is named.
+    fn numbered(&self, group: u64) -> Option<GroupPath> {
+        let tables = self.tables.load();
+        let found = tables.iter().find(|(_, table)| table.group.load(Ordering::Relaxed) == group && group != 0);
+        found.map(|(path, _)| path.clone())
+    }
+
+    /// When the table was read that was read longest ago.
+    fn oldest(&self) -> Option<SystemTime> {
+        self.tables.load().values().filter_map(|table| table.state.load().read).min()
+    }
+
+    /// GitLab says that everybody may have changed. With `narrow`, what is gone stays gone for a while.
+    pub(super) fn change_all(&self, narrow: bool, now: SystemTime) {
+        let before = self.all_changed.load();
+        let changed =
+            if narrow { Changed::taken(before.as_deref(), now) } else { Changed::given(before.as_deref(), None, now) };
+        self.all_changed.store(Some(Arc::new(changed)));
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether this person has to be read alone before anything can be said of them.
-    pub(super) fn is_changed(&self, user: u64) -> bool {
-        let Some(since) = self.changed().get(&user).map(|changed| changed.at) else { return false };
-        self.alone.get(&user).is_none_or(|alone| alone.read < since)
+    fn changed(&self) -> MutexGuard<'_, Changes> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) -> MutexGuard<'_, HashMap<u64, Changed>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many groups are named.
+    pub(super) fn size(&self) -> usize {
+        self.tables.load().len()
     }
 
     /// Takes the groups that policies name now. What is known of those of before stays known.
@@ -145,7 +214,7 @@ impl Directory {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Changes whenever somebody's membership here may have.
+    /// Changes whenever the tables do, or count no more. What is read of one person alone is counted in their cell.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -153,17 +222,13 @@ impl Directory {
     /// What a request has to do before it can use the tables.
     pub(super) fn need(&self, now: SystemTime, clock: &Clock) -> Need {
         let mut need = Need::Nothing;
-        let changed = self.all_changed.load().as_deref().copied();
+        let changed = self.all_changed_since(now);
         for table in self.tables.load().values() {
             let state = table.state.load();
             if state.is_backing_off(now) {
                 continue;
             }
-            match state
-                .read
-                .filter(|read| changed.is_none_or(|at| *read >= at))
-                .map(|read| now.duration_since(read).unwrap_or_default())
-            {
+            match state.read.filter(|read| changed.is_none_or(|at| *read >= at)).map(|read| elapsed(read, now)) {
                 None => return Need::Read,
                 Some(age) if age >= clock.refresh => return Need::Read,
                 Some(age) if age >= clock.refresh.mul_f64(0.75) => need = Need::ReadAhead,
@@ -173,25 +238,26 @@ impl Directory {
         need
     }
 
-    /// The same, for a request of one person.
-    pub(super) fn need_of(&self, user: &UserId, now: SystemTime, clock: &Clock) -> Need {
-        let changed = number(user).is_some_and(|user| self.is_changed(user));
-        if changed { Need::Alone } else { self.need(now, clock) }
+    fn all_changed_since(&self, now: SystemTime) -> Option<SystemTime> {
+        self.all_changed.load().as_deref().and_then(|changed| changed.since(now))
     }
 
-    /// Reads every table that is at least `older` old. One at a time; whoever waited for another's read is content with it.
+    /// Whether this person has to be read alone before anything can be said of them.
+    pub(super) fn has_changed(&self, user: &UserId, now: SystemTime) -> bool {
+        let Some(user) = number(user) else { return false };
+        let since = self.changed().people.get(&user).and_then(|changed| changed.since(now));
+        since.is_some_and(|since| self.alone.get(&user).is_none_or(|alone| alone.read < since))
+    }
+
+    /// Reads every table that is at least `older` old.
     pub(super) async fn read(&self, older: Duration) {
-        let asked = self.attempts.load(Ordering::Acquire);
-        let _one = self.reading.lock().await;
-        if self.attempts.load(Ordering::Acquire) != asked {
-            return;
-        }
+        let Some(_turn) = self.reading.turn().await else { return };
         let now = SystemTime::now();
-        let changed = self.all_changed.load().as_deref().copied();
+        let changed = self.all_changed_since(now);
         let is_due = |table: &Table| {
             let state = table.state.load();
             let known = state.read.filter(|read| changed.is_none_or(|at| *read >= at));
-            let fresh = known.is_some_and(|read| now.duration_since(read).is_ok_and(|age| age < older));
+            let fresh = known.is_some_and(|read| elapsed(read, now) < older);
             !fresh && !state.is_backing_off(now)
         };
         let mut due = self.tables.load_full().iter().filter(|(_, table)| is_due(table)).map(both).collect::<Vec<_>>();
@@ -204,25 +270,29 @@ impl Directory {
                 reads.spawn(async move {
                     let begun = SystemTime::now();
                     let answer = api.members(&path, begun).await;
+                    if answer.is_ok() && table.group.load(Ordering::Relaxed) == 0 {
+                        table.group.store(api.group(&path).await.unwrap_or(0), Ordering::Relaxed);
+                    }
                     (path, table, begun, answer)
                 });
             }
             let Some(done) = reads.join_next().await else { break };
             let Ok((path, table, begun, answer)) = done else { continue };
-            if table.take(&path, answer, begun) {
+            let changed = self.all_changed.load_full();
+            if table.take(&path, answer, begun, changed.as_deref()) {
                 self.version.fetch_add(1, Ordering::AcqRel);
             }
         }
-        self.attempts.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Reads one person in every named group. With `narrow`, what is gone stays gone. Nothing is taken unless all of it could be
-    /// read.
+    /// Reads one person in every named group. While what is gone stays gone, nobody gains by it. Nothing is taken unless all of it
+    /// could be read.
     ///
     /// # Errors
     /// Any [`ApiError`].
-    pub(super) async fn read_alone(&self, user: &UserId, narrow: bool) -> Result<(), ApiError> {
+    pub(super) async fn read_alone(&self, user: &UserId) -> Result<(), ApiError> {
         let Some(user) = number(user) else { return Ok(()) };
+        let _turn = self.turns.acquire().await;
         let read = SystemTime::now();
         let mut roles = HashMap::new();
         let mut due: Vec<GroupPath> = self.tables.load().keys().cloned().collect();
@@ -241,14 +311,25 @@ impl Directory {
             let Ok((path, role)) = done else { continue };
             roles.insert(path, role?);
         }
-        if let Some(before) = self.alone.get(&user).filter(|_| narrow) {
+        let changed = self.changed().people.get(&user).cloned();
+        if let (Some(before), Some(changed)) = (self.alone.get(&user), changed) {
             for (path, role) in &mut roles {
-                *role = (*role).min(before.roles.get(path).copied().flatten());
+                if changed.narrows(path, [before.read, read]) {
+                    *role = (*role).min(before.roles.get(path).copied().unwrap_or(*role));
+                }
             }
         }
         self.alone.insert(user, Arc::new(Alone { roles, read }));
-        self.version.fetch_add(1, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Whether GitLab lets this person in.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub(super) async fn is_active(&self, user: u64) -> Result<bool, ApiError> {
+        let _turn = self.turns.acquire().await;
+        self.api.is_active(user).await
     }
 
     /// Adds to `base`, which a person's own token told, what is known here of the person. `last` is what was made of both before.
@@ -256,15 +337,13 @@ impl Directory {
         &self,
         user: &UserId,
         base: Groups,
-        last: Option<&Merged>,
+        (of, last): (Made, Option<&Merged>),
         now: SystemTime,
         clock: &Clock,
     ) -> Merged {
         let user = number(user).unwrap_or_default(); // GitLab numbers people from 1 on
-        let of = (base.version, self.version());
-        let (alone, changed) = (self.alone.get(&user), self.changed().get(&user).copied());
-        let not_before = changed.map(|changed| changed.at).max(self.all_changed.load().as_deref().copied());
-        let narrow = changed.is_some_and(|changed| changed.narrow);
+        let (alone, changed) = (self.alone.get(&user), self.changed().people.get(&user).cloned());
+        let not_before = changed.as_ref().and_then(|changed| changed.since(now)).max(self.all_changed_since(now));
         let (mut paths, mut roles, mut unread) = (base.paths.to_vec(), Vec::new(), Vec::new());
         let mut stale = base.stale;
         let mut oldest = base.read;
@@ -273,17 +352,14 @@ impl Directory {
             let at = paths.binary_search(path);
             let listed = state.read.map(|read| (state.members.get(&user).copied(), read));
             let alone = alone.as_ref().and_then(|alone| Some((*alone.roles.get(path)?, alone.read)));
-            let told = match (listed, alone) {
-                (Some((role, listed)), Some((least, read))) if narrow => Some((role.min(least), read.max(listed))),
-                (Some((_, listed)), Some((role, read))) if read >= listed => Some((role, read)),
-                (listed, _) => listed, // of a group that is not seen, nobody can be said to be no member
-            };
+            let narrows = |reads| changed.as_ref().is_some_and(|changed| changed.narrows(path, reads));
+            let told = told(listed, alone, narrows);
             let counts = |read| not_before.is_none_or(|at| read >= at) && state.is_usable(read, now, clock);
             match told.filter(|(_, read)| counts(*read)) {
                 Some((Some(role), read)) => {
                     roles.push((path.clone(), role));
                     at.err().into_iter().for_each(|at| paths.insert(at, path.clone()));
-                    stale |= now.duration_since(read).is_ok_and(|age| age > clock.refresh) && state.failed.is_some();
+                    stale |= elapsed(read, now) > clock.refresh && state.failed.is_some();
                     oldest = oldest.min(read);
                 }
                 Some((None, read)) => {
@@ -322,6 +398,18 @@ impl Drop for Directory {
     }
 }
 
+/// What a list of members and a read of one person alone say together: the later of them; while what is gone stays gone, the
+/// lesser role.
+fn told(listed: Option<Told>, alone: Option<Told>, narrows: impl Fn([SystemTime; 2]) -> bool) -> Option<Told> {
+    match (listed, alone) {
+        (Some((role, listed)), Some((least, read))) if narrows([listed, read]) => {
+            Some((role.min(least), read.max(listed)))
+        }
+        (Some((_, listed)), Some((role, read))) if read >= listed => Some((role, read)),
+        (listed, _) => listed, // of a group that is not seen, nobody can be said to be no member
+    }
+}
+
 /// GitLab's number of a person, which is what its ID tokens have as `sub`.
 pub(super) fn number(user: &UserId) -> Option<u64> {
     user.subject.parse().ok()
@@ -333,12 +421,22 @@ fn both((path, table): (&GroupPath, &Arc<Table>)) -> (GroupPath, Arc<Table>) {
 
 impl Table {
     /// Takes an answer; true if anything is other than before.
-    fn take(&self, path: &GroupPath, answer: Result<Vec<Member>, ApiError>, begun: SystemTime) -> bool {
+    fn take(
+        &self,
+        path: &GroupPath,
+        answer: Result<Vec<Member>, ApiError>,
+        begun: SystemTime,
+        all_changed: Option<&Changed>,
+    ) -> bool {
         let before = self.state.load();
         match answer {
             Ok(list) => {
-                let members: HashMap<u64, Role> =
+                let mut members: HashMap<u64, Role> =
                     list.into_iter().filter_map(|member| Some((member.id, member.role?))).collect();
+                let narrows = |read| all_changed.is_some_and(|changed| changed.narrows(path, [read, begun]));
+                if before.read.is_some_and(narrows) {
+                    members = narrowest(members, &before.members);
+                }
                 let changed = before.read.is_none() || before.failed.is_some() || *before.members != members;
                 let members = if changed { Arc::new(members) } else { before.members.clone() };
                 self.state.store(Arc::new(State { members, read: Some(begun), failed: None }));
@@ -348,6 +446,9 @@ impl Table {
                 match &error {
                     ApiError::Token(_) => tracing::error!(group = %path, %error, "members are not read"),
                     _ => tracing::warn!(group = %path, %error, "members are not read"),
+                }
+                if error == ApiError::Missing {
+                    self.group.store(0, Ordering::Relaxed); // another group may have its path next
                 }
                 // a group that is gone, or hidden, has no members that anybody could vouch for
                 let read = before.read.filter(|_| error != ApiError::Missing);
@@ -362,18 +463,86 @@ impl Table {
 
 impl State {
     fn is_backing_off(&self, now: SystemTime) -> bool {
-        self.failed.is_some_and(|(at, _)| now.duration_since(at).is_ok_and(|since| since < BACK_OFF))
+        self.failed.is_some_and(|(at, _)| elapsed(at, now) < BACK_OFF)
     }
 
     /// Whether what was read at `read` may still be decided with.
     fn is_usable(&self, read: SystemTime, now: SystemTime, clock: &Clock) -> bool {
         let limit = match self.failed {
-            Some((_, true)) => clock.outage,
-            Some((_, false)) | None => clock.limit,
+            Some((_, true)) => clock.tables.1,
+            Some((_, false)) | None => clock.tables.0,
         };
-        match now.duration_since(read) {
-            Ok(age) => age <= limit,
-            Err(ahead) => ahead.duration() <= Duration::from_secs(60),
-        }
+        elapsed(read, now) <= limit
+    }
+}
+
+/// Who is a member by both lists, with the lesser role.
+fn narrowest(members: HashMap<u64, Role>, before: &HashMap<u64, Role>) -> HashMap<u64, Role> {
+    members.into_iter().filter_map(|(id, role)| Some((id, role.min(*before.get(&id)?)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_789_000_000 + seconds)
+    }
+
+    /// What is read of one person alone counts as it is again when the time after the last removal is over, whatever came between.
+    #[test]
+    fn s78_narrow_ends_with_the_last_removal() {
+        let (acme, other): (GroupPath, GroupPath) = ("acme".parse().expect("a path"), "other".parse().expect("a path"));
+        let narrows = |changed: &Changed, from, to| changed.narrows(&acme, [at(from), at(to)]);
+        let removed = Changed::taken(None, at(10));
+        assert!(!narrows(&removed, 9, 11), "a read of before is no bound");
+        let added = Changed::given(Some(&removed), Some(other.clone()), at(20));
+        assert_eq!((added.at, narrows(&added, 10, 39), narrows(&added, 10, 40)), (at(20), true, false));
+        assert!(!added.narrows(&other, [at(10), at(39)]), "they were added to it since");
+        let again = Changed::taken(Some(&added), at(30));
+        assert!(narrows(&again, 10, 59) && !narrows(&again, 10, 60) && again.narrows(&other, [at(10), at(59)]));
+        let later = Changed::taken(Some(&again), at(70));
+        assert!(!narrows(&later, 60, 71) && narrows(&later, 70, 71));
+        assert!(!narrows(&Changed::given(None, None, at(10)), 10, 10));
+    }
+
+    #[test]
+    fn the_later_read_counts_and_the_lesser_role_while_it_is_narrow() {
+        let (owner, guest) = (Some(Role::Owner), Some(Role::Guest));
+        let wide = |listed, alone| told(listed, alone, |_| false);
+        assert_eq!(wide(Some((owner, at(0))), Some((guest, at(1)))), Some((guest, at(1))));
+        assert_eq!(wide(Some((owner, at(2))), Some((guest, at(1)))), Some((owner, at(2))));
+        assert_eq!(wide(None, Some((guest, at(1)))), None, "of a group that is not seen");
+        let narrow = |listed, alone| told(Some((listed, at(2))), Some((alone, at(1))), |_| true);
+        assert_eq!(narrow(owner, None), Some((None, at(2))));
+        assert_eq!(narrow(guest, owner), Some((guest, at(2))));
+    }
+
+    /// While everybody may have changed, lists of members only lose; the last read counts as it is.
+    #[test]
+    fn lists_of_members_only_lose_for_a_while() {
+        let (table, path) = (Table::default(), "acme".parse().expect("a path"));
+        let read = |seconds, list: &[(u64, Role)], changed: &Changed| {
+            let list = list.iter().map(|(id, role)| Member { id: *id, role: Some(*role) }).collect();
+            table.take(&path, Ok(list), at(seconds), Some(changed));
+            let mut members: Vec<_> = table.state.load().members.iter().map(|(id, role)| (*id, *role)).collect();
+            members.sort_unstable();
+            members
+        };
+        let changed = Changed::taken(None, at(10));
+        let (owner, guest) = (Role::Owner, Role::Guest);
+        assert_eq!(read(0, &[(1, owner)], &changed), [(1, owner)]);
+        assert_eq!(read(10, &[(1, owner), (2, guest)], &changed), [(1, owner), (2, guest)], "as it is");
+        assert_eq!(read(15, &[(1, guest), (3, owner)], &changed), [(1, guest)]);
+        assert_eq!(read(40, &[(1, owner), (2, guest)], &changed), [(1, owner), (2, guest)]);
+    }
+
+    /// A clock that was set back leaves no change in force that lies ahead.
+    #[test]
+    fn a_change_of_the_future_is_none() {
+        let changed = Changed::taken(None, at(3600));
+        assert_eq!((changed.since(at(3601)), changed.since(at(3590))), (Some(at(3600)), Some(at(3600))));
+        assert_eq!(changed.since(at(0)), None);
     }
 }

@@ -85,7 +85,8 @@ impl Memberships {
         match (self.directory(&person.id), cell.view(now, &clock)) {
             (Some(directory), Membership::Known(base)) => {
                 let last = cell.merged.load_full();
-                Membership::Known(directory.merge(&person.id, base, last.as_deref(), now, &clock).groups)
+                let of = cell.made(base.version, Some(&directory));
+                Membership::Known(directory.merge(&person.id, base, (of, last.as_deref()), now, &clock).groups)
             }
             (_, view) => view,
         }

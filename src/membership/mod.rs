@@ -3,6 +3,7 @@
 //! Membership has its own clock, apart from the session's. It is known, known empty, or unknown, and unknown is never
 //! empty.
 
+mod budget;
 mod cell;
 mod directory;
 mod hooks;
@@ -23,7 +24,7 @@ use crate::{
     session::{Live, lock::Target},
 };
 use arc_swap::ArcSwap;
-use cell::{Cell, Change, Clock, Merged, Need};
+use cell::{Cell, Change, Clock, Made, Merged, Need};
 use directory::Directory;
 use hooks::Heard;
 use keeper::Keeper;
@@ -62,11 +63,7 @@ pub struct Memberships {
 
 /// What an open stream was decided on; other marks are a reason to decide again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Marks {
-    version: Option<u64>,
-    named: u64,
-    directory: u64,
-}
+pub struct Marks(Option<Made>);
 
 impl Memberships {
     /// None yet.
@@ -94,11 +91,17 @@ impl Memberships {
             need = Need::Nothing;
         }
         let directory = self.directory(id);
-        let more = directory.as_ref().map_or(Need::Nothing, |directory| directory.need_of(id, now, &clock));
+        let more = match &directory {
+            Some(directory) if directory.has_changed(id, now) && !cell.is_alone_backing_off(now) => Need::Changed,
+            Some(directory) => directory.need(now, &clock),
+            None => Need::Nothing,
+        };
         match need.max(more) {
             Need::Nothing => {}
             Need::ReadAhead => self.read_ahead(&cell, live, (need, more), now),
-            Need::Read | Need::Alone => Box::pin(self.read_and_wait(&cell, live, (need, more))).await,
+            Need::Read | Need::Changed | Need::Anew => {
+                Box::pin(self.read_and_wait(&cell, live, (need, more))).await;
+            }
         }
         if live.is_ended() {
             return Principal::Anonymous;
@@ -115,7 +118,7 @@ impl Memberships {
             return false;
         }
         let before = self.marks(&live.session.person.id);
-        self.read_and_wait(&cell, live, (Need::Read, Need::Alone)).await;
+        self.read_and_wait(&cell, live, (Need::Anew, self.asked(live, now))).await;
         self.marks(&live.session.person.id) != before
     }
 
@@ -123,9 +126,18 @@ impl Memberships {
     pub async fn check_again(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) {
         let Some(clock) = self.clock(live) else { return };
         let cell = self.cell(&live.session.person.id);
-        if !cell.is_backing_off(now, &clock) && cell.claims_check(now, ASKED) {
-            self.read_and_wait(&cell, live, (Need::Read, Need::Alone)).await;
+        let pause = if self.directory(&live.session.person.id).is_some() { AGAIN } else { ASKED };
+        if !cell.is_backing_off(now, &clock) && cell.claims_check(now, pause) {
+            self.read_and_wait(&cell, live, (Need::Anew, self.asked(live, now))).await;
         }
+    }
+
+    /// What is read with our token because somebody clicks: the person, one call for each group; when too many do, what is due
+    /// anyway.
+    fn asked(&self, live: &Live, now: SystemTime) -> Need {
+        let directory = self.directory(&live.session.person.id);
+        let may = directory.is_some_and(|directory| directory.clicks.takes(directory.size(), now));
+        if may { Need::Anew } else { Need::Read }
     }
 
     /// Takes the groups that a sign-in brought.
@@ -137,11 +149,7 @@ impl Memberships {
     /// What decisions about this person rest on.
     pub fn marks(&self, user: &UserId) -> Marks {
         let cell = self.cells.get(user);
-        Marks {
-            version: cell.as_ref().and_then(|cell| cell.version()),
-            named: cell.map_or(0, |cell| cell.named()),
-            directory: self.directory(user).map_or(0, |directory| directory.version()),
-        }
+        Marks(cell.map(|cell| cell.made(cell.version().unwrap_or(0), self.directory(user).as_deref())))
     }
 
     /// Forgets what everybody's groups were: a provider is read another way now, or is another one.
@@ -169,16 +177,21 @@ impl Memberships {
         self.name_all_groups();
     }
 
-    /// Says which groups are to be read: those that policies name, and those that locks do.
+    /// Says which groups are to be read.
     fn name_all_groups(&self) {
-        let (named, locks) = (self.named.load(), self.control.locks.all());
         for (provider, directory) in &**self.directories.load() {
-            let locked = locks.iter().filter_map(|lock| match &lock.target {
-                Target::Group(members) if members.provider == *provider => Some(members.group.clone()),
-                _ => None,
-            });
-            directory.name(&paths(&named, provider.as_str()).into_iter().chain(locked).collect());
+            directory.name(&self.named_at(provider));
         }
+    }
+
+    /// The groups of a provider that policies name, and those that locks do.
+    fn named_at(&self, provider: &Name) -> BTreeSet<GroupPath> {
+        let locks = self.control.locks.all();
+        let locked = locks.iter().filter_map(|lock| match &lock.target {
+            Target::Group(members) if members.provider == *provider => Some(members.group.clone()),
+            _ => None,
+        });
+        paths(&self.named.load(), provider.as_str()).into_iter().chain(locked).collect()
     }
 
     fn new_directory(&self, provider: &ProviderSettings, settings: &MembershipApi, state: &Path) -> Arc<Directory> {
@@ -215,13 +228,13 @@ impl Memberships {
             (_, view) => return view,
         };
         let last = cell.merged.load_full();
-        let of = (base.version, directory.version());
+        let of = cell.made(base.version, Some(directory));
         let fits =
             |last: &&Arc<Merged>| last.of == of && now.duration_since(last.made).is_ok_and(|since| since < TOGETHER);
         if let Some(last) = last.as_ref().filter(fits) {
             return Membership::Known(last.groups.clone());
         }
-        let merged = directory.merge(&live.session.person.id, base, last.as_deref(), now, clock);
+        let merged = directory.merge(&live.session.person.id, base, (of, last.as_deref()), now, clock);
         if let Some(last) = &last {
             let change = Change::between(&last.groups, &merged.groups);
             self.record(&live.session.person, change, now);
@@ -261,36 +274,48 @@ impl Memberships {
     async fn read_both(&self, cell: &Cell, live: &Arc<Live>, (own, ours): (Need, Need)) {
         let own = async {
             if own != Need::Nothing {
-                self.read(cell, live).await;
+                self.read(cell, live, own).await;
             }
         };
         let ours = async {
-            let (Some(directory), Some(clock)) = (self.directory(&live.session.person.id), self.clock(live)) else {
-                return;
-            };
+            let user = &live.session.person.id;
+            let (Some(directory), Some(clock)) = (self.directory(user), self.clock(live)) else { return };
             match ours {
                 Need::Nothing => {}
                 Need::ReadAhead => directory.read(clock.refresh.mul_f64(0.5)).await,
                 Need::Read => directory.read(clock.refresh).await,
-                Need::Alone => {
+                Need::Changed | Need::Anew => {
                     directory.read(clock.refresh).await; // that there is such a group at all
-                    if let Err(error) = directory.read_alone(&live.session.person.id, false).await {
-                        tracing::warn!(user = %live.session.person.id, %error, "roles were not read");
-                    }
+                    self.read_alone(&directory, cell, user, ours).await;
                 }
             }
         };
         tokio::join!(own, ours);
     }
 
-    /// One read at a time per person; whoever waited for another's is content with its outcome.
-    async fn read(&self, cell: &Cell, live: &Arc<Live>) {
-        let asked = cell.attempts();
-        let _one = cell.reading.lock().await;
-        if cell.attempts() != asked {
-            return;
+    /// Reads one person with our token, in every group that is named.
+    async fn read_alone(&self, directory: &Directory, cell: &Cell, user: &UserId, need: Need) {
+        let Some(_turn) = cell.alone.turn().await else { return };
+        let now = SystemTime::now();
+        if need == Need::Changed && !directory.has_changed(user, now) {
+            return; // a read that had begun before was late enough
         }
-        let named = cell.named();
+        let read = directory.read_alone(user).await;
+        if let Err(error) = &read {
+            tracing::warn!(%user, %error, "roles were not read");
+        }
+        cell.read_alone(read.is_ok(), SystemTime::now());
+    }
+
+    /// One read at a time per person.
+    async fn read(&self, cell: &Cell, live: &Arc<Live>, need: Need) {
+        let Some(_turn) = cell.own.turn().await else { return };
+        let Some(clock) = self.clock(live) else { return };
+        let now = SystemTime::now();
+        if need < Need::Changed && (cell.need(now, &clock) < need || cell.is_backing_off(now, &clock)) {
+            return; // a read that had begun before brought it
+        }
+        let begun = cell.begin(now);
         let answer = self.control.read_groups(live).await;
         if let Err(error) = &answer {
             tracing::warn!(user = %live.session.person.id, %error, "groups were not read");
@@ -298,7 +323,7 @@ impl Memberships {
         let now = SystemTime::now();
         let person = &live.session.person;
         let change = match answer {
-            Ok(Some(list)) => cell.answer_of(named, Ok(Some(list)), now),
+            Ok(Some(list)) => cell.answer_of(begun, Ok(Some(list)), now),
             // A refresh that somebody else had begun may have brought them.
             Ok(None) if self.take_brought(cell, live, now) => None,
             Ok(None) => match live.held_groups() {
@@ -349,10 +374,12 @@ impl Clock {
     /// The clock of a provider; where the ID token's groups are all there will ever be, they last as long as the session.
     fn of(settings: &ProviderSettings, held: Option<Vec<GroupPath>>) -> Self {
         let refresh = settings.membership_refresh;
-        let limit = if held.is_some() { settings.without_refresh } else { (refresh * 2).max(Duration::from_secs(300)) };
+        let usual = (refresh * 2).max(Duration::from_secs(300));
+        let limit = if held.is_some() { settings.without_refresh } else { usual };
         // A provider that has no list to tell is asked whether the person is still there, as often as others are for groups.
         let silent = settings.groups_claim.is_none().then_some(refresh);
-        Self { refresh, limit, outage: settings.membership_outage.max(limit), silent }
+        let outage = settings.membership_outage;
+        Self { refresh, limit, outage: outage.max(limit), tables: (usual, outage.max(usual)), silent }
     }
 }
 

@@ -4,6 +4,7 @@ A clock that takes minutes in earnest is shortened, and the row says from what t
 """
 
 import asyncio
+import http.client
 import statistics
 import time
 
@@ -68,12 +69,18 @@ def api(refresh, **more):
 
 
 def status(vestibule, person):
-    return vestibule.get("/json", {"Cookie": person.cookie})[0]
+    """The status of one request; 0 where the session ended while the answer was on its way, which cuts it off."""
+    try:
+        return vestibule.get("/json", {"Cookie": person.cookie})[0]
+    except http.client.IncompleteRead:
+        return 0
 
 
 async def each(items, work):
     """Does `work` with every one, side by side; None where it failed."""
     results = await asyncio.gather(*(work(item) for item in items), return_exceptions=True)
+    for fault in (result for result in results if isinstance(result, Exception)):
+        print(f"     {fault!r}")
     return [None if isinstance(result, Exception) else result for result in results]
 
 
