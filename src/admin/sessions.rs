@@ -3,6 +3,7 @@
 use super::Admin;
 use crate::{
     audit::Event,
+    config::ProviderKind,
     control::{Listed, Revoked},
     membership::Memberships,
     principal::{Membership, Name, UserId},
@@ -224,9 +225,21 @@ impl Admin {
         self.tell(by, "sessions.lock", "lock", object, Some(reason), hit.clone());
         set.map_err(|error| format!("the lock is in force, and lost at the next start: {error}: say it again"))?;
         let mut answer = about(&lock);
+        answer["invited_unseen"] = self.misses_invited(&lock.target).into();
         answer["sessions"] = hit.len().into();
         answer["streams"] = streams.into();
         Ok(answer)
+    }
+
+    /// Whether people who are members only because their group was invited are not seen: at GitLab that is read for groups that
+    /// are named, by its API.
+    fn misses_invited(&self, target: &Target) -> bool {
+        let Target::Group(members) = target else { return false };
+        let provider = self.shared.control.provider(&members.provider);
+        provider.is_some_and(|provider| {
+            let settings = &provider.settings;
+            settings.kind == ProviderKind::Gitlab && (settings.api.is_none() || members.below)
+        })
     }
 
     pub(super) async fn unlock(

@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) uids: Vec<Uid>,
     /// Providers whose people's membership the conditions mention.
     pub(super) conditions: BTreeSet<Arc<str>>,
+    /// Memberships that keep people out: by which a forbid applies, or a permit does not.
+    pub(super) barring: Vec<Uid>,
     /// A permit that reads `path` in a place where a difference lets more through.
     pub(super) path_negated: bool,
     /// Texts and patterns that it compares with `path_folded`, which is never like them.
@@ -45,6 +47,7 @@ impl Facts {
             reads: Reads::default(),
             uids: Vec::new(),
             conditions: BTreeSet::new(),
+            barring: Vec::new(),
             path_negated: false,
             unfolded: Vec::new(),
             job_person: false,
@@ -59,6 +62,12 @@ impl Facts {
         if facts.about_people() {
             let groups = facts.uids.iter().filter(|uid| uid.kind.is_membership());
             facts.conditions = groups.filter_map(Uid::provider).map(Arc::from).collect();
+        }
+        if !facts.permits {
+            facts.barring.extend(facts.member_scope().cloned());
+        }
+        if !facts.about_people() {
+            facts.barring.clear();
         }
         facts.uids.extend([&facts.principal, &facts.resource].into_iter().filter_map(|scope| scope.uid().cloned()));
         Some(facts)
@@ -86,7 +95,7 @@ impl Facts {
 
     fn walk(&mut self, expr: &Expr, sign: Sign) -> Option<()> {
         match expr {
-            Expr::Literal(literal) => self.literal(literal)?,
+            Expr::Literal(literal) => self.literal(literal, sign)?,
             Expr::Var(Var::Context) => self.reads = Reads::ALL,
             Expr::Var(Var::Principal | Var::Action | Var::Resource) => {}
             Expr::GetAttr { expr, attr } => self.attribute(expr, attr.as_str(), sign)?,
@@ -151,9 +160,13 @@ impl Facts {
         }
     }
 
-    fn literal(&mut self, literal: &Literal) -> Option<()> {
+    fn literal(&mut self, literal: &Literal, sign: Sign) -> Option<()> {
         if let Literal::EntityUID(uid) = literal {
             let uid = Uid::of(uid)?;
+            let lets_in = if self.permits { Sign::Plain } else { Sign::Negated };
+            if uid.kind.is_membership() && sign != lets_in {
+                self.barring.push(uid.clone());
+            }
             if uid.kind != Kind::Action {
                 self.uids.push(uid);
             }

@@ -112,16 +112,11 @@ impl Lint<'_> {
             mistakes.push((".user".into(), message.into()));
         }
         for uid in facts.uids.iter().filter(|uid| uid.kind.is_membership() && uid.kind != Kind::Role) {
-            let Some(provider) = self.provider_of(uid) else { continue };
-            let blind = provider.kind == ProviderKind::Gitlab && provider.api.is_none();
-            if blind && !facts.permits && facts.mentions(provider.name.as_str()) {
-                let message = format!(
-                    "a forbid that hinges on a group of `{}` needs its `membership.api`, else people of invited groups get \
-                     past it: configure it, or permit those who may instead",
-                    provider.name
-                );
-                mistakes.push((written(uid), message));
-            }
+            let Some(provider) = self.provider_of(uid).filter(|provider| provider.kind == ProviderKind::Gitlab) else {
+                continue;
+            };
+            let hinges = facts.mentions(provider.name.as_str());
+            mistakes.extend(unseen(facts, uid, provider).filter(|_| hinges).map(|message| (written(uid), message)));
         }
     }
 
@@ -153,6 +148,25 @@ impl Lint<'_> {
             mistakes.push(("context.path".into(), message));
         }
     }
+}
+
+/// A group at GitLab that keeps people out, but for some whose membership is not seen.
+fn unseen(facts: &Facts, uid: &Uid, provider: &ProviderSettings) -> Option<String> {
+    let (name, bars) = (&provider.name, facts.barring.contains(uid));
+    if provider.api.is_none() && (bars || !facts.permits) {
+        let effect = if facts.permits { "permit" } else { "forbid" };
+        return Some(format!(
+            "a {effect} that hinges on a group of `{name}` needs its `membership.api`, else people of invited groups get past \
+             it: configure it, or permit those who may instead"
+        ));
+    }
+    (uid.kind == Kind::Namespace && bars).then(|| {
+        format!(
+            "people of a group that is invited to one below `{}` get past this: only invitations to groups that policies name \
+             are read; name the groups, as `Group::\"{name}:…\"`, or permit those who may instead",
+            uid.id
+        )
+    })
 }
 
 /// A group that nobody of this provider is ever known to be in.

@@ -2,7 +2,7 @@
 
 use super::{
     Authorize, Decision, Outcome, PolicyError,
-    testing::{asked, gitlab, load, oidc, placed, provider, route, user},
+    testing::{asked, gitlab, gitlab_with_api, load, oidc, placed, provider, route, user},
 };
 use crate::route::Route;
 use crate::{
@@ -359,6 +359,10 @@ fn policies_that_cannot_work_are_errors() {
             "`membership.api`",
         ),
         (
+            r#"permit (principal, action, resource) unless { principal in Group::"gitlab:acme" };"#,
+            "a permit that hinges on a group of `gitlab` needs its `membership.api`",
+        ),
+        (
             r#"permit (principal is Job, action, resource) when { principal.user == User::"gitlab:1" };"#,
             "`membership.api`",
         ),
@@ -391,6 +395,33 @@ fn policies_that_cannot_work_are_errors() {
         assert!(found.iter().any(|found| found.contains(message)), "{policy}: {found:#?}");
     }
     assert_eq!(mistakes(r#"@id("route:a:allow:1") permit (principal, action, resource);"#).len(), 1);
+}
+
+/// Of a whole tree only its own members are seen, and the invited groups of those that are named: it lets in, and keeps nobody out.
+#[test]
+fn a_namespace_of_gitlab_keeps_nobody_out() {
+    let said = |policy: &str| -> Vec<String> {
+        let errors = load(&format!("@id(\"a\") {policy}"), &[route("r")], &[gitlab_with_api("gitlab"), oidc("okta")]);
+        errors.err().unwrap_or_default().iter().map(|error| error.message.clone()).collect()
+    };
+    for policy in [
+        r#"forbid (principal is User in Namespace::"gitlab:acme", action, resource);"#,
+        r#"forbid (principal, action, resource) when { principal in Namespace::"gitlab:acme" };"#,
+        r#"permit (principal, action, resource) unless { principal in Namespace::"gitlab:acme" };"#,
+        r#"permit (principal, action, resource) when { !(principal in Namespace::"gitlab:acme") };"#,
+    ] {
+        let found = said(policy);
+        assert!(found.iter().any(|found| found.contains("invited to one below `gitlab:acme`")), "{policy}: {found:?}");
+    }
+    for policy in [
+        r#"permit (principal is User in Namespace::"gitlab:acme", action, resource);"#,
+        r#"forbid (principal is User, action, resource) unless { principal in Namespace::"gitlab:acme" };"#,
+        r#"forbid (principal is User in Group::"gitlab:acme", action, resource);"#,
+        r#"forbid (principal is User in Namespace::"okta:acme", action, resource);"#,
+        r#"forbid (principal is Job in Namespace::"gitlab:acme", action, resource);"#,
+    ] {
+        assert_eq!(said(policy), [""; 0], "{policy}");
+    }
 }
 
 #[test]

@@ -234,8 +234,17 @@ fn locked(lock: &Value) -> String {
         Some(until) => format!("until {}", rfc3339(until)),
         None => "until it is unlocked".to_owned(),
     };
+    let unseen = match (lock["invited_unseen"].as_bool(), text(&lock["target"]).ends_with("/**")) {
+        (Some(true), true) => {
+            "\npeople of groups that were invited to a group below it are not kept out: lock those groups too"
+        }
+        (Some(true), false) => {
+            "\npeople who are in it only because their group was invited are not kept out: that needs `membership.api`"
+        }
+        _ => "",
+    };
     format!(
-        "{} {} is locked {until}: {} sessions in use are refused, {} streams are cut",
+        "{} {} is locked {until}: {} sessions in use are refused, {} streams are cut{unseen}",
         text(&lock["kind"]),
         clean(text(&lock["target"]), 200),
         lock["sessions"],
