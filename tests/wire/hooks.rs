@@ -173,6 +173,12 @@ async fn s76_who_was_named_and_cannot_be_read_is_unknown() {
     let answer = gateway.get_as(&ines, "/").await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("membership_unknown")));
     assert_eq!(status(&gateway, &other).await, 200, "the others are known");
+    let path = format!("/api/v4/groups/platform/members/all/{id}");
+    let before = provider.seen(&path).await;
+    for _ in 0..20 {
+        assert_eq!(status(&gateway, &ines).await, 503);
+    }
+    assert!(provider.seen(&path).await <= before + 1, "who cannot be read is not asked for by every request");
     provider.admin("/admin/fault/clear", json!({})).await;
     gateway.until("ines is read", async || status(&gateway, &ines).await == 403).await;
 }

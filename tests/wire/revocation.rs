@@ -282,7 +282,8 @@ async fn p27_locks_by_provider_and_group_end_in_time() {
     ] {
         let lock: Vec<_> = ["lock", "--reason", "x"].iter().chain(target).copied().collect();
         let unlock: Vec<_> = ["unlock"].iter().chain(target).copied().collect();
-        told(&gateway, &lock).await;
+        let set = told(&gateway, &lock).await;
+        assert_eq!(set["invited_unseen"], target[0] == "--group", "no `membership.api` tells who was invited");
         let seen = statuses().await;
         told(&gateway, &unlock).await;
         // alice owns platform, and GitLab tells the groups below too
@@ -290,6 +291,8 @@ async fn p27_locks_by_provider_and_group_end_in_time() {
         assert_eq!(seen, expected, "{target:?}");
         assert_eq!(statuses().await, (200, 200), "{target:?} taken away");
     }
+    let (_, out, _) = sessions(&gateway, &["lock", "--group", "gitlab:none", "--reason", "x", "--for", "1s"]).await;
+    assert!(out.contains("because their group was invited are not kept out: that needs `membership.api`"), "{out}");
     told(&gateway, &["lock", "--provider", "gitlab", "--reason", "x", "--for", "2s"]).await;
     let set = Instant::now();
     assert_eq!(statuses().await.0, 403);
