@@ -40,6 +40,7 @@ pub(super) struct Plain {
     pub(super) login: HeaderValue,
     pub(super) email: Option<HeaderValue>,
     pub(super) groups: Option<HeaderValue>,
+    /// See [`Shown::truncated`].
     pub(super) truncated: bool,
     pub(super) backstage_user: Option<HeaderValue>,
 }
@@ -47,6 +48,7 @@ pub(super) struct Plain {
 /// The groups of a person that a route's upstream is told of.
 pub(super) struct Shown<'a> {
     pub(super) groups: Vec<&'a str>,
+    /// There may be more: they do not fit, or nobody can say now whether the person is in them.
     pub(super) truncated: bool,
 }
 
@@ -154,7 +156,7 @@ impl<'a> Shown<'a> {
                 GroupPattern::Tree(provider, tree) => *provider == person.id.provider && tree.contains(path),
             })
         };
-        let mut shown = Self { groups: Vec::new(), truncated: false };
+        let mut shown = Self { groups: Vec::new(), truncated: known.unread.iter().any(listed) };
         let mut left = GROUPS + 1; // the first needs no comma
         for path in known.paths.iter().filter(|path| listed(path)) {
             let Some(rest) = left.checked_sub(percent(path.as_str()).len() + 1) else {
@@ -252,6 +254,20 @@ mod tests {
         let header = shown.header();
         assert!(header.len() <= GROUPS && header.len() > GROUPS - 20, "{}", header.len());
         assert!(header.to_str().expect("ASCII").split(',').all(|group| group.len() == "acme/team-100".len()));
+    }
+
+    /// A list that lacks a group because it cannot be read is no whole list; what the upstream is not told of anyway lacks nothing.
+    #[test]
+    fn a_list_with_a_group_that_cannot_be_read_is_not_whole() {
+        let told = |unread: &str| {
+            let Membership::Known(mut groups) = known(&["acme"]) else { unreachable!("they are known") };
+            groups.unread = [unread.parse().expect("a path")].into();
+            let known = Membership::Known(groups);
+            let shown = Shown::of(&person(), &known, &route("u:1")).expect("known");
+            (shown.groups.join(","), shown.truncated)
+        };
+        assert_eq!(told("acme/platform"), ("acme".to_owned(), true));
+        assert_eq!(told("other"), ("acme".to_owned(), false));
     }
 
     #[test]
