@@ -182,7 +182,7 @@ impl Admin {
         let meant = Arc::new(Meant::of(filter, self.shared.membership.clone(), now)?);
         let (fits, whole) = (meant.clone(), meant.whole());
         let fits = move |session: &Session, live: Option<&Arc<Live>>| fits.fits(session, live);
-        let outcome = self.shared.control.revoke(whole, fits, now).await;
+        let outcome = self.shared.control.revoke(whole, fits, "revoked", now).await;
         let (ended, failed) = match outcome {
             Ok(ended) => (ended, None),
             Err(error) => (Revoked::default(), Some(error)),

@@ -129,27 +129,6 @@ impl Control {
         Ok(ended)
     }
 
-    /// Ends every session of a person, wherever it is kept, however long that takes.
-    pub async fn end_person(self: &Arc<Self>, issuer: &str, subject: &str, why: &'static str) {
-        let is_meant = |session: &Session| *session.person.issuer == *issuer && *session.person.id.subject == *subject;
-        self.end_in_use(is_meant, why, SystemTime::now());
-        let mut keys = Vec::new();
-        for name in self.ring.names("user", &[issuer.as_bytes(), subject.as_bytes()]) {
-            loop {
-                match self.store.filed_under(name).await {
-                    Ok(found) => break keys.extend(found),
-                    Err(error) => {
-                        tracing::warn!(%error, "stored sessions of a person are not ended yet");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
-            }
-        }
-        for key in keys {
-            self.end_surely(key, &is_meant, why, SystemTime::now()).await;
-        }
-    }
-
     /// Any session of this person that is in use here.
     pub fn session_of(&self, user: &UserId) -> Option<Arc<Live>> {
         let is_theirs = |live: &Arc<Live>| !live.is_ended() && !live.is_lapsed() && live.session.person.id == *user;

@@ -476,6 +476,15 @@ pub(crate) mod tests {
         })
     }
 
+    /// Configures the provider `gitlab` with this issuer.
+    pub(crate) fn serve(control: &Control, issuer: &str) {
+        let (name, secret) = ("gitlab".parse().expect("a name"), SecretString::from("secret"));
+        let settings = ProviderSettings::new(name, ProviderKind::Gitlab, issuer, "client", secret);
+        let provider = Provider::new(Arc::new(settings), &std::env::temp_dir());
+        let providers = HashMap::from([(provider.settings.name.clone(), provider)]);
+        control.configure(providers, control.limits().as_ref().clone());
+    }
+
     /// What is there after a kill right now and a new start.
     pub(crate) async fn killed(control: &Control, directory: &tempfile::TempDir) -> (tempfile::TempDir, Arc<Control>) {
         control.store.break_down();
@@ -565,18 +574,10 @@ pub(crate) mod tests {
     /// before is nobody's, and its tokens are not sent there.
     #[tokio::test]
     async fn s50_a_session_is_of_its_issuer_whatever_the_providers_name() {
-        let (directory, control, _, live) = scene().await;
-        let serve = |issuer: &str| {
-            let name = "gitlab".parse().expect("a name");
-            let secret = SecretString::from("secret");
-            let settings = ProviderSettings::new(name, ProviderKind::Gitlab, issuer, "client", secret);
-            let provider = Provider::new(Arc::new(settings), directory.path());
-            let providers = HashMap::from([(provider.settings.name.clone(), provider)]);
-            control.configure(providers, control.limits().as_ref().clone());
-        };
-        serve("https://gitlab.example.com");
+        let (_directory, control, _, live) = scene().await;
+        serve(&control, "https://gitlab.example.com");
         assert_eq!(control.clock(&live, SystemTime::now()), Clock::Alive);
-        serve("https://other.example.com");
+        serve(&control, "https://other.example.com");
         assert_eq!(control.clock(&live, SystemTime::now()), Clock::Moved);
         assert!(control.provider_of(&live.session.person).is_none());
     }

@@ -219,7 +219,7 @@ mod tests {
         let (took, start) = (start.elapsed(), std::time::Instant::now());
         assert_eq!(listed, 10_001);
         assert!(took < Duration::from_secs(2), "{took:?}");
-        let ended = control.revoke(None, |_, _| true, now).await.expect("done").sessions.len();
+        let ended = control.revoke(None, |_, _| true, "revoked", now).await.expect("done").sessions.len();
         println!("listed in {took:?}, revoked in {:?}", start.elapsed());
         assert_eq!(ended, 10_001);
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
