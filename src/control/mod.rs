@@ -365,7 +365,7 @@ impl Control {
         let (tokens, turn) = (live.held().tokens, self.revoking.clone());
         self.start(async move {
             let _turn = turn.acquire().await;
-            let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
+            let token = tokens.refresh.as_ref().unwrap_or(&tokens.access.token);
             if let Err(error) = provider.revoke(token).await {
                 tracing::warn!(%error, "the provider did not revoke a token");
             }

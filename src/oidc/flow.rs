@@ -1,7 +1,7 @@
 //! The messages that a sign-in and a session exchange with the provider.
 
 use super::{
-    AuthorizationRequest, CodeGrant, LogoutToken, Provider, ProviderError, Refreshed, SignedIn, Tokens,
+    Access, AuthorizationRequest, CodeGrant, LogoutToken, Provider, ProviderError, Refreshed, SignedIn, Tokens,
     claims::{self, Claims, printable},
     discovery::Document,
     http::HttpError,
@@ -112,7 +112,7 @@ impl Provider {
         let subject = id_token::subject(&id_token).to_owned();
         let userinfo = match &document.userinfo_endpoint {
             Some(endpoint) if self.needs_userinfo(&id_token) => {
-                Some(self.userinfo(endpoint, &tokens.access, &subject).await?)
+                Some(self.userinfo(endpoint, &tokens.access.token, &subject).await?)
             }
             _ => None,
         };
@@ -164,7 +164,7 @@ impl Provider {
         let Some(token) = answer.id_token.as_deref() else { return Ok(Refreshed { tokens, groups: None }) };
         let rules = Rules::refresh(before.id.as_ref(), subject, answer.access_token(), now);
         let groups = match self.verified(token, &rules).await {
-            Ok(id_token) => self.groups_of_id_token(&id_token),
+            Ok(id_token) => self.groups_of_id_token(&id_token, &tokens.access),
             Err(Unverified::Bad(error)) => return Err(error),
             Err(Unverified::NoKeys(error)) => {
                 // The refresh token of before is used up: without the new one the session would end.
@@ -270,10 +270,12 @@ impl Provider {
         if access.is_empty() || !access.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(self.invalid("its access token is not visible ASCII"));
         }
+        let narrowed = answer.is_narrowed(&self.settings);
+        let narrowed = narrowed.unwrap_or_else(|| before.is_some_and(|tokens| tokens.access.narrowed));
         let refresh = answer.refresh_token().map(|token| SecretString::from(token.secret().as_str()));
         let id = answer.id_token.as_deref().map(SecretString::from);
         Ok(Tokens {
-            access: SecretString::from(access.as_str()),
+            access: Access { token: SecretString::from(access.as_str()), narrowed },
             access_expires: now + answer.expires_in().unwrap_or(USUAL_LIFE).min(LONGEST_LIFE),
             issued: now,
             refresh: refresh.or_else(|| before.and_then(|tokens| tokens.refresh.clone())),
@@ -289,7 +291,9 @@ impl Provider {
     ) -> Result<SignedIn, ProviderError> {
         let text = |claim: &str| id_token.get(claim)?.as_str().map(|text| printable(text, 255));
         let methods = id_token.get("amr").and_then(|value| value.as_array()).into_iter().flatten();
-        let groups = self.groups_of_id_token(id_token).or_else(|| self.groups_of_userinfo(id_token, userinfo?));
+        let access = &tokens.access;
+        let of_userinfo = || self.groups_of_userinfo(id_token, userinfo?, access);
+        let groups = self.groups_of_id_token(id_token, access).or_else(of_userinfo);
         let subject = id_token::person(&self.settings, id_token).map_err(|cause| self.token_error(cause))?;
         Ok(SignedIn {
             person: claims::person(&self.settings, &subject, id_token, userinfo),

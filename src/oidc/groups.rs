@@ -1,7 +1,7 @@
 //! Which answer of a provider lists a person's groups, and reading it.
 
 use super::{
-    GroupList, Provider, ProviderError,
+    Access, GroupList, Provider, ProviderError,
     claims::{self, Claimed, Claims},
     id_token,
     jws::strict_object,
@@ -16,7 +16,8 @@ use url::Url;
 ///
 /// Keycloak leaves the claim out for a person who is in no group. So where its answers are known to have the claim, an answer
 /// without it says that there is no group any more; where they are not, it may be that nobody has made Keycloak send it, and
-/// then nothing is known.
+/// then nothing is known. Nor is it where Keycloak granted fewer scopes than were asked for: the one that brings the claim may be
+/// missing.
 #[derive(Default)]
 pub(super) struct Lists {
     id_token: AtomicBool,
@@ -44,11 +45,7 @@ impl Lists {
 }
 
 impl Provider {
-    pub(super) async fn read_groups(
-        &self,
-        access: &SecretString,
-        subject: &str,
-    ) -> Result<Option<GroupList>, ProviderError> {
+    pub(super) async fn read_groups(&self, access: &Access, subject: &str) -> Result<Option<GroupList>, ProviderError> {
         if self.settings.groups_claim.is_none() {
             return Ok(None);
         }
@@ -57,8 +54,8 @@ impl Provider {
         }
         let document = self.document()?;
         let Some(endpoint) = &document.userinfo_endpoint else { return Ok(None) };
-        let userinfo = self.userinfo(endpoint, access, subject).await?;
-        Ok(self.listed(claims::groups(&self.settings, &userinfo), MembershipSource::Userinfo))
+        let userinfo = self.userinfo(endpoint, &access.token, subject).await?;
+        Ok(self.listed(claims::groups(&self.settings, &userinfo), MembershipSource::Userinfo, access))
     }
 
     /// Who is signed in without their groups can at least be told so.
@@ -118,32 +115,38 @@ impl Provider {
     }
 
     /// None for GitLab, whose ID token lists direct memberships at most.
-    pub(super) fn groups_of_id_token(&self, id_token: &Claims) -> Option<GroupList> {
+    pub(super) fn groups_of_id_token(&self, id_token: &Claims, access: &Access) -> Option<GroupList> {
         if self.settings.kind == ProviderKind::Gitlab {
             return None;
         }
-        self.listed(claims::groups(&self.settings, id_token), MembershipSource::IdToken)
+        self.listed(claims::groups(&self.settings, id_token), MembershipSource::IdToken, access)
     }
 
     /// Userinfo speaks where the ID token has no such claim; where the ID token has one that cannot be read, the list
     /// is unknown.
-    pub(super) fn groups_of_userinfo(&self, id_token: &Claims, userinfo: &Claims) -> Option<GroupList> {
+    pub(super) fn groups_of_userinfo(
+        &self,
+        id_token: &Claims,
+        userinfo: &Claims,
+        access: &Access,
+    ) -> Option<GroupList> {
         let is_asked =
             self.settings.kind == ProviderKind::Gitlab || claims::groups(&self.settings, id_token) == Claimed::Absent;
         let claimed = is_asked.then(|| claims::groups(&self.settings, userinfo))?;
-        self.listed(claimed, MembershipSource::Userinfo)
+        self.listed(claimed, MembershipSource::Userinfo, access)
     }
 
-    fn listed(&self, claimed: Claimed, source: MembershipSource) -> Option<GroupList> {
+    fn listed(&self, claimed: Claimed, source: MembershipSource, access: &Access) -> Option<GroupList> {
         match claimed {
             Claimed::Listed(paths) => {
                 self.lists.note(source);
                 Some(GroupList { paths, source })
             }
-            Claimed::Absent if self.settings.kind == ProviderKind::Keycloak && self.lists.has(source) => {
-                Some(GroupList { paths: Vec::new(), source })
+            Claimed::Absent if self.settings.kind != ProviderKind::Keycloak || !self.lists.has(source) => None,
+            Claimed::Absent if access.narrowed => {
+                self.groups_unknown(source, "it granted fewer scopes than were asked for, and the claim is not there")
             }
-            Claimed::Absent => None,
+            Claimed::Absent => Some(GroupList { paths: Vec::new(), source }),
             Claimed::Elsewhere if self.settings.graph.is_some() => None, // it is read there
             Claimed::Elsewhere => {
                 let help = match self.settings.kind {
@@ -168,8 +171,12 @@ impl Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ProviderSettings;
+    use crate::{config::ProviderSettings, oidc::rp::TokenAnswer};
     use std::sync::Arc;
+
+    fn access(narrowed: bool) -> Access {
+        Access { token: "access".to_owned().into(), narrowed }
+    }
 
     fn provider(kind: ProviderKind) -> Arc<Provider> {
         let (name, secret) = ("idp".parse().expect("a name"), SecretString::from("secret"));
@@ -182,15 +189,36 @@ mod tests {
     #[test]
     fn p16_keycloak_says_no_groups_by_leaving_the_claim_out() {
         let some = || Claimed::Listed(vec!["acme".parse().expect("a path")]);
-        let told = |provider: &Provider, source| provider.listed(Claimed::Absent, source).map(|list| list.paths.len());
+        let (whole, less) = (access(false), access(true));
+        let told = |provider: &Provider, source, access: &Access| {
+            provider.listed(Claimed::Absent, source, access).map(|list| list.paths.len())
+        };
         let (userinfo, id_token) = (MembershipSource::Userinfo, MembershipSource::IdToken);
         let keycloak = provider(ProviderKind::Keycloak);
-        assert_eq!(told(&keycloak, userinfo), None, "perhaps nobody has made it send them");
-        keycloak.listed(some(), id_token);
-        assert_eq!((told(&keycloak, userinfo), told(&keycloak, id_token)), (None, Some(0)), "of that answer alone");
-        assert_eq!(keycloak.listed(Claimed::Unreadable("cut".into()), id_token), None, "what is cut stays unknown");
+        assert_eq!(told(&keycloak, userinfo, &whole), None, "perhaps nobody has made it send them");
+        keycloak.listed(some(), id_token, &whole);
+        let both = (told(&keycloak, userinfo, &whole), told(&keycloak, id_token, &whole));
+        assert_eq!(both, (None, Some(0)), "of that answer alone");
+        assert_eq!(told(&keycloak, id_token, &less), None, "the scope that brings them may not have been granted");
+        let cut = Claimed::Unreadable("cut".into());
+        assert_eq!(keycloak.listed(cut, id_token, &whole), None, "what is cut stays unknown");
         let other = provider(ProviderKind::Oidc);
-        other.listed(some(), userinfo);
-        assert_eq!(told(&other, userinfo), None);
+        other.listed(some(), userinfo, &whole);
+        assert_eq!(told(&other, userinfo, &whole), None);
+    }
+
+    /// RFC 6749, section 5.1: an answer without `scope` grants what was asked for; one that has fewer of them does not.
+    #[test]
+    fn an_answer_says_whether_all_scopes_were_granted() {
+        let settings = &provider(ProviderKind::Keycloak).settings; // it asks for `openid profile email`
+        let narrowed = |scope: &str| {
+            let text = format!("{{\"access_token\":\"a\",\"token_type\":\"Bearer\"{scope}}}");
+            serde_json::from_str::<TokenAnswer>(&text).expect("an answer").is_narrowed(settings)
+        };
+        assert_eq!((narrowed(""), narrowed(",\"scope\":null")), (None, None));
+        assert_eq!(narrowed(",\"scope\":\"email more profile openid\""), Some(false));
+        for less in ["\"\"", "\"openid email\"", "\"openid email profiles\"", "[\"profile\",\"email\"]"] {
+            assert_eq!(narrowed(&format!(",\"scope\":{less}")), Some(true), "{less}");
+        }
     }
 }

@@ -75,7 +75,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// For userinfo.
-    pub access: SecretString,
+    pub access: Access,
     /// When the access token ends.
     pub access_expires: SystemTime,
     /// When this access token was given; read-ahead starts at three quarters of its life.
@@ -84,6 +84,15 @@ pub struct Tokens {
     pub refresh: Option<SecretString>,
     /// The last ID token, for `id_token_hint` at sign-out.
     pub id: Option<SecretString>,
+}
+
+/// An access token, and how far it goes.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The token.
+    pub token: SecretString,
+    /// The provider granted fewer scopes than were asked for: what its answers leave out says nothing then.
+    pub narrowed: bool,
 }
 
 /// A list of groups as one answer of the provider gave it.
@@ -334,7 +343,7 @@ impl Provider {
     /// Any [`ProviderError`]; `AccessToken` where a refresh may help.
     ///
     /// Source: OpenID Connect Core 1.0, section 5.3.
-    pub async fn groups_of(&self, access: &SecretString, subject: &str) -> Result<Option<GroupList>, ProviderError> {
+    pub async fn groups_of(&self, access: &Access, subject: &str) -> Result<Option<GroupList>, ProviderError> {
         self.read_groups(access, subject).await
     }
 

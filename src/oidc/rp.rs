@@ -73,6 +73,19 @@ pub(super) struct TokenAnswer {
     refresh_token: Option<RefreshToken>,
     #[serde(default)]
     pub(super) id_token: Option<String>,
+    #[serde(default, deserialize_with = "granted")]
+    scope: Option<String>,
+}
+
+impl TokenAnswer {
+    /// Whether some of the scopes that `settings` asks for were not granted; `None`: the answer does not say it, so nothing has
+    /// changed. That `openid` was granted shows by the ID token.
+    ///
+    /// Source: RFC 6749, section 5.1.
+    pub(super) fn is_narrowed(&self, settings: &ProviderSettings) -> Option<bool> {
+        let granted: Vec<_> = self.scope.as_deref()?.split_ascii_whitespace().collect();
+        Some(scopes(settings).any(|asked| !granted.contains(&asked.as_str())))
+    }
 }
 
 /// Shows no token.
@@ -126,6 +139,15 @@ fn bearer() -> CoreTokenType {
 fn only_bearer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CoreTokenType, D::Error> {
     let found = String::deserialize(deserializer)?;
     if found.eq_ignore_ascii_case("bearer") { Ok(bearer()) } else { Err(de::Error::custom("not `Bearer`")) }
+}
+
+/// Something else than a text grants nothing that could be read.
+fn granted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        _ => Some(String::new()),
+    })
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

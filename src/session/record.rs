@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     group::GroupPath,
-    oidc::Tokens,
+    oidc::{Access, Tokens},
     principal::{Person, Strength, UserId},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -98,6 +98,8 @@ struct Index {
 #[derive(Serialize, Deserialize)]
 struct Secrets {
     access: String,
+    #[serde(default)]
+    narrowed: bool,
     access_expires: u64,
     issued: u64,
     refresh: Option<String>,
@@ -139,7 +141,7 @@ pub fn open_tokens(ring: &KeyRing, id: &SessionId, record: &[u8]) -> Result<Held
         serde_json::from_slice(&ring.open_sealed(Purpose::Tokens, &id.key().0, id.secret(), tokens)?)?;
     Ok(Held {
         tokens: Tokens {
-            access: SecretString::from(secrets.access),
+            access: Access { token: SecretString::from(secrets.access), narrowed: secrets.narrowed },
             access_expires: time(secrets.access_expires),
             issued: time(secrets.issued),
             refresh: secrets.refresh.map(SecretString::from),
@@ -178,7 +180,8 @@ fn seal_tokens(ring: &KeyRing, id: &SessionId, held: &Held) -> Vec<u8> {
     let secret = |token: &SecretString| token.expose_secret().to_owned();
     let text = zeroize::Zeroizing::new(
         serde_json::to_vec(&Secrets {
-            access: secret(&tokens.access),
+            access: secret(&tokens.access.token),
+            narrowed: tokens.access.narrowed,
             access_expires: seconds(tokens.access_expires),
             issued: seconds(tokens.issued),
             refresh: tokens.refresh.as_ref().map(secret),
@@ -289,7 +292,7 @@ pub(crate) mod tests {
             lapsed: false,
         };
         let tokens = Tokens {
-            access: "canary-access".to_owned().into(),
+            access: Access { token: "canary-access".to_owned().into(), narrowed: true },
             access_expires: now + Duration::from_secs(7200),
             issued: now,
             refresh: Some("canary-refresh".to_owned().into()),
@@ -307,7 +310,7 @@ pub(crate) mod tests {
         assert_eq!(index.person, session.person);
         assert_eq!(index.end, session.end);
         let tokens = open_tokens(&ring, &id, &record).expect("opens").tokens;
-        assert_eq!(tokens.access.expose_secret(), "canary-access");
+        assert_eq!((tokens.access.token.expose_secret(), tokens.access.narrowed), ("canary-access", true));
     }
 
     /// S-56: the index part opens without the handle, the token part does not.

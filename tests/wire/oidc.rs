@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use url::Url;
 use vestibule::{
     config::{ProviderKind, ProviderSettings},
-    oidc::{self, AuthorizationRequest, CodeGrant, GroupList, ProviderError, Refreshed, SignedIn, Tokens},
+    oidc::{self, Access, AuthorizationRequest, CodeGrant, GroupList, ProviderError, Refreshed, SignedIn, Tokens},
     principal::MembershipSource,
 };
 
@@ -422,7 +422,7 @@ async fn refresh_answers_of_every_shape_keep_the_session() {
         let after = ours.provider.refresh(&before, "1", now).await.expect("refreshed");
         let (has_id, has_refresh, has_life) = (shape & 1 != 0, shape & 2 != 0, shape & 4 != 0);
         let shown = |secret: &Option<SecretString>| secret.as_ref().expect("kept").expose_secret().to_owned();
-        assert_eq!(after.tokens.access.expose_secret(), "an-access-token");
+        assert_eq!(after.tokens.access.token.expose_secret(), "an-access-token");
         assert_eq!(shown(&after.tokens.id), if has_id { fresh.as_str() } else { old.as_str() }, "{members}");
         assert_eq!(shown(&after.tokens.refresh), if has_refresh { "new-refresh-token" } else { "old-refresh-token" });
         assert_eq!(after.tokens.access_expires, now + Duration::from_secs(if has_life { 120 } else { 3600 }));
@@ -464,7 +464,7 @@ async fn refreshed_tokens_are_kept_while_the_keys_cannot_be_read() {
             answer_token(&theirs, json!({"id_token": fresh, "refresh_token": "new-refresh-token"})).await;
             let after = ours.refresh(&before).await.unwrap_or_else(|error| panic!("{fault} {attempt}: {error}"));
             let shown = |secret: &Option<SecretString>| secret.as_ref().expect("kept").expose_secret().to_owned();
-            assert_eq!(after.tokens.access.expose_secret(), "an-access-token");
+            assert_eq!(after.tokens.access.token.expose_secret(), "an-access-token");
             assert_eq!(shown(&after.tokens.refresh), "new-refresh-token");
             assert_eq!(
                 (shown(&after.tokens.id), after.groups),
@@ -657,7 +657,7 @@ async fn answer_once(listener: tokio::net::TcpListener, body: String) {
 fn tokens(id: &str) -> Tokens {
     let now = SystemTime::now();
     Tokens {
-        access: SecretString::from("old-access-token"),
+        access: Access { token: SecretString::from("old-access-token"), narrowed: false },
         access_expires: now + Duration::from_secs(60),
         issued: now,
         refresh: Some(SecretString::from("old-refresh-token")),
