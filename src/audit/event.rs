@@ -110,10 +110,11 @@ impl<'a> Ocsf<'a> {
                 event.user = Some(User::UNKNOWN);
                 event.from(*client)
             }
-            Event::SignOutRefused { provider, detail, client } => {
+            Event::SignOutRefused { provider, detail, client, count } => {
                 let mut event =
                     Self::new(AUTHENTICATION, (2, "Logoff"), time).failed("sign_out_refused", detail).openid(provider);
                 event.user = Some(User::UNKNOWN);
+                event.count = (*count > 1).then_some(*count);
                 event.from(*client)
             }
             Event::SessionEnded { person, session, why } => {
@@ -133,9 +134,10 @@ impl<'a> Ocsf<'a> {
                 taken.unmapped.why = Some(clip(event, TEXT));
                 taken
             }
-            Event::HookRefused { provider, detail, client } => {
+            Event::HookRefused { provider, detail, client, count } => {
                 let mut refused = Self::new(ENTITY, (3, "Update"), time).failed("hook_refused", detail).from(*client);
                 refused.entity = Some(Entity { name: provider, kind: "membership", version: "" });
+                refused.count = (*count > 1).then_some(*count);
                 refused
             }
             Event::Reloaded { what, digest, changed, added, removed, error } => {

@@ -100,6 +100,8 @@ pub enum Event {
         detail: String,
         /// The client's address.
         client: std::net::IpAddr,
+        /// For how many of one moment this stands: the others may have other causes and clients.
+        count: u64,
     },
     /// A session ended (Logoff).
     SessionEnded {
@@ -150,6 +152,8 @@ pub enum Event {
         detail: String,
         /// Who sent it.
         client: std::net::IpAddr,
+        /// For how many of one moment this stands: the others may have other causes and senders.
+        count: u64,
     },
     /// Policies or configuration were loaded, or a load was refused.
     Reloaded {

@@ -13,6 +13,9 @@ pub(super) struct Ocsf<'a> {
     #[serde(flatten)]
     pub(super) class: ClassOf,
     pub(super) time: u64,
+    /// For how many like it an event stands; absent: for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) start_time: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,6 +302,7 @@ impl Ocsf<'_> {
             metadata: Metadata { version: SCHEMA, product: Product, profiles: None, correlation_uid: None },
             class: ClassOf { category: class.0, class: class.1, activity },
             time,
+            count: None,
             start_time: None,
             end_time: None,
             duration: None,

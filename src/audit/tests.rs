@@ -690,7 +690,7 @@ fn events_beside_requests_have_their_classes() {
         Event::SignedIn { person: Arc::clone(&person), session: session.clone(), client },
         Event::Arrived { person: Arc::clone(&person), session: session.clone(), host: "api.test".into(), client },
         Event::SignInFailed { provider: "gitlab".into(), reason: Reason::SignInState, detail: "used".into(), client },
-        Event::SignOutRefused { provider: "gitlab".into(), detail: "its `aud` is another client".into(), client },
+        Event::SignOutRefused { provider: "gitlab".into(), detail: "another client".into(), client, count: 1 },
         Event::SessionEnded { person: Arc::clone(&person), session: session.clone(), why: "idle" },
         Event::RefreshDeferred { person: Arc::clone(&person), session, cause: "timeout".into() },
         Event::GroupsChanged {

@@ -172,6 +172,7 @@ impl Building {
             membership: membership.clone(),
             audit: self.audit.clone(),
             assertion_keys: self.keys,
+            strangers: Default::default(),
         };
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(self.snapshot),

@@ -163,26 +163,8 @@ impl Hook {
         look_at_audit_token(token, headers)?;
         let said = object(body)?;
         let text = |name: &str| said.get(name).and_then(Value::as_str);
-        let event = one(headers, "x-gitlab-audit-event-type").ok().or_else(|| text("event_type")).unwrap_or("unknown");
-        let entity = |kind: &str| said.get("entity_id").and_then(number).filter(|_| text("entity_type") == Some(kind));
-        let person = |added, state| {
-            let details = said.get("details").and_then(|details| details.get("target_id"));
-            let target = said.get("target_id").or(details).and_then(number);
-            match target.or_else(|| entity("User")) {
-                Some(id) => Ok(About::Person { id, added, group: entity("Group"), state }),
-                None => Err(HookError::Lacks("target_id")),
-            }
-        };
-        let about = match event {
-            "member_created" => person(true, false)?,
-            "member_updated" | "member_destroyed" | "user_username_updated" => person(false, false)?,
-            "user_blocked" | "user_banned" | "user_deactivated" | "user_destroyed" | "user_rejected" => {
-                person(false, true)?
-            }
-            "group_destroyed" | "group_path_updated" => About::Everybody,
-            _ if event.starts_with("group_share_with_group_link_") => About::Everybody,
-            _ => About::Nothing,
-        };
+        let event = one(headers, AUDIT_EVENT).ok().or_else(|| text("event_type")).unwrap_or("unknown");
+        let about = streamed(event, || target(event, &said))?;
         let id = match said.get("id") {
             Some(Value::String(id)) => Some(printable(id)),
             Some(Value::Number(id)) => Some(id.to_string()),
@@ -190,10 +172,60 @@ impl Hook {
         };
         Ok(Self { id: id.map(|id| format!("audit {id}")), event: printable(event), about })
     }
+
+    /// A hook that is proved by its token, and whose body is too long to be read: it may be about everybody, unless its header
+    /// says that it is about what people write.
+    pub fn unread(headers: &HeaderMap) -> Self {
+        let event = one(headers, "x-gitlab-event").unwrap_or("a hook");
+        let may_matter = matches!(event, "a hook" | "System Hook" | "Member Hook" | "Subgroup Hook");
+        Self::too_long(event, if may_matter { About::Everybody } else { About::Nothing })
+    }
+
+    /// The same for a streamed audit event.
+    pub fn unread_audit_event(headers: &HeaderMap) -> Self {
+        let event = one(headers, AUDIT_EVENT);
+        let about = event.map(|event| streamed(event, || Ok((0, None)))); // whom it is about stands in the body
+        let is_nothing = matches!(about, Ok(Ok(About::Nothing)));
+        Self::too_long(event.unwrap_or("an event"), if is_nothing { About::Nothing } else { About::Everybody })
+    }
+
+    fn too_long(event: &str, about: About) -> Self {
+        Self { id: None, event: format!("{}, too long to be read", printable(event)), about }
+    }
+}
+
+/// What a streamed audit event is about; `target` gives the numbers of the person in it, and of the group.
+fn streamed(
+    event: &str,
+    target: impl Fn() -> Result<(u64, Option<u64>), HookError>,
+) -> Result<About, HookError> {
+    let person = |added, state| target().map(|(id, group)| About::Person { id, added, group, state });
+    match event {
+        "member_created" => person(true, false),
+        "member_updated" | "member_destroyed" | "user_username_updated" => person(false, false),
+        "user_blocked" | "user_banned" | "user_deactivated" | "user_destroyed" | "user_rejected" => person(false, true),
+        "group_destroyed" | "group_path_updated" => Ok(About::Everybody),
+        _ if event.starts_with("group_share_with_group_link_") => Ok(About::Everybody),
+        _ => Ok(About::Nothing),
+    }
+}
+
+/// The numbers of the person that an audit event is about, and of the group. The entity is the person only in events of people:
+/// in those of members it is the group, if it is one.
+fn target(event: &str, said: &Map<String, Value>) -> Result<(u64, Option<u64>), HookError> {
+    let of_details = || said.get("details").and_then(|details| details.get("target_id"));
+    let entity = said.get("entity_id");
+    let of_entity = || if event.starts_with("user_") { entity } else { None };
+    let found = said.get("target_id").or_else(of_details).or_else(of_entity).and_then(number);
+    let is_group = said.get("entity_type").and_then(Value::as_str) == Some("Group");
+    Ok((found.ok_or(HookError::Lacks("target_id"))?, entity.filter(|_| is_group).and_then(number)))
 }
 
 /// The header by which a stream of audit events proves itself.
 pub const AUDIT_TOKEN: &str = "x-gitlab-event-streaming-token";
+
+/// The header that has the type of an audit event.
+const AUDIT_EVENT: &str = "x-gitlab-audit-event-type";
 
 /// The value of a header that stands there once.
 fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, HookError> {
@@ -356,5 +388,33 @@ mod tests {
         assert_eq!(read("t", shared).expect("good").about, About::Everybody);
         assert_eq!(read("t", r#"{"event_type":"user_blocked"}"#), Err(HookError::Lacks("target_id")));
         assert_eq!(read("t", r#"{"event_type":"repository_git_operation"}"#).expect("good").about, About::Nothing);
+    }
+
+    /// What an event of members says of its group is not taken for the person.
+    #[test]
+    fn an_audit_event_is_about_its_target() {
+        let about = |body: &str| {
+            let headers = headers(&[(AUDIT_TOKEN, "t")]);
+            Hook::read_audit_event(&SecretString::from("t"), &headers, body.as_bytes()).map(|hook| hook.about)
+        };
+        let member = r#"{"event_type":"member_destroyed","entity_id":4211,"entity_type":"Group""#;
+        assert_eq!(about(&format!(r#"{member},"target_id":907}}"#)), Ok(person(907, false, false)));
+        assert_eq!(about(&format!(r#"{member},"details":{{"target_id":907}}}}"#)), Ok(person(907, false, false)));
+        assert_eq!(about(&format!("{member}}}")), Err(HookError::Lacks("target_id")));
+        assert_eq!(about(r#"{"event_type":"user_blocked","entity_id":907}"#), Ok(person(907, false, true)));
+    }
+
+    /// GitLab says in a header what a body is about that is too long to be read; what does not say it may be about everybody.
+    #[test]
+    fn what_is_too_long_may_be_about_everybody() {
+        let hook = |list: &[(&'static str, &str)]| Hook::unread(&headers(list));
+        let system = hook(&[("x-gitlab-event", "System Hook")]);
+        assert_eq!((system.about, system.event.as_str()), (About::Everybody, "System Hook, too long to be read"));
+        assert_eq!(hook(&[]).about, About::Everybody);
+        assert_eq!(hook(&[("x-gitlab-event", "Push Hook")]).about, About::Nothing);
+        let audit = |list: &[(&'static str, &str)]| Hook::unread_audit_event(&headers(list)).about;
+        assert_eq!(audit(&[(AUDIT_EVENT, "user_blocked")]), About::Everybody);
+        assert_eq!(audit(&[]), About::Everybody);
+        assert_eq!(audit(&[(AUDIT_EVENT, "repository_git_operation")]), About::Nothing);
     }
 }

@@ -23,6 +23,7 @@ use url::form_urlencoded;
 const LONGEST: usize = 32 * 1024;
 /// How long it may take to come.
 const LATEST: Duration = Duration::from_secs(10);
+const BUSY: &str = "Too many sign-outs are being checked. Try again.";
 
 impl Login {
     /// Takes a logout token. Who sends it proves nothing; the provider's signature does.
@@ -36,7 +37,11 @@ impl Login {
             return Err(Refusal::new(Reason::Method, "A provider signs people out by POST.").closing());
         }
         let provider = self.provider(name)?;
-        let outcome = match form(body, visit).await {
+        let turn = self.strangers.sign_outs.turn().await;
+        let turn = turn.ok_or_else(|| Refusal::new(Reason::Overloaded, BUSY).closing())?;
+        let read = form(body, visit).await;
+        drop(turn);
+        let outcome = match read {
             Ok(token) => self.control.log_out(provider.clone(), token, visit.now).await,
             Err(cause) => Err(LogoutError::Refused(cause.to_owned())),
         };
@@ -45,19 +50,19 @@ impl Login {
             Err(LogoutError::Unavailable(cause)) => {
                 Err(Refusal::new(Reason::ProviderUnavailable, "The token cannot be checked right now.").because(cause))
             }
-            Err(error @ LogoutError::Busy) => {
-                Err(Refusal::new(Reason::Overloaded, "Too many sign-outs are being checked. Try again.").because(error))
-            }
+            Err(error @ LogoutError::Busy) => Err(Refusal::new(Reason::Overloaded, BUSY).because(error)),
             Err(LogoutError::Refused(cause)) => Ok(self.not_logged_out(&provider, cause, visit)),
         }
     }
 
     fn not_logged_out(&self, provider: &Arc<Provider>, cause: String, visit: &Visit<'_>) -> Response<Body> {
-        let name = provider.settings.name.to_string();
-        tracing::warn!(provider = %name, client = %visit.asked.client, %cause, "a logout token is refused");
+        let (name, client) = (provider.settings.name.to_string(), visit.asked.client);
         let told = json!({ "error": "invalid_request", "error_description": &cause });
-        self.audit
-            .record(Event::SignOutRefused { provider: name, detail: cause, client: visit.asked.client }, visit.now);
+        let event = move |count| {
+            tracing::warn!(provider = %name, %client, %cause, count, "a logout token is refused");
+            Event::SignOutRefused { provider: name.clone(), detail: cause.clone(), client, count }
+        };
+        self.strangers.sign_outs.refused(&self.control, &self.audit, event, visit.now);
         answer::json(StatusCode::BAD_REQUEST, "application/json", &told)
     }
 }

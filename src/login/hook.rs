@@ -8,21 +8,22 @@ use crate::{
     answer,
     audit::Event,
     body::Body,
-    config::MembershipHook,
+    config::{HookProof, MembershipHook},
     gitlab::hook::{self, About, Hook, HookError},
     oidc::Provider,
     principal::Name,
     refusal::{Reason, Refusal},
 };
 use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use secrecy::SecretString;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
 
-/// The longest body that is read, in bytes. What membership rests on is told in a few hundred.
-const LONGEST: usize = 1 << 20;
+/// The longest body that is kept, in bytes. What membership rests on is told in a few hundred.
+const LONGEST: usize = 64 * 1024;
 /// How long it may take to come.
 const LATEST: Duration = Duration::from_secs(10);
 
@@ -37,10 +38,25 @@ enum Kind<'a> {
 enum Untaken {
     #[error(transparent)]
     Hook(#[from] HookError),
-    #[error("the body is longer than {LONGEST} bytes, or broke off")]
+    #[error("the body is longer than {LONGEST} bytes")]
     Long,
+    #[error("the body broke off")]
+    Broken,
     #[error("the body did not come within {} s", LATEST.as_secs())]
     Late,
+    #[error("too many hooks are being read already")]
+    Busy,
+}
+
+impl Untaken {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Hook(cause) if cause.is_unproved() => StatusCode::UNAUTHORIZED,
+            Self::Long => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Hook(_) | Self::Broken | Self::Late => StatusCode::BAD_REQUEST,
+        }
+    }
 }
 
 impl Login {
@@ -53,7 +69,7 @@ impl Login {
         if visit.asked.method != Method::POST {
             return Err(Refusal::new(Reason::Method, "GitLab sends its hooks by POST.").closing());
         }
-        match read(&settings, body, visit).await {
+        match self.read(&settings, body, visit).await {
             Ok(hook) => Ok(self.take_hook(&provider, &hook, visit)),
             Err(cause) => Ok(self.leave_hook(&provider, &cause, visit)),
         }
@@ -82,12 +98,15 @@ impl Login {
     }
 
     fn leave_hook(&self, provider: &Arc<Provider>, cause: &Untaken, visit: &Visit<'_>) -> Response<Body> {
-        let (name, client) = (provider.settings.name.to_string(), visit.asked.client);
-        tracing::warn!(provider = %name, %client, %cause, "a hook is refused");
-        let unproved = matches!(cause, Untaken::Hook(cause) if cause.is_unproved());
-        let status = if unproved { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
+        let (name, client, status) = (provider.settings.name.to_string(), visit.asked.client, cause.status());
+        let unproved = status == StatusCode::UNAUTHORIZED;
         let told = if unproved { "the hook does not prove to come from GitLab".to_owned() } else { cause.to_string() };
-        self.audit.record(Event::HookRefused { provider: name, detail: cause.to_string(), client }, visit.now);
+        let detail = cause.to_string();
+        let event = move |count| {
+            tracing::warn!(provider = %name, %client, cause = detail, count, "a hook is refused");
+            Event::HookRefused { provider: name.clone(), detail: detail.clone(), client, count }
+        };
+        self.strangers.hooks.refused(&self.control, &self.audit, event, visit.now);
         let mut response = answer::json(status, "application/json", &json!({ "error": told }));
         if unproved {
             let challenge = http::HeaderValue::from_static("GitLab realm=\"hooks\"");
@@ -96,25 +115,49 @@ impl Login {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         response
     }
+
+    async fn read(&self, settings: &MembershipHook, body: Incoming, visit: &Visit<'_>) -> Result<Hook, Untaken> {
+        let headers: &HeaderMap = &visit.asked.headers;
+        let kind = match &settings.audit_token {
+            Some(token) if headers.contains_key(hook::AUDIT_TOKEN) => Kind::AuditEvent(token),
+            Some(_) | None => Kind::Hook,
+        };
+        match kind {
+            Kind::Hook => hook::look(&settings.proof, headers, visit.now)?, // nothing is read of whom nobody knows
+            Kind::AuditEvent(token) => hook::look_at_audit_token(token, headers)?,
+        }
+        let turn = self.strangers.hooks.turn().await.ok_or(Untaken::Busy)?;
+        let body = collected(body).await;
+        drop(turn);
+        let body = match (body, &kind, &settings.proof) {
+            (Ok(body), _, _) => body,
+            // GitLab turns a hook off that fails, and this one is proved: nothing is lost where everything is looked at again
+            (Err(Untaken::Long), Kind::AuditEvent(_), _) => return Ok(Hook::unread_audit_event(headers)),
+            (Err(Untaken::Long), Kind::Hook, HookProof::Token(_)) => return Ok(Hook::unread(headers)),
+            (Err(cause), _, _) => return Err(cause),
+        };
+        Ok(match kind {
+            Kind::Hook => Hook::read(&settings.proof, headers, &body, visit.now)?,
+            Kind::AuditEvent(token) => Hook::read_audit_event(token, headers, &body)?,
+        })
+    }
 }
 
-async fn read(settings: &MembershipHook, body: Incoming, visit: &Visit<'_>) -> Result<Hook, Untaken> {
-    let headers: &HeaderMap = &visit.asked.headers;
-    let kind = match &settings.audit_token {
-        Some(token) if headers.contains_key(hook::AUDIT_TOKEN) => Kind::AuditEvent(token),
-        Some(_) | None => Kind::Hook,
-    };
-    match kind {
-        Kind::Hook => hook::look(&settings.proof, headers, visit.now)?, // nothing is read of whom nobody knows
-        Kind::AuditEvent(token) => hook::look_at_audit_token(token, headers)?,
+/// The body, if it is short enough. One that is longer is dropped as it comes, up to its end, so that whoever sends it reads the
+/// answer.
+async fn collected(mut body: Incoming) -> Result<Vec<u8>, Untaken> {
+    let (deadline, mut kept) = (Instant::now() + LATEST, Some(Vec::new()));
+    loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return kept.ok_or(Untaken::Long),
+            Ok(Some(Err(_))) => return Err(if kept.is_some() { Untaken::Broken } else { Untaken::Long }),
+            Err(_) => return Err(if kept.is_some() { Untaken::Late } else { Untaken::Long }),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        kept = kept.filter(|kept| kept.len() + data.len() <= LONGEST);
+        if let Some(kept) = &mut kept {
+            kept.extend_from_slice(&data);
+        }
     }
-    let body = match tokio::time::timeout(LATEST, Limited::new(body, LONGEST).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return Err(Untaken::Long),
-        Err(_) => return Err(Untaken::Late),
-    };
-    Ok(match kind {
-        Kind::Hook => Hook::read(&settings.proof, headers, &body, visit.now)?,
-        Kind::AuditEvent(token) => Hook::read_audit_event(token, headers, &body)?,
-    })
 }

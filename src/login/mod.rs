@@ -15,6 +15,7 @@ mod sessions;
 mod sign_in;
 mod sign_out;
 mod state;
+mod strangers;
 mod to;
 
 use crate::{
@@ -50,6 +51,8 @@ pub struct Login {
     pub audit: Audit,
     /// Published at `/.well-known/vestibule/jwks.json`.
     pub assertion_keys: Arc<AssertionKeys>,
+    /// Bounds what anybody can send in a provider's name.
+    pub strangers: strangers::Strangers,
 }
 
 /// One request to an endpoint of ours, and what it may look at.

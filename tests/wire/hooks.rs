@@ -203,7 +203,7 @@ async fn hooks_that_prove_nothing_have_no_effect_and_are_recorded() {
         ("no JSON", json!({"body": "{"}), 400),
         ("no object", json!({"body": "[]"}), 400),
         ("nobody", json!({"body": {"event_name": "user_remove_from_group"}}), 400),
-        ("oversized", json!({"body": " ".repeat(2 << 20)}), 400),
+        ("oversized", json!({"body": " ".repeat(2 << 20)}), 413),
         ("of no concern", json!({"body": {"object_kind": "push"}}), 200),
     ] {
         let mut hook = json!({"body": body, "event": what});
@@ -234,6 +234,44 @@ async fn hooks_that_prove_nothing_have_no_effect_and_are_recorded() {
     assert_eq!(provider.seen("/oauth/userinfo").await, reads, "which does nothing");
     gateway.audited("a hook was taken", taken).await;
     assert_eq!(gateway.audit().iter().filter(|record| taken(record)).count(), 1);
+}
+
+/// GitLab turns a hook off that fails: one that is proved by its token is taken, however long, and everybody is read anew.
+#[tokio::test]
+async fn a_hook_that_is_too_long_is_about_everybody() {
+    let Some((provider, _upstream, gateway)) = scene("5m", TOKEN).await else { return };
+    hooks(&provider, &gateway, token()).await;
+    member(&provider, "ines", json!({"platform": "maintainer"})).await;
+    let browser = gateway.sign_in(&provider, "ines").await;
+    assert_eq!(status(&gateway, &browser).await, 200);
+    let reads = provider.seen("/api/v4/groups/platform/members/all").await;
+    let body = json!({"event_name": "user_remove_from_group", "user_id": 1, "more": "x".repeat(2 << 20)});
+    let told = provider.admin("/admin/hook", json!({"body": body, "event": "too long"})).await;
+    assert_eq!(told["status"], 200, "{told}");
+    gateway
+        .until("the group is read", async || provider.seen("/api/v4/groups/platform/members/all").await > reads)
+        .await;
+    let taken = |record: &Value| record["unmapped"]["why"] == "System Hook, too long to be read";
+    gateway.audited("a hook was taken", taken).await;
+    assert_eq!(status(&gateway, &browser).await, 200);
+}
+
+/// Anybody can send what is refused: it fills neither trail nor log, and none of it goes uncounted.
+#[tokio::test]
+async fn refusals_without_end_are_recorded_together() {
+    let Some((_provider, _upstream, gateway)) = scene("5m", TOKEN).await else { return };
+    for (path, code) in [("hooks", "hook_refused"), ("backchannel-logout", "sign_out_refused")] {
+        let target = format!("/.vestibule/{path}/gitlab");
+        let all = (0..200).map(|_| gateway.request("POST", &target, &[]));
+        let answers = futures_util::future::join_all(all).await;
+        assert!(answers.iter().all(|answer| [400, 401].contains(&answer.status)));
+        let told = || {
+            let records = gateway.audit().into_iter().filter(|record| record["status_code"] == code);
+            records.map(|record| record["count"].as_u64().unwrap_or(1)).collect::<Vec<_>>()
+        };
+        gateway.until("all are told", async || told().iter().sum::<u64>() == 200).await;
+        assert!(told().len() < 150, "{:?}", told());
+    }
 }
 
 /// P27, S-57: GitLab sends no hook when somebody is blocked, but streams it: all their sessions end.
