@@ -223,7 +223,11 @@ impl Admin {
         let hit: Vec<_> = hit.map(|live| live.hash.to_string()).collect();
         let object = format!("{} {}", lock.target.kind(), lock.target);
         self.tell(by, "sessions.lock", "lock", object, Some(reason), hit.clone());
-        set.map_err(|error| format!("the lock is in force, and lost at the next start: {error}: say it again"))?;
+        set.map_err(|error| {
+            format!(
+                "the lock is in force, and lost if the process ends before the store takes it: {error}: say it again"
+            )
+        })?;
         let mut answer = about(&lock);
         answer["invited_unseen"] = self.misses_invited(&lock.target).into();
         answer["sessions"] = hit.len().into();

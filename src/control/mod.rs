@@ -21,7 +21,7 @@ use crate::{
     refusal::Reason,
     session::{
         KeyRing, Live, Locks, Revocations, Session, SessionId, SessionKey, Store, StoreError, further, live::Clock,
-        log::Entry, store::Names,
+        lock::Lock, log::Entry, store::Names,
     },
 };
 pub use handles::Handle;
@@ -71,8 +71,8 @@ pub struct Control {
     logging_out: Arc<Semaphore>,
     /// How many tokens are revoked at providers at once.
     revoking: Arc<Semaphore>,
-    /// Held while locks are read or changed.
-    locking: tokio::sync::Mutex<()>,
+    /// Held while locks are read or changed; those that the store has not taken yet.
+    locking: tokio::sync::Mutex<Vec<Lock>>,
     ring: KeyRing,
     store: Store,
     warm: moka::future::Cache<SessionKey, Arc<Live>>,
