@@ -31,6 +31,12 @@ impl FromStr for Guid {
     }
 }
 
+/// What a person of Entra is known by, `TENANT.OBJECT`, in lower case. `None`: the text is something else.
+pub fn person(text: &str) -> Option<String> {
+    let (tenant, object) = text.split_once('.')?;
+    Some(format!("{}.{}", tenant.parse::<Guid>().ok()?, object.parse::<Guid>().ok()?))
+}
+
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -4,7 +4,9 @@ use super::Admin;
 use crate::{
     audit::Event,
     config::ProviderKind,
-    control::{Listed, Revoked},
+    control::{Control, Listed, Revoked},
+    gateway::Shared,
+    guid,
     membership::Memberships,
     principal::{Membership, Name, UserId},
     session::{
@@ -63,14 +65,17 @@ struct Meant {
 }
 
 impl Meant {
-    fn of(filter: &Filter, membership: Arc<Memberships>, now: SystemTime) -> Result<Self, String> {
-        let user = |text: &String| match Target::parse("user", text) {
-            Ok(Target::User(user)) => Ok(user),
-            Ok(_) => Err(format!("`{text}` names no user")),
-            Err(error) => Err(error.to_string()),
+    fn of(filter: &Filter, shared: &Shared, now: SystemTime) -> Result<Self, String> {
+        let membership = shared.membership.clone();
+        let user = |text: &String| match read_target(&shared.control, "user", text)? {
+            Target::User(user) => Ok(user),
+            Target::Provider(_) | Target::Group(_) => Err(format!("`{text}` names no user")),
         };
         let provider = |text: &String| text.parse::<Name>().map_err(|error| error.to_string());
-        let group = |text: &String| text.parse::<Members>().map_err(|error| error.to_string());
+        let group = |text: &String| match read_target(&shared.control, "group", text)? {
+            Target::Group(members) => Ok(members),
+            Target::Provider(_) | Target::User(_) => Err(format!("`{text}` names no group")),
+        };
         if let Some(id) = filter.id.as_ref().filter(|id| crate::text::unhex(id).is_none_or(|id| id.len() != 8)) {
             return Err(format!(
                 "`{id}` names no session: expected 16 hexadecimal digits, as `sessions list` has them"
@@ -145,7 +150,7 @@ impl Admin {
         limit: usize,
     ) -> Result<Value, String> {
         let now = SystemTime::now();
-        let meant = Arc::new(Meant::of(filter, self.shared.membership.clone(), now)?);
+        let meant = Arc::new(Meant::of(filter, &self.shared, now)?);
         let after = after.map(key).transpose()?;
         let fits = meant.clone();
         let fits = move |session: &Session, live: Option<&Arc<Live>>| fits.fits(session, live);
@@ -179,7 +184,7 @@ impl Admin {
             return Err("say which sessions are meant, by a filter or by `--all`, and not by both".to_owned());
         }
         let (reason, now) = (sound(reason)?, SystemTime::now());
-        let meant = Arc::new(Meant::of(filter, self.shared.membership.clone(), now)?);
+        let meant = Arc::new(Meant::of(filter, &self.shared, now)?);
         let (fits, whole) = (meant.clone(), meant.whole());
         let fits = move |session: &Session, live: Option<&Arc<Live>>| fits.fits(session, live);
         let outcome = self.shared.control.revoke(whole, fits, "revoked", now).await;
@@ -206,9 +211,12 @@ impl Admin {
         until: Option<u64>,
     ) -> Result<Value, String> {
         let (reason, now) = (sound(reason)?, SystemTime::now());
-        let target = Target::parse(kind, target).map_err(|error| error.to_string())?;
+        let target = read_target(&self.shared.control, kind, target)?;
         if self.shared.control.provider(target.provider()).is_none() {
             return Err(format!("there is no provider `{}` in the configuration", target.provider()));
+        }
+        if is_nobody(&self.shared.control, &target) {
+            return Err(format!("`{target}` names nobody: expected `{}:TENANT.OBJECT`, two GUIDs", target.provider()));
         }
         let until = until.map(moment);
         if until.is_some_and(|until| until <= now) {
@@ -253,7 +261,7 @@ impl Admin {
         reason: Option<&str>,
     ) -> Result<Value, String> {
         let reason = reason.map(sound).transpose()?;
-        let target = Target::parse(kind, target).map_err(|error| error.to_string())?;
+        let target = read_target(&self.shared.control, kind, target)?;
         let object = format!("{} {target}", target.kind());
         let gone = self.shared.control.drop_lock(target, SystemTime::now()).await;
         let gone = gone.map_err(|error| format!("the lock stays: {error}"))?;
@@ -282,6 +290,21 @@ impl Admin {
         let (by, reason) = (format!("uid {by}"), reason.map(str::to_owned));
         self.audit.record(Event::Administered { by, act, kind, object, reason, sessions }, SystemTime::now());
     }
+}
+
+/// Reads a target, in the spelling that people and groups of its provider have here.
+fn read_target(control: &Control, kind: &str, text: &str) -> Result<Target, String> {
+    let target = Target::parse(kind, text).map_err(|error| error.to_string())?;
+    Ok(if is_of_entra(control, &target) { target.in_lower_case() } else { target })
+}
+
+/// Nobody of Entra is known by anything but the ids of tenant and person.
+fn is_nobody(control: &Control, target: &Target) -> bool {
+    matches!(target, Target::User(user) if is_of_entra(control, target) && guid::person(&user.subject).is_none())
+}
+
+fn is_of_entra(control: &Control, target: &Target) -> bool {
+    control.provider(target.provider()).is_some_and(|provider| provider.settings.kind == ProviderKind::Entra)
 }
 
 /// A reason that can be shown and recorded.

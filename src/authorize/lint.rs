@@ -11,7 +11,7 @@ use crate::route::Route;
 use crate::{
     config::{ProviderKind, ProviderSettings},
     group::{GroupPath, Role},
-    guid::Guid,
+    guid::{self, Guid},
 };
 use std::sync::Arc;
 
@@ -169,7 +169,7 @@ fn unseen(facts: &Facts, uid: &Uid, provider: &ProviderSettings) -> Option<Strin
     })
 }
 
-/// A group that nobody of this provider is ever known to be in.
+/// A group that nobody of this provider is ever known to be in, or somebody whom it never names so.
 fn named_in_vain(settings: &ProviderSettings, uid: &Uid, path: &str) -> Option<String> {
     let provider = &settings.name;
     if uid.kind.is_membership() && settings.groups_claim.is_none() {
@@ -178,10 +178,20 @@ fn named_in_vain(settings: &ProviderSettings, uid: &Uid, path: &str) -> Option<S
              the claim that lists their groups in `membership.claim`"
         ));
     }
-    let is_entra = settings.kind == ProviderKind::Entra;
-    let lower =
-        path.parse::<Guid>().ok().filter(|guid| is_entra && uid.kind.is_membership() && guid.as_str() != path)?;
-    Some(format!("groups of `{provider}` are compared in lower case: write `{provider}:{lower}`"))
+    if settings.kind != ProviderKind::Entra {
+        return None;
+    }
+    let (whose, lower) = match uid.kind {
+        Kind::User => match guid::person(path) {
+            Some(lower) => ("people", lower),
+            None => {
+                let ids = "the ids of tenant and person";
+                return Some(format!("`{}` names nobody: write `{provider}:TENANT.OBJECT`, {ids}", written(uid)));
+            }
+        },
+        _ => ("groups", path.parse::<Guid>().ok().filter(|_| uid.kind.is_membership())?.to_string()),
+    };
+    (lower != path).then(|| format!("{whose} of `{provider}` are compared in lower case: write `{provider}:{lower}`"))
 }
 
 /// `principal in Group::…` leaves open whether a person's membership or a job's place is meant.

@@ -335,6 +335,16 @@ fn groups_that_nobody_is_known_to_be_in_are_errors() {
     assert!(said(&permit(group), &google).is_empty() && said(&permit("Portal.Admin"), &google).is_empty());
     let found = said(&permit(&group.to_uppercase()), &google);
     assert!(found[0].contains(&format!("are compared in lower case: write `entra:{group}`")), "{found:?}");
+    let person = format!("72f988bf-86f1-41af-91ab-2d7cd011db47.{group}");
+    let forbid = |user: &str| format!("forbid (principal == User::\"entra:{user}\", action, resource);");
+    assert!(said(&forbid(&person), &google).is_empty());
+    let found = said(&forbid(&person.to_uppercase()), &google);
+    assert!(
+        found[0].contains(&format!("people of `entra` are compared in lower case: write `entra:{person}`")),
+        "{found:?}"
+    );
+    let found = said(&forbid(group), &google);
+    assert!(found[0].contains("names nobody: write `entra:TENANT.OBJECT`"), "{found:?}");
 }
 
 /// Each is a restriction that would not restrict, or a permit that would not permit.

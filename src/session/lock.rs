@@ -2,6 +2,7 @@
 
 use crate::{
     group::GroupPath,
+    guid::{self, Guid},
     principal::{Membership, Name, Person, UserId},
 };
 use arc_swap::ArcSwap;
@@ -148,6 +149,22 @@ impl Target {
             "group" => text.parse().map(Self::Group),
             "user" => user(text).map(Self::User).ok_or_else(|| TargetError::User(text.to_owned())),
             _ => Err(TargetError::User(text.to_owned())),
+        }
+    }
+
+    /// The same with GUIDs in lower case, as people and groups of Entra have them here.
+    pub fn in_lower_case(self) -> Self {
+        match self {
+            Self::User(UserId { provider, subject }) => {
+                let subject = guid::person(&subject).map_or(subject, Into::into);
+                Self::User(UserId { provider, subject })
+            }
+            Self::Group(Members { provider, group, below }) => {
+                let guid = group.as_str().parse::<Guid>().ok();
+                let group = guid.and_then(|guid| guid.as_str().parse().ok()).unwrap_or(group);
+                Self::Group(Members { provider, group, below })
+            }
+            Self::Provider(provider) => Self::Provider(provider),
         }
     }
 
@@ -352,6 +369,19 @@ mod tests {
             ("host", "x"),
         ] {
             assert!(Target::parse(kind, text).is_err(), "{kind} {text}");
+        }
+    }
+
+    /// However its GUIDs are written, it means whom Entra's tokens name, which are read in lower case.
+    #[test]
+    fn a_target_of_entra_has_one_spelling() {
+        let (tenant, object) = ("72f988bf-86f1-41af-91ab-2d7cd011db47", "3f2c0a11-0000-4000-8000-00000000000a");
+        let upper = |kind, text: &str| Target::parse(kind, text).expect("a target").in_lower_case().to_string();
+        let ours = format!("entra:{tenant}.{object}");
+        assert_eq!(upper("user", &format!("entra:{}.{object}", tenant.to_uppercase())), ours);
+        assert_eq!(upper("group", &format!("entra:{}", object.to_uppercase())), format!("entra:{object}"));
+        for (kind, other) in [("user", "entra:Ada"), ("group", "entra:Portal.Admin"), ("provider", "entra")] {
+            assert_eq!(upper(kind, other), other);
         }
     }
 
