@@ -1,6 +1,9 @@
 //! The other end of the socket: commands that ask a running process, or do without one.
 
-use super::{Command, Kind, SOCKET, keys};
+use super::{
+    Command, Kind, SOCKET,
+    keys::{self, Sealed},
+};
 use crate::{
     audit::{Audit, Event},
     config::Settings,
@@ -78,7 +81,7 @@ impl<'a> Files<'a> {
     /// # Errors
     /// One line.
     pub fn look(settings: &Settings) -> Result<Value, String> {
-        listed(settings, probe::key_uses(&settings.state).as_ref())
+        listed(settings, probe::key_uses(&settings.state))
     }
 
     /// Does what a process would do.
@@ -115,15 +118,16 @@ impl<'a> Files<'a> {
     fn listed(&self) -> Result<Value, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
         let uses = runtime.block_on(self.store.key_uses()).map_err(|error| error.to_string())?;
-        listed(self.settings, Some(&uses))
+        listed(self.settings, Some(uses))
     }
 }
 
-fn listed(settings: &Settings, uses: Option<&HashMap<[u8; 4], u64>>) -> Result<Value, String> {
+fn listed(settings: &Settings, records: Option<HashMap<[u8; 4], u64>>) -> Result<Value, String> {
     let now = SystemTime::now();
     let ring = ring::look(&settings.keys, now).map_err(|error| error.told())?;
     let assertion = assertion::look(&settings.keys.join("assertion"), now)?;
-    Ok(keys::list(&ring, &assertion, uses, now))
+    let sealed = records.and_then(|records| Sealed::with_tokens(records, &settings.state));
+    Ok(keys::list(&ring, &assertion, sealed.as_ref(), now))
 }
 
 fn record(settings: &Settings, act: &'static str, kind: Kind, name: &str) -> Result<(), String> {

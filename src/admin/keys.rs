@@ -3,6 +3,7 @@
 use super::Kind;
 use crate::{
     forward::assertion,
+    principal::Name,
     session::{
         record::seconds,
         ring::{self, NOTICE},
@@ -11,6 +12,8 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
+    fs,
+    io::ErrorKind,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -18,12 +21,42 @@ use std::{
 /// A sign-in takes at most so long, and needs the key that sealed its `state`.
 const SIGN_IN: Duration = Duration::from_secs(600);
 
-/// All keys with what is needed to decide about them. `uses` says how many stored records need each key of the ring, by the
-/// key's id; `None`: nobody can tell.
+/// What is sealed, by the id of the key of the ring that it needs.
+#[derive(Default)]
+pub(super) struct Sealed {
+    /// How many stored records.
+    pub(super) records: HashMap<[u8; 4], u64>,
+    /// The providers whose renewed token is kept, see [`crate::membership`].
+    pub(super) tokens: HashMap<[u8; 4], Vec<String>>,
+}
+
+impl Sealed {
+    /// These records, and the tokens that are kept in `state`. `None`: nobody can tell.
+    pub(super) fn with_tokens(records: HashMap<[u8; 4], u64>, state: &Path) -> Option<Self> {
+        let mut tokens = HashMap::<_, Vec<_>>::new();
+        let files = match fs::read_dir(state.join("tokens")) {
+            Ok(files) => files,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Some(Self { records, tokens }),
+            Err(_) => return None,
+        };
+        for file in files {
+            let file = file.ok()?;
+            let Ok(name) = file.file_name().into_string() else { continue };
+            if name.parse::<Name>().is_ok()
+                && let Some(id) = fs::read(file.path()).ok()?.first_chunk()
+            {
+                tokens.entry(*id).or_default().push(name);
+            }
+        }
+        Some(Self { records, tokens })
+    }
+}
+
+/// All keys with what is needed to decide about them: what each key of the ring has sealed; `None`: nobody can tell.
 pub(super) fn list(
     ring: &[ring::About],
     signs: &[assertion::About],
-    uses: Option<&HashMap<[u8; 4], u64>>,
+    sealed: Option<&Sealed>,
     now: SystemTime,
 ) -> Value {
     let age = |created: SystemTime| now.duration_since(created).unwrap_or_default().as_secs();
@@ -33,13 +66,15 @@ pub(super) fn list(
         let waits = NOTICE.as_secs().saturating_sub(age(key.created));
         let newer = ring.first().is_some_and(|sealing| key.name > sealing.name); // the newest name seals
         let announced = newer && waits > 0;
-        let used = uses.map(|uses| uses.get(&key.id).copied().unwrap_or(0));
+        let used = sealed.map(|sealed| sealed.records.get(&key.id).copied().unwrap_or(0));
+        let tokens = sealed.and_then(|sealed| sealed.tokens.get(&key.id)).cloned().unwrap_or_default();
         json!({
             "kind": Kind::Ring, "name": key.name, "created": seconds(key.created),
             "state": if key.seals { "seals" } else if announced { "announced" } else { "opens" },
             "takes_over_in": announced.then_some(waits),
             "needed_by": used,
-            "may_go": !key.seals && !announced && used == Some(0) && since >= SIGN_IN.as_secs(),
+            "may_go": !key.seals && !announced && used == Some(0) && tokens.is_empty() && since >= SIGN_IN.as_secs(),
+            "tokens": tokens,
         })
     });
     let signing = signs.iter().position(|key| key.signs);
@@ -102,6 +137,11 @@ pub(super) fn may_retire(list: &Value, kind: Kind, name: &str, force: bool) -> R
             "`{name}` is needed by {needed} stored sessions and handles, which would end: wait until they have ended or were \
              used, or say `--force`"
         ),
+        (Kind::Ring, _) if tokens(key).next().is_some() => format!(
+            "`{name}` seals the renewed token for the API of {}, which would be lost: a running process seals it anew within a \
+             minute after another key took over; wait for that, or say `--force`",
+            tokens(key).collect::<Vec<_>>().join(", ")
+        ),
         (Kind::Ring, _) => {
             format!("`{name}` may be needed by sign-ins that are under way: wait ten minutes, or say `--force`")
         }
@@ -112,6 +152,11 @@ pub(super) fn may_retire(list: &Value, kind: Kind, name: &str, force: bool) -> R
     })
 }
 
+/// The providers whose renewed token a key seals.
+fn tokens(key: &Value) -> impl Iterator<Item = &str> {
+    key["tokens"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
 /// The announced key of this kind that takes over next, and in how many seconds.
 fn successor(list: &Value, kind: Kind) -> Option<(&str, u64)> {
     let of_kind = list.as_array()?.iter().filter(|key| key["kind"] == kind.as_str());
@@ -120,11 +165,17 @@ fn successor(list: &Value, kind: Kind) -> Option<(&str, u64)> {
         .min_by_key(|(_, seconds)| *seconds)
 }
 
-/// The answer to whoever retired a key: what is gone, and the key of this kind that is in use now, if `list` had another.
+/// The answer to whoever retired a key: what is gone and what went with it, and the key of this kind that is in use now, if `list`
+/// had another.
 pub(super) fn retired(list: &Value, kind: Kind, name: &str, in_use: Option<String>) -> Value {
-    let was_used = |key: &&Value| key["name"] == name && (key["state"] == "seals" || key["state"] == "signs");
-    let was_used = list.as_array().into_iter().flatten().any(|key| was_used(&key));
-    json!({ "kind": kind, "name": name, "in_use_now": in_use.filter(|_| was_used) })
+    let is = |key: &&Value| key["kind"] == kind.as_str() && key["name"] == name;
+    let key = list.as_array().into_iter().flatten().find(is).unwrap_or(&Value::Null);
+    let was_used = key["state"] == "seals" || key["state"] == "signs";
+    let tokens: Vec<_> = tokens(key).collect();
+    json!({
+        "kind": kind, "name": name, "in_use_now": in_use.filter(|_| was_used),
+        "lost_records": key["needed_by"], "lost_tokens": tokens,
+    })
 }
 
 /// Deletes a key.
@@ -144,7 +195,8 @@ mod tests {
         let ring = KeyRing::open(directory).expect("opens");
         ring.refresh(now).expect("read");
         let assertion = AssertionKeys::load(&directory.join("assertion"), now).expect("loads");
-        list(&ring.about(), &assertion.about(now), Some(uses), now)
+        let sealed = Sealed::with_tokens(uses.clone(), directory).expect("read");
+        list(&ring.about(), &assertion.about(now), Some(&sealed), now)
     }
 
     fn states(list: &Value, kind: Kind) -> Vec<String> {
@@ -188,6 +240,14 @@ mod tests {
         let used = listed(directory.path(), &HashMap::from([(id, 3)]), at(700));
         let error = may_retire(&used, Kind::Ring, &old, false).expect_err("needed");
         assert!(error.contains("needed by 3 stored sessions"), "{error}");
+        std::fs::create_dir(directory.path().join("tokens")).expect("made");
+        std::fs::write(directory.path().join("tokens/gitlab"), [&id[..], b"sealed"].concat()).expect("written");
+        let kept = listed(directory.path(), &uses, at(700));
+        let error = may_retire(&kept, Kind::Ring, &old, false).expect_err("a token needs it");
+        assert!(error.contains("seals the renewed token for the API of gitlab, which would be lost"), "{error}");
+        assert!(may_retire(&kept, Kind::Ring, &old, true).is_ok());
+        let told = retired(&listed(directory.path(), &HashMap::from([(id, 3)]), at(700)), Kind::Ring, &old, None);
+        assert_eq!((&told["lost_records"], &told["lost_tokens"]), (&json!(3), &json!(["gitlab"])));
         retire(directory.path(), Kind::Ring, &old).expect("deleted");
         let told = retired(&announced, Kind::Ring, &old, Some("next".to_owned()));
         assert_eq!(told["in_use_now"], "next");

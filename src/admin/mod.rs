@@ -12,6 +12,7 @@ use crate::{
     forward::assertion::AssertionKeys,
     gateway::Shared,
 };
+use keys::Sealed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
@@ -252,9 +253,10 @@ impl Admin {
     }
 
     async fn list_keys(&self) -> Result<Value, String> {
-        let uses = self.shared.control.key_uses().await.map_err(|error| error.to_string())?;
+        let records = self.shared.control.key_uses().await.map_err(|error| error.to_string())?;
+        let sealed = Sealed::with_tokens(records, &self.shared.snapshot.load().settings.state);
         let now = SystemTime::now();
-        Ok(keys::list(&self.shared.control.ring().about(), &self.assertion.about(now), Some(&uses), now))
+        Ok(keys::list(&self.shared.control.ring().about(), &self.assertion.about(now), sealed.as_ref(), now))
     }
 
     /// The name of the key that seals or signs.

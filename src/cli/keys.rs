@@ -27,7 +27,8 @@ pub(super) enum KeysCommand {
     Retire {
         /// The key's name, as `keys list` has it.
         name: String,
-        /// Delete it although something needs it: sessions that it sealed end.
+        /// Delete it although something needs it: sessions and sign-ins that it sealed end, and a token for GitLab's API that was
+        /// renewed is lost.
         #[arg(long)]
         force: bool,
     },
@@ -85,10 +86,30 @@ pub(super) fn run(command: &KeysCommand, settings: &Settings, json: bool) -> Res
             };
             let gone = done(&Command::KeysRetire { kind, name: name.clone(), force: *force })?;
             let next = gone["in_use_now"].as_str().map_or_else(String::new, |next| format!("; `{next}` is in use now"));
-            print(&if json { format!("{gone:#}") } else { format!("{} key {name} is deleted{next}", kind.as_str()) });
+            let lost = lost(&gone);
+            print(&if json {
+                format!("{gone:#}")
+            } else {
+                format!("{} key {name} is deleted{next}{lost}", kind.as_str())
+            });
         }
     }
     Ok(true)
+}
+
+/// What went with a key.
+fn lost(gone: &Value) -> String {
+    let mut lost = String::new();
+    if let Some(records @ 1..) = gone["lost_records"].as_u64() {
+        lost += &format!("; {records} sessions and handles that it sealed do not open any more");
+    }
+    for provider in gone["lost_tokens"].as_array().into_iter().flatten().map(text) {
+        lost += &format!(
+            "; the renewed token for the API of {provider} is lost at the next start: make another there, and give it to \
+             `membership.api.token`"
+        );
+    }
+    lost
 }
 
 fn listed(keys: &Value, json: bool) -> Result<bool, String> {
@@ -125,7 +146,9 @@ fn table(keys: &Value) -> String {
     let mut lines =
         vec![format!("{:<10} {:<28} {:<25} {:<10} {:<18} may go", "kind", "name", "made", "state", "needed by")];
     for key in keys.as_array().into_iter().flatten() {
+        let tokens = key["tokens"].as_array().map_or(0, Vec::len);
         let needed = match key["needed_by"].as_u64() {
+            Some(number) if tokens > 0 => format!("{number} and {tokens} token"),
             Some(1) => "1 session".to_owned(),
             Some(number) => format!("{number} sessions"),
             None if key["kind"] == "ring" => "unknown".to_owned(),
