@@ -154,7 +154,7 @@ impl Control {
 }
 
 /// It is this person's: of the same issuer, whatever the provider is called (S-50).
-fn is_of(session: &Session, person: &crate::principal::Person) -> bool {
+pub(super) fn is_of(session: &Session, person: &crate::principal::Person) -> bool {
     session.person.issuer == person.issuer && session.person.id.subject == person.id.subject
 }
 
@@ -201,11 +201,13 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn p27_ten_thousand_sessions_are_listed_in_two_seconds() {
         let (directory, control, _, _live) = scene().await;
-        for _ in 0..20 {
-            let some = (0..500).map(|_| control.another("907"));
+        let control = &control;
+        for hundred in 0..100 {
+            let subject = |number: u32| (100 * hundred + number).to_string();
+            let some = (0..100).map(|number| async move { control.another(&subject(number)).await });
             futures_util::future::join_all(some).await;
         }
-        let (_copy, control) = killed(&control, &directory).await;
+        let (_copy, control) = killed(control, &directory).await;
         let (now, start) = (SystemTime::now(), std::time::Instant::now());
         let (mut listed, mut after) = (0, None);
         loop {

@@ -1,22 +1,26 @@
 //! From a code to a filed session.
 
-use super::{Control, stopped};
+use super::{Control, sessions::is_of, stopped};
 use crate::{
     config::ProviderKind,
     oidc::{CodeGrant, GroupList, Provider, ProviderError, SignedIn},
     principal::{StepUp, Strength},
     session::{
-        Live, Session, SessionId, StoreError,
+        Live, Session, SessionId, SessionKey, StoreError,
         record::{self, Held},
         store::Filed,
     },
 };
 use secrecy::SecretString;
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use url::Url;
 
 /// So many codes are redeemed at once.
 pub(super) const REDEMPTIONS: usize = 64;
+
+/// So many sessions of one person are kept: whoever has an account could sign in without end. Those that were used longest ago
+/// make room for a new one.
+const SESSIONS: usize = 100;
 
 /// What is needed to redeem a code, owned, so that it can cross to the control plane.
 pub struct Redemption {
@@ -147,6 +151,109 @@ impl Control {
         if self.is_ended_user(&live.session) {
             self.end_session(&live, "revoked", now); // all of theirs that began before were ended meanwhile
         }
+        if let Err(error) = self.supersede(&live, now).await {
+            tracing::warn!(user = %live.session.person.id, %error, "it is not known how many sessions a person has");
+        }
         Ok((id, live))
+    }
+
+    /// Ends those of a person's sessions that are too many beside `new`.
+    async fn supersede(self: &Arc<Self>, new: &Live, now: SystemTime) -> Result<(), StoreError> {
+        let mut others = HashSet::new();
+        for name in self.user_names(&new.session.person) {
+            others.extend(self.store.filed_under(name).await?);
+        }
+        others.retain(|key| *key != new.key() && !self.is_undeleted(key));
+        let beyond = (others.len() + 1).saturating_sub(SESSIONS);
+        if beyond == 0 {
+            return Ok(());
+        }
+        let mut by_use = Vec::new();
+        for key in others {
+            by_use.push((self.last_seen(&key).await?, key));
+        }
+        by_use.sort_unstable();
+        for (seen, key) in by_use.into_iter().take(beyond) {
+            match seen {
+                Some(_) => self.end_superseded(key, new, now).await?,
+                None => self.note_and_erase(key, now),
+            }
+        }
+        Ok(())
+    }
+
+    /// When a session was last used, as far as is known. `None`: it is the trace of one that was replaced, or cannot be opened.
+    async fn last_seen(&self, key: &SessionKey) -> Result<Option<SystemTime>, StoreError> {
+        if let Some(live) = self.held(key) {
+            return Ok(Some(live.as_seen().seen));
+        }
+        let stored = self.store.load(*key).await?;
+        Ok(stored.and_then(|stored| record::open_index(&self.ring, key, &stored).ok()).map(|session| session.seen))
+    }
+
+    async fn end_superseded(self: &Arc<Self>, key: SessionKey, new: &Live, now: SystemTime) -> Result<(), StoreError> {
+        if let Some(live) = self.held(&key) {
+            self.revoke_tokens(&live);
+        }
+        let is_theirs = |session: &Session| is_of(session, &new.session.person);
+        self.end_named(key, &is_theirs, "superseded", now).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::scene;
+    use std::time::Duration;
+
+    /// Whoever has an account cannot fill the store: the session that was used longest ago makes room, in use or stored, and nobody
+    /// else's.
+    #[tokio::test]
+    async fn sessions_of_one_person_are_bounded() {
+        let (_directory, control, first, live) = scene().await;
+        let (_, foreign) = control.another("908").await;
+        let begin = live.session.created;
+        let mut handles = Vec::new();
+        for number in 1..SESSIONS as u64 {
+            handles.push(control.another_at("907", begin + Duration::from_secs(number)).await);
+        }
+        live.touch(begin + Duration::from_secs(30));
+        let (oldest, _) = handles.remove(0);
+        control.warm.invalidate(&oldest.key()).await;
+        assert!(handles.iter().all(|(_, live)| !live.is_ended()), "as many as there may be");
+        control.another_at("907", begin + Duration::from_secs(500)).await;
+        assert!(control.handle(oldest).await.expect("read").is_none(), "it was used longest ago");
+        assert!(handles.iter().all(|(_, live)| !live.is_ended()));
+        for more in 0..5 {
+            control.another_at("907", begin + Duration::from_secs(600 + more)).await;
+        }
+        assert_eq!(handles.iter().filter(|(_, live)| live.is_ended()).count(), 5);
+        assert!(control.handle(first).await.expect("read").is_some(), "in use lately");
+        assert!(!foreign.is_ended());
+        control.settle().await;
+        let name = control.user_names(&live.session.person)[0];
+        assert_eq!(control.store.filed_under(name).await.expect("read").len(), SESSIONS);
+    }
+
+    /// What a session that was replaced leaves behind counts as well, and goes first.
+    #[tokio::test]
+    async fn traces_of_replaced_sessions_are_bounded() {
+        let (_directory, control, _, live) = scene().await;
+        let now = SystemTime::now();
+        let mut lives = vec![live];
+        for _ in 1..SESSIONS {
+            lives.push(control.another_at("907", now).await.1);
+        }
+        let old = lives.remove(7);
+        control.further(&old, "api.example.com".into(), None, now).await.expect("filed");
+        let trace = crate::session::further::moved(&control.ring, old.handle(), lives[0].handle());
+        assert!(control.store.replace(old.key(), trace, None).await.expect("replaced"));
+        old.end();
+        control.open().remove(&old.key());
+        control.another_at("907", now).await;
+        assert!(lives.iter().all(|live| !live.is_ended()));
+        while control.store.load(old.key()).await.expect("read").is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
