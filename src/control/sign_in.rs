@@ -252,7 +252,9 @@ mod tests {
         control.open().remove(&old.key());
         control.another_at("907", now).await;
         assert!(lives.iter().all(|live| !live.is_ended()));
+        let begun = std::time::Instant::now();
         while control.store.load(old.key()).await.expect("read").is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it stays");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
