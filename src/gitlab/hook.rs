@@ -195,10 +195,7 @@ impl Hook {
 }
 
 /// What a streamed audit event is about; `target` gives the numbers of the person in it, and of the group.
-fn streamed(
-    event: &str,
-    target: impl Fn() -> Result<(u64, Option<u64>), HookError>,
-) -> Result<About, HookError> {
+fn streamed(event: &str, target: impl Fn() -> Result<(u64, Option<u64>), HookError>) -> Result<About, HookError> {
     let person = |added, state| target().map(|(id, group)| About::Person { id, added, group, state });
     match event {
         "member_created" => person(true, false),
@@ -398,8 +395,9 @@ mod tests {
             Hook::read_audit_event(&SecretString::from("t"), &headers, body.as_bytes()).map(|hook| hook.about)
         };
         let member = r#"{"event_type":"member_destroyed","entity_id":4211,"entity_type":"Group""#;
-        assert_eq!(about(&format!(r#"{member},"target_id":907}}"#)), Ok(person(907, false, false)));
-        assert_eq!(about(&format!(r#"{member},"details":{{"target_id":907}}}}"#)), Ok(person(907, false, false)));
+        let removed = About::Person { id: 907, added: false, group: Some(4211), state: false };
+        assert_eq!(about(&format!(r#"{member},"target_id":907}}"#)), Ok(removed.clone()));
+        assert_eq!(about(&format!(r#"{member},"details":{{"target_id":907}}}}"#)), Ok(removed));
         assert_eq!(about(&format!("{member}}}")), Err(HookError::Lacks("target_id")));
         assert_eq!(about(r#"{"event_type":"user_blocked","entity_id":907}"#), Ok(person(907, false, true)));
     }
