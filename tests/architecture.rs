@@ -30,7 +30,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // engines
     ("oidc", &["config", "finding", "group", "guid", "principal"]),
     ("gitlab", &["config", "group", "oidc"]), // oidc: its client
-    ("session", &["finding", "group", "oidc", "principal"]),
+    ("session", &["finding", "group", "guid", "oidc", "principal"]),
     ("control", &["audit", "config", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
     // steps, in the order of the hallway
     ("identify", &["audit", "canonical", "control", "principal", "refusal", "route", "session"]),

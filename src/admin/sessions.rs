@@ -6,7 +6,6 @@ use crate::{
     config::ProviderKind,
     control::{Control, Listed, Revoked},
     gateway::Shared,
-    guid,
     membership::Memberships,
     principal::{Membership, Name, UserId},
     session::{
@@ -215,7 +214,7 @@ impl Admin {
         if self.shared.control.provider(target.provider()).is_none() {
             return Err(format!("there is no provider `{}` in the configuration", target.provider()));
         }
-        if is_nobody(&self.shared.control, &target) {
+        if is_of_entra(&self.shared.control, &target) && !target.may_be_of_entra() {
             return Err(format!("`{target}` names nobody: expected `{}:TENANT.OBJECT`, two GUIDs", target.provider()));
         }
         let until = until.map(moment);
@@ -296,11 +295,6 @@ impl Admin {
 fn read_target(control: &Control, kind: &str, text: &str) -> Result<Target, String> {
     let target = Target::parse(kind, text).map_err(|error| error.to_string())?;
     Ok(if is_of_entra(control, &target) { target.in_lower_case() } else { target })
-}
-
-/// Nobody of Entra is known by anything but the ids of tenant and person.
-fn is_nobody(control: &Control, target: &Target) -> bool {
-    matches!(target, Target::User(user) if is_of_entra(control, target) && guid::person(&user.subject).is_none())
 }
 
 fn is_of_entra(control: &Control, target: &Target) -> bool {

@@ -168,6 +168,14 @@ impl Target {
         }
     }
 
+    /// False for a user who is named by anything but the ids of tenant and person: nobody of Entra is.
+    pub fn may_be_of_entra(&self) -> bool {
+        match self {
+            Self::User(user) => guid::person(&user.subject).is_some(),
+            Self::Provider(_) | Self::Group(_) => true,
+        }
+    }
+
     /// The provider that it is about.
     pub fn provider(&self) -> &Name {
         match self {
@@ -383,6 +391,9 @@ mod tests {
         for (kind, other) in [("user", "entra:Ada"), ("group", "entra:Portal.Admin"), ("provider", "entra")] {
             assert_eq!(upper(kind, other), other);
         }
+        let may_be = |kind, text: &str| Target::parse(kind, text).expect("a target").may_be_of_entra();
+        assert!(may_be("user", &ours) && may_be("group", "entra:Portal.Admin") && may_be("provider", "entra"));
+        assert!(!may_be("user", &format!("entra:{object}")), "the object alone is nobody");
     }
 
     #[test]
