@@ -38,6 +38,17 @@ impl Role {
         }
     }
 
+    /// The access level that has this name at GitLab.
+    pub fn level(self) -> u64 {
+        match self {
+            Self::Guest => 10,
+            Self::Reporter => 20,
+            Self::Developer => 30,
+            Self::Maintainer => 40,
+            Self::Owner => 50,
+        }
+    }
+
     /// The greatest role that an access level includes. Levels between two names count as the lower, unknown ones above 50 as
     /// owner; Minimal Access (5) is no membership.
     pub fn of_level(level: u64) -> Option<Self> {
@@ -164,6 +175,13 @@ mod tests {
                 owner
             ]
         );
+    }
+
+    #[test]
+    fn a_role_is_what_its_own_level_includes() {
+        for role in Role::ALL {
+            assert_eq!(Role::of_level(role.level()), Some(role));
+        }
     }
 
     #[test]
