@@ -138,7 +138,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "vigil",
         ],
     ),
-    ("demo", &["body", "cli", "config"]),
+    ("demo", &["body", "cli", "config", "group"]),
 ];
 
 /// Modules that decide: no sockets, no runtime, no clock of their own.

@@ -71,17 +71,25 @@ fn commands(ports: &Ports, place: &Place) -> String {
             ),
         ),
         (
-            "Take ben out of his group. Repeat the second line: 403 within 60 s, without a new sign-in",
+            "Take ben out of his group: GitLab's hook says so, and his very next request is refused, 403",
             format!(
                 "curl -X POST '{idp}/demo/people/ben/leave?group=acme/platform'\n\
                  curl -i -b $jar {site}/api/services"
             ),
         ),
         (
-            "And back in: 200 again within five seconds",
+            "And back in: 200 with the next one, without a new sign-in",
             format!(
                 "curl -X POST '{idp}/demo/people/ben/join?group=acme/platform&role=developer'\n\
                  curl -i -b $jar {site}/api/services"
+            ),
+        ),
+        (
+            "Block him: an audit event says so, and within a second his session is over, 401",
+            format!(
+                "curl -X POST {idp}/demo/people/ben/block; sleep 1\n\
+                 curl -i -b $jar {site}/api/services\n\
+                 curl -X POST {idp}/demo/people/ben/unblock"
             ),
         ),
         (

@@ -5,7 +5,7 @@
 
 use crate::cli;
 use place::{Place, Ports};
-use provider::{Client, Provider};
+use provider::{Client, Hooks, Provider};
 use std::{
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -78,22 +78,29 @@ fn start_provider(
     let redirect_uri = format!("{}/.vestibule/callback/gitlab", ports.public_url());
     let client = Client { id: "vestibule-demo".to_owned(), secret: provider::random(), redirect_uri };
     let service_token = format!("glpat-{}", provider::random());
+    let (hook, audit) = (provider::random(), provider::random());
     let write = |name, value: &str| {
         place.secret(name, value).map_err(|error| format!("cannot write the demo's secret `{name}`: {error}"))
     };
     write("gitlab", &client.secret)?;
     write("gitlab_api", &service_token)?;
-    let provider = Arc::new(Provider::new(ports.issuer(), client, service_token)?);
+    write("gitlab_hook", &hook)?;
+    write("gitlab_audit", &audit)?;
+    let hooks = Hooks::new(front_of(ports), &ports.public_url(), hook, audit);
+    let provider = Arc::new(Provider::new(ports.issuer(), client, service_token, hooks)?);
     runtime.spawn(server::serve(listener, move |asked| {
         let provider = provider.clone();
-        async move { provider.answer(&asked, SystemTime::now()) }
+        async move { provider.serve(&asked, SystemTime::now()).await }
     }));
     Ok(())
 }
 
+fn front_of(ports: &Ports) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, ports.front))
+}
+
 fn start_upstreams(runtime: &tokio::runtime::Runtime, portal: TcpListener, api: TcpListener, ports: &Ports) {
-    let front = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.front));
-    let site = Arc::new(portal::Portal::new(front, &ports.public_url()));
+    let site = Arc::new(portal::Portal::new(front_of(ports), &ports.public_url()));
     runtime.spawn(server::serve(portal, move |asked| {
         let site = site.clone();
         async move { site.answer(asked).await }

@@ -1,39 +1,10 @@
 //! The people and groups of the demo's GitLab, and GitLab's rule that membership flows down.
 
+use crate::group::Role;
 use std::collections::BTreeMap;
 
 /// Every group that exists, as full paths.
 pub(super) const GROUPS: [&str; 5] = ["acme", "acme/payments", "acme/platform", "acme/platform/sre", "contractors"];
-
-/// An access level with GitLab's number.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Level {
-    Guest = 10,
-    Reporter = 20,
-    Developer = 30,
-    Maintainer = 40,
-    Owner = 50,
-}
-
-impl Level {
-    const ALL: [Self; 5] = [Self::Guest, Self::Reporter, Self::Developer, Self::Maintainer, Self::Owner];
-
-    /// The level of this name, in lower case.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.as_str() == name)
-    }
-
-    /// Its name, in lower case.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Guest => "guest",
-            Self::Reporter => "reporter",
-            Self::Developer => "developer",
-            Self::Maintainer => "maintainer",
-            Self::Owner => "owner",
-        }
-    }
-}
 
 /// One person with an account.
 #[derive(Clone, Debug)]
@@ -42,28 +13,28 @@ pub(super) struct Person {
     pub(super) login: &'static str,
     pub(super) name: &'static str,
     pub(super) blocked: bool,
-    /// Direct memberships: group and level.
-    pub(super) direct: BTreeMap<&'static str, Level>,
+    /// Direct memberships: group and role.
+    pub(super) direct: BTreeMap<&'static str, Role>,
 }
 
 impl Person {
-    fn new(id: u32, login: &'static str, name: &'static str, group: &'static str, level: Level) -> Self {
-        Self { id, login, name, blocked: false, direct: BTreeMap::from([(group, level)]) }
+    fn new(id: u32, login: &'static str, name: &'static str, group: &'static str, role: Role) -> Self {
+        Self { id, login, name, blocked: false, direct: BTreeMap::from([(group, role)]) }
     }
 
-    /// The highest level in `group`: direct or inherited from a group above it.
-    pub(super) fn level_in(&self, group: &str) -> Option<Level> {
-        self.direct.iter().filter(|(above, _)| contains(above, group)).map(|(_, level)| *level).max()
+    /// The greatest role in `group`: direct or inherited from a group above it.
+    pub(super) fn role_in(&self, group: &str) -> Option<Role> {
+        self.direct.iter().filter(|(above, _)| contains(above, group)).map(|(_, role)| *role).max()
     }
 
     /// Every group the person is effectively a member of, sorted.
     pub(super) fn groups(&self) -> Vec<&'static str> {
-        GROUPS.into_iter().filter(|group| self.level_in(group).is_some()).collect()
+        GROUPS.into_iter().filter(|group| self.role_in(group).is_some()).collect()
     }
 
-    /// The groups with a direct membership at exactly this level.
-    pub(super) fn direct_at(&self, level: Level) -> Vec<&'static str> {
-        self.direct.iter().filter(|(_, at)| **at == level).map(|(group, _)| *group).collect()
+    /// The groups with a direct membership in exactly this role.
+    pub(super) fn direct_as(&self, role: Role) -> Vec<&'static str> {
+        self.direct.iter().filter(|(_, has)| **has == role).map(|(group, _)| *group).collect()
     }
 
     /// `owner of acme, guest of contractors`, or `in no group`.
@@ -71,7 +42,7 @@ impl Person {
         if self.direct.is_empty() {
             return "in no group".to_owned();
         }
-        let each = self.direct.iter().map(|(group, level)| format!("{} of {group}", level.as_str()));
+        let each = self.direct.iter().map(|(group, role)| format!("{} of {group}", role.as_str()));
         each.collect::<Vec<_>>().join(", ")
     }
 
@@ -95,17 +66,17 @@ pub(super) enum ChangeError {
 }
 
 /// Everybody who has an account.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct People(Vec<Person>);
 
 impl People {
     /// The four people that the demo starts with.
     pub(super) fn starter() -> Self {
         Self(vec![
-            Person::new(101, "ada", "Ada", "acme", Level::Owner),
-            Person::new(102, "ben", "Ben", "acme/platform", Level::Developer),
-            Person::new(103, "cleo", "Cleo", "acme/payments", Level::Reporter),
-            Person::new(104, "dan", "Dan", "contractors", Level::Guest),
+            Person::new(101, "ada", "Ada", "acme", Role::Owner),
+            Person::new(102, "ben", "Ben", "acme/platform", Role::Developer),
+            Person::new(103, "cleo", "Cleo", "acme/payments", Role::Reporter),
+            Person::new(104, "dan", "Dan", "contractors", Role::Guest),
         ])
     }
 
@@ -147,8 +118,8 @@ impl Person {
     /// Makes the person a direct member of `group`.
     pub(super) fn join(&mut self, group: &str, role: &str) -> Result<(), ChangeError> {
         let group = existing(group)?;
-        let level = Level::named(role).ok_or_else(|| ChangeError::NoRole(role.to_owned()))?;
-        self.direct.insert(group, level);
+        let role = role.parse().map_err(|()| ChangeError::NoRole(role.to_owned()))?;
+        self.direct.insert(group, role);
         Ok(())
     }
 }
@@ -171,10 +142,10 @@ mod tests {
         let people = People::starter();
         let ada = people.named("ada").expect("a starter");
         assert_eq!(ada.groups(), ["acme", "acme/payments", "acme/platform", "acme/platform/sre"]);
-        assert_eq!(ada.level_in("acme/platform/sre"), Some(Level::Owner));
+        assert_eq!(ada.role_in("acme/platform/sre"), Some(Role::Owner));
         let ben = people.named("ben").expect("a starter");
         assert_eq!(ben.groups(), ["acme/platform", "acme/platform/sre"]);
-        assert_eq!(ben.level_in("acme"), None);
+        assert_eq!(ben.role_in("acme"), None);
     }
 
     #[test]
@@ -193,7 +164,7 @@ mod tests {
         let mut people = People::starter();
         let ben = people.named_mut("ben").expect("a starter");
         ben.join("acme/platform/sre", "guest").expect("group and role exist");
-        assert_eq!(ben.level_in("acme/platform/sre"), Some(Level::Developer));
+        assert_eq!(ben.role_in("acme/platform/sre"), Some(Role::Developer));
         assert_eq!(ben.join("acme", "boss"), Err(ChangeError::NoRole("boss".into())));
     }
 }

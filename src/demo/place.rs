@@ -121,6 +121,9 @@ providers:
     issuer: {issuer}
     client_id: vestibule-demo
     client_secret: {{ file: secrets/gitlab }}
+    membership:
+      api: {{ token: {{ file: secrets/gitlab_api }} }}
+      hook: {{ token: {{ file: secrets/gitlab_hook }}, audit_token: {{ file: secrets/gitlab_audit }} }}
 routes:
   - name: portal
     host: portal.localhost
@@ -169,6 +172,10 @@ mod tests {
         let settings: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
         assert_eq!(settings["public_url"], "http://portal.localhost:8080");
         assert_eq!(settings["providers"][0]["issuer"], "http://127.0.0.1:8081");
+        let membership = &settings["providers"][0]["membership"];
+        assert_eq!(membership["api"]["token"]["file"], "secrets/gitlab_api");
+        assert_eq!(membership["hook"]["token"]["file"], "secrets/gitlab_hook");
+        assert_eq!(membership["hook"]["audit_token"]["file"], "secrets/gitlab_audit");
         assert_eq!(settings["routes"][2]["upstream"], "http://127.0.0.1:8083");
         assert_eq!(settings["policies"].as_str(), place.policies().to_str());
     }

@@ -19,10 +19,13 @@ use std::{
 mod admin;
 mod authorize;
 mod claims;
+mod hooks;
 mod keys;
 mod members;
 mod pages;
 mod token;
+
+pub(super) use hooks::Hooks;
 
 /// The cookie of the provider's own browser session.
 const COOKIE: &str = "demo_gitlab_session";
@@ -41,6 +44,7 @@ pub(super) struct Provider {
     issuer: String,
     client: Client,
     service_token: String,
+    hooks: Hooks,
     key: keys::SigningKey,
     state: Mutex<State>,
 }
@@ -62,11 +66,11 @@ struct BrowserSession {
 }
 
 impl Provider {
-    /// A provider with the four people of the demo.
+    /// A provider with the four people of the demo, which tells of their changes by `hooks`.
     ///
     /// # Errors
     /// No signing key can be made.
-    pub(super) fn new(issuer: String, client: Client, service_token: String) -> Result<Self, String> {
+    pub(super) fn new(issuer: String, client: Client, service_token: String, hooks: Hooks) -> Result<Self, String> {
         let state = State {
             people: People::starter(),
             sessions: HashMap::new(),
@@ -75,11 +79,19 @@ impl Provider {
             refresh: HashMap::new(),
         };
         let key = keys::SigningKey::generate()?;
-        Ok(Self { issuer, client, service_token, key, state: Mutex::new(state) })
+        Ok(Self { issuer, client, service_token, hooks, key, state: Mutex::new(state) })
     }
 
-    /// Answers one request.
-    pub(super) fn answer(&self, asked: &Asked, now: SystemTime) -> Response<Body> {
+    /// Answers one request. If it changed a person, hooks have told so by then, unless that takes too long.
+    pub(super) async fn serve(&self, asked: &Asked, now: SystemTime) -> Response<Body> {
+        let before = self.state().people.clone();
+        let response = self.answer(asked, now);
+        let after = self.state().people.clone();
+        self.hooks.tell(hooks::between(&before, &after, now)).await;
+        response
+    }
+
+    fn answer(&self, asked: &Asked, now: SystemTime) -> Response<Body> {
         if let Some(refused) = self.refuse_strangers(asked) {
             return refused;
         }

@@ -14,6 +14,9 @@ const COMMANDS = [
   [/no session/i, /^HTTP\/1\.1 401 /],
   [/sign in as ben/i, /200$/],
   [/read, and write/i, /"restarted": "catalogue"/],
+  [/take ben out/i, /^HTTP\/1\.1 403 /m],
+  [/back in/i, /^HTTP\/1\.1 200 /m],
+  [/block him/i, /^HTTP\/1\.1 401 /m],
 ];
 
 /** The command lines in what the demo printed: `# title`, then lines for a shell, each two blanks in. */
@@ -33,7 +36,7 @@ describe('demo', () => {
     demo = new Process(PROGRAM, ['demo', '--port', String(port)]);
     said = await until('the demo says where it is', () => {
       if (!demo.running) throw new Error(`the demo ended:\n${demo.tail()}`);
-      return /Ctrl-C/.test(demo.tail()) && demo.tail();
+      return /Ctrl-C/.test(demo.tail()) && demo.tail(1000);
     });
     origin = said.match(new RegExp(`http://[a-z.]+:${port}`))[0];
     browser = await launch();
@@ -97,6 +100,34 @@ describe('demo', () => {
     await page.locator('button[value=cleo]').click();
     await page.waitForURL(`${origin}/`);
     await page.getByRole('heading', { name: 'Hello, cleo' }).waitFor();
+  });
+
+  it('lets nobody stay who is taken out, and anybody in who is added, at once', async () => {
+    const gitlab = said.match(/Demo GitLab +(\S+)\/\n/)[1];
+    const change = async act => {
+      const answer = await fetch(`${gitlab}/demo/people/cleo/${act}`, { method: 'POST' });
+      assert.equal(answer.status, 200, await answer.text());
+    };
+    const ask = (path, method) => page.evaluate(async ([path, method]) => (await fetch(path, { method })).status, [path, method]);
+    const read = () => ask('/api/services', 'GET');
+    const restart = () => ask('/api/services/billing/restart', 'POST');
+    assert.equal(await enter('cleo'), 200);
+    await until('events arrive', async () => /^\d/.test(await page.locator('#ticks').innerText()));
+    assert.deepEqual([await read(), await restart()], [200, 403]);
+
+    await change('leave?group=acme/payments');
+    const left = Date.now();
+    assert.equal(await read(), 403);
+    await until('the events end', async () => /ended/.test(await page.locator('#ticks').innerText()));
+    await until('the WebSocket ends', async () => /closed/.test(await page.locator('#echo').innerText()));
+    assert.ok(Date.now() - left < 10_000, `ended after ${Date.now() - left} ms, as after 60 s without a hook`);
+    assert.equal((await page.reload()).status(), 403);
+
+    await change('join?group=acme/payments&role=developer');
+    assert.equal((await page.goto(origin)).status(), 200, 'the next click');
+    assert.deepEqual([await read(), await restart()], [200, 200]);
+    await change('join?group=acme/payments&role=reporter');
+    assert.deepEqual([await read(), await restart()], [200, 403], 'a lesser role acts at once too');
   });
 
   it('signs out', async () => {

@@ -73,8 +73,8 @@ export class Process {
     return !this.fault && this.child.exitCode === null && this.child.signalCode === null;
   }
 
-  tail() {
-    return `${this.fault ?? ''}${readFileSync(this.log, 'utf8').split('\n').slice(-40).join('\n')}`;
+  tail(lines = 40) {
+    return `${this.fault ?? ''}${readFileSync(this.log, 'utf8').split('\n').slice(-lines).join('\n')}`;
   }
 
   kill() {

@@ -61,7 +61,7 @@ pub(super) fn home(told: &Told, proof: &Result<Claims, Unproved>) -> Markup {
                 }
                 section.card {
                     h2 { "Live connections" }
-                    p.hint { "Both end by themselves within a minute of your right to be here ending." }
+                    p.hint { "Both end by themselves within a second of your right to be here ending." }
                     dl {
                         dt { "Server-sent events" } dd id="ticks" { "needs JavaScript" }
                         dt { "WebSocket echo" } dd id="echo" { "needs JavaScript" }

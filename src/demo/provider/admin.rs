@@ -63,7 +63,7 @@ impl Provider {
 
 fn described(person: &Person) -> Value {
     let memberships: serde_json::Map<_, _> =
-        person.direct.iter().map(|(group, level)| ((*group).to_owned(), json!(level.as_str()))).collect();
+        person.direct.iter().map(|(group, role)| ((*group).to_owned(), json!(role.as_str()))).collect();
     json!({
         "id": person.id, "login": person.login, "name": person.name, "blocked": person.blocked,
         "memberships": memberships, "groups": person.groups(),

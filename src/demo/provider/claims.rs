@@ -1,10 +1,7 @@
 //! What the provider says about a person: little in the ID token, all of it at userinfo.
 
 use super::{Asked, Person, Provider, seconds, token::Grant};
-use crate::{
-    body::Body,
-    demo::{people::Level, server::json},
-};
+use crate::{body::Body, demo::server::json, group::Role};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -36,10 +33,10 @@ impl Provider {
         };
         let mut claims = self.profile(person);
         claims["groups"] = json!(person.groups());
-        for level in [Level::Owner, Level::Maintainer, Level::Developer] {
-            let groups = person.direct_at(level);
+        for role in [Role::Owner, Role::Maintainer, Role::Developer] {
+            let groups = person.direct_as(role);
             if !groups.is_empty() {
-                claims[format!("https://gitlab.org/claims/groups/{}", level.as_str())] = json!(groups);
+                claims[format!("https://gitlab.org/claims/groups/{}", role.as_str())] = json!(groups);
             }
         }
         json(StatusCode::OK, &claims)

@@ -1,4 +1,4 @@
-//! The part of GitLab's REST API that tells memberships, for the service token; paged as GitLab pages.
+//! The part of GitLab's REST API that tells memberships, and about the service token that asks; paged as GitLab pages.
 
 use super::{Asked, Person, Provider, claims::bearer};
 use crate::{
@@ -27,6 +27,8 @@ impl Provider {
         let state = self.state();
         let below = asked.head.uri.path().trim_start_matches("/api/v4/");
         match below.split('/').collect::<Vec<_>>()[..] {
+            ["personal_access_tokens", "self"] => json(StatusCode::OK, &about_token()),
+            ["groups", group] => found(group_path(group).map(|group| self.group(group))),
             ["users", id] => found(person(&state.people, id).map(|person| self.user(person))),
             ["groups", group, "members", "all"] => match group_path(group) {
                 Some(group) => {
@@ -48,6 +50,14 @@ impl Provider {
         constant_time::verify_slices_are_equal(given.as_bytes(), self.service_token.as_bytes()).is_ok()
     }
 
+    fn group(&self, path: &str) -> Value {
+        let parent = path.rsplit_once('/').map(|(above, _)| group_id(above));
+        json!({
+            "id": group_id(path), "name": last(path), "path": last(path), "full_path": path, "parent_id": parent,
+            "visibility": "private", "web_url": format!("{}/groups/{path}", self.issuer),
+        })
+    }
+
     fn user(&self, person: &Person) -> Value {
         let state = if person.blocked { "blocked" } else { "active" };
         let url = format!("{}/{}", self.issuer, person.login);
@@ -56,7 +66,7 @@ impl Provider {
 
     fn member(&self, person: &Person, group: &str) -> Option<Value> {
         let mut member = self.user(person);
-        member["access_level"] = json!(person.level_in(group)? as u32);
+        member["access_level"] = json!(person.role_in(group)?.level());
         member["expires_at"] = Value::Null;
         Some(member)
     }
@@ -89,6 +99,24 @@ impl Provider {
 
 fn person<'a>(people: &'a People, id: &str) -> Option<&'a Person> {
     people.numbered(id.parse().ok()?)
+}
+
+/// GitLab's number of a group; 0 for one that does not exist.
+pub(super) fn group_id(path: &str) -> usize {
+    GROUPS.iter().position(|group| *group == path).map_or(0, |at| FIRST_GROUP + at)
+}
+
+/// The last segment of a path.
+pub(super) fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What GitLab says of a service account's token that may read and never ends.
+fn about_token() -> Value {
+    json!({
+        "id": 1, "name": "vestibule", "user_id": 100, "scopes": ["read_api"], "active": true, "revoked": false,
+        "expires_at": null,
+    })
 }
 
 /// A group by its number or by its percent-encoded full path.

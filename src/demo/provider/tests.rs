@@ -1,19 +1,34 @@
 use super::*;
-use crate::demo::server::tests::{asked, body};
+use crate::{
+    config::HookProof,
+    demo::server::{
+        self,
+        tests::{asked, body},
+    },
+    gitlab::hook::{About, Hook},
+};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
+use secrecy::SecretString;
 use serde_json::Value;
+use std::{net::SocketAddr, sync::Arc};
 
 const BACK: &str = "http://portal.localhost:8080/.vestibule/callback/gitlab";
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0";
 
 fn provider() -> Provider {
+    provider_before(SocketAddr::from(([127, 0, 0, 1], 9)))
+}
+
+/// A provider whose hooks go to `front`.
+fn provider_before(front: SocketAddr) -> Provider {
     let client = Client { id: "vestibule-demo".into(), secret: "se:cret".into(), redirect_uri: BACK.into() };
-    Provider::new("http://127.0.0.1:8081".into(), client, "glpat-service".into()).expect("a key can be made")
+    let hooks = Hooks::new(front, "http://portal.localhost:8080", "hook-token".into(), "audit-token".into());
+    Provider::new("http://127.0.0.1:8081".into(), client, "glpat-service".into(), hooks).expect("a key can be made")
 }
 
 fn now() -> SystemTime {
@@ -294,4 +309,105 @@ async fn tells_members_to_the_service_page_by_page() {
     assert_eq!(page.headers()["link"], next);
     assert_eq!(body(page).await.matches("\"username\"").count(), 1);
     assert!(!get("/api/v4/groups/42/members/all?per_page=1&page=2").headers().contains_key("link"));
+}
+
+#[tokio::test]
+async fn tells_the_service_about_groups_and_about_its_token() {
+    let provider = provider();
+    let get = async |path: &str| {
+        let bearer = [("authorization", "Bearer glpat-service")];
+        let answer = body(provider.answer(&asked("GET", &format!("/api/v4/{path}"), &bearer, ""), now())).await;
+        serde_json::from_str::<Value>(&answer).expect("JSON")
+    };
+    let group = get("groups/acme%2Fplatform?with_projects=false").await;
+    assert_eq!(
+        (&group["id"], &group["full_path"], &group["parent_id"]),
+        (&json!(42), &json!("acme/platform"), &json!(40))
+    );
+    assert_eq!(get("groups/acme").await["parent_id"], Value::Null);
+    assert_eq!(get("groups/acme%2Fnone").await["message"], "404 Not Found");
+    assert_eq!(get("personal_access_tokens/self").await["scopes"], json!(["read_api"]));
+}
+
+/// A proxy that takes hooks, and what it took.
+fn front() -> (SocketAddr, Arc<Mutex<Vec<Asked>>>) {
+    let listener = server::bind(0).expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let taken = Arc::<Mutex<Vec<Asked>>>::default();
+    let kept = taken.clone();
+    tokio::spawn(server::serve(listener, move |asked| {
+        kept.lock().expect("no panic").push(asked);
+        async { text(StatusCode::OK, "{}") }
+    }));
+    (address, taken)
+}
+
+/// Makes one change, and returns what the proxy understood of the hooks that had come when it was answered.
+async fn heard(provider: &Provider, taken: &Mutex<Vec<Asked>>, act: &str) -> Vec<(String, About)> {
+    let target = format!("/demo/people/{act}");
+    let answer = provider.serve(&asked("POST", &target, &[], ""), now()).await;
+    assert_eq!(answer.status(), 200, "{act}");
+    let read = |hook: Asked| {
+        assert_eq!(hook.what(), (&Method::POST, "/.vestibule/hooks/gitlab"));
+        assert_eq!(hook.header("host"), Some("portal.localhost:8080"));
+        let (headers, proof) = (&hook.head.headers, HookProof::Token(SecretString::from("hook-token")));
+        let read = if headers.contains_key("x-gitlab-event-streaming-token") {
+            Hook::read_audit_event(&SecretString::from("audit-token"), headers, &hook.body)
+        } else {
+            assert_eq!(hook.header("x-gitlab-event-uuid"), hook.header("idempotency-key"));
+            Hook::read(&proof, headers, &hook.body, now())
+        };
+        let read = read.expect("a hook as GitLab sends it");
+        let id = read.id.expect("an id");
+        assert!(id.trim_start_matches("audit ").parse::<crate::guid::Guid>().is_ok(), "{id}");
+        (read.event, read.about)
+    };
+    std::mem::take(&mut *taken.lock().expect("no panic")).into_iter().map(read).collect()
+}
+
+#[tokio::test]
+async fn hooks_tell_the_proxy_of_a_change_before_it_is_answered() {
+    let (address, taken) = front();
+    let provider = provider_before(address);
+    let ben = |added, state| About::Person { id: 102, added, state };
+    for (act, event, about) in [
+        ("ben/leave?group=acme/platform", "user_remove_from_group", ben(false, false)),
+        ("ben/join?group=acme/platform&role=developer", "user_add_to_group", ben(true, false)),
+        ("ben/join?group=acme/platform&role=owner", "user_update_for_group", ben(false, false)),
+        ("ben/block", "user_blocked", ben(false, true)),
+    ] {
+        assert_eq!(heard(&provider, &taken, act).await, [(event.to_owned(), about)], "{act}");
+    }
+    for act in ["ben/join?group=acme/platform&role=owner", "ben/block", "ben/unblock"] {
+        assert_eq!(heard(&provider, &taken, act).await, [], "{act}");
+    }
+    heard(&provider, &taken, "ben/join?group=contractors&role=guest").await;
+    heard(&provider, &taken, "ben/join?group=acme/payments&role=guest").await;
+    let left = heard(&provider, &taken, "ben/leave?group=acme").await;
+    assert_eq!(left.len(), 2, "one for each group: {left:?}");
+}
+
+#[tokio::test]
+async fn a_hook_says_who_where_and_as_what() {
+    let (address, taken) = front();
+    let provider = provider_before(address);
+    provider.serve(&asked("POST", "/demo/people/cleo/leave?group=acme/payments", &[], ""), now()).await;
+    let hook: Value = serde_json::from_slice(&taken.lock().expect("no panic")[0].body).expect("JSON");
+    assert_eq!((&hook["user_id"], &hook["user_username"]), (&json!(103), &json!("cleo")));
+    assert_eq!((&hook["group_id"], &hook["group_path"]), (&json!(41), &json!("payments")));
+    assert_eq!(hook["group_access"], "Reporter");
+}
+
+/// A proxy that is not there, or that takes a hook and says nothing, holds a change up for two seconds at most.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_silent_holds_nobody_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let gone = SocketAddr::from(([127, 0, 0, 1], 9));
+    for front in [gone, silent.local_addr().expect("it is bound")] {
+        let provider = provider_before(front);
+        let begun = tokio::time::Instant::now();
+        let answer = provider.serve(&asked("POST", "/demo/people/ben/block", &[], ""), now()).await;
+        assert_eq!(answer.status(), 200);
+        assert!(begun.elapsed() <= hooks::PATIENCE + Duration::from_millis(10), "{:?}", begun.elapsed());
+    }
 }
