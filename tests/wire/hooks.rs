@@ -236,6 +236,26 @@ async fn hooks_that_prove_nothing_have_no_effect_and_are_recorded() {
     assert_eq!(gateway.audit().iter().filter(|record| taken(record)).count(), 1);
 }
 
+/// The reads that follow a hook, up to 30 s later, are nothing that a stop waits for.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_the_reads_that_follow_a_hook() {
+    let Some((provider, _upstream, mut gateway)) = scene("5m", TOKEN).await else { return };
+    hooks(&provider, &gateway, token()).await;
+    member(&provider, "ines", json!({"platform": "maintainer"})).await;
+    let browser = gateway.sign_in(&provider, "ines").await;
+    assert_eq!(status(&gateway, &browser).await, 200);
+    member(&provider, "ines", json!({})).await;
+    sent(&provider, &gateway, 1).await;
+    assert_eq!(status(&gateway, &browser).await, 403);
+    provider.admin("/admin/hook", json!({"body": {"event_name": "group_rename"}})).await;
+    gateway.audited("a hook about everybody", |record| record["unmapped"]["why"] == "group_rename").await;
+    gateway.terminate();
+    let told = Instant::now();
+    gateway.ended().await;
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    assert!(!gateway.log().contains("was not finished in time"), "{}", gateway.log());
+}
+
 /// GitLab turns a hook off that fails: one that is proved by its token is taken, however long, and everybody is read anew.
 #[tokio::test]
 async fn a_hook_that_is_too_long_is_about_everybody() {

@@ -369,12 +369,12 @@ async fn heard(provider: &Provider, taken: &Mutex<Vec<Asked>>, act: &str) -> Vec
 async fn hooks_tell_the_proxy_of_a_change_before_it_is_answered() {
     let (address, taken) = front();
     let provider = provider_before(address);
-    let ben = |added, state| About::Person { id: 102, added, state };
+    let ben = |added, group, state| About::Person { id: 102, added, group, state };
     for (act, event, about) in [
-        ("ben/leave?group=acme/platform", "user_remove_from_group", ben(false, false)),
-        ("ben/join?group=acme/platform&role=developer", "user_add_to_group", ben(true, false)),
-        ("ben/join?group=acme/platform&role=owner", "user_update_for_group", ben(false, false)),
-        ("ben/block", "user_blocked", ben(false, true)),
+        ("ben/leave?group=acme/platform", "user_remove_from_group", ben(false, Some(42), false)),
+        ("ben/join?group=acme/platform&role=developer", "user_add_to_group", ben(true, Some(42), false)),
+        ("ben/join?group=acme/platform&role=owner", "user_update_for_group", ben(false, Some(42), false)),
+        ("ben/block", "user_blocked", ben(false, None, true)),
     ] {
         assert_eq!(heard(&provider, &taken, act).await, [(event.to_owned(), about)], "{act}");
     }
