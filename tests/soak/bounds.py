@@ -193,9 +193,8 @@ def refresh(score, upstream, trials):
         provider.issuer, [{"name": "app", "upstream": upstream.url, "allow": ["gitlab:platform"]}],
         kind="oidc", membership={"refresh": f"{clock}s"},
     )
-    persons = people(provider, vestibule, trials)
-    half = persons[: len(persons) // 2] or persons
-    rest = persons[len(persons) // 2 :]
+    persons = people(provider, vestibule, 2 * trials)
+    half, rest = persons[:trials], persons[trials:]
 
     row(score, "groups that come with the refresh (Okta, Entra, Keycloak, …)", "≤ 5 min", asyncio.run(all_out(vestibule, half, lambda person: provider.admin("user", {"user": person.name, "memberships": {}}))), clock + 3,
         f"clock of {clock} s in place of 5 min")
