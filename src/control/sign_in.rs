@@ -134,7 +134,7 @@ impl Control {
             host: from.host,
             lapsed: false,
         };
-        let kept = if proved.tokens.refresh.is_none() { proved.groups.map(|list| list.paths) } else { None };
+        let kept = if proved.tokens.refresh.is_none() { proved.groups.map(|list| list.paths.into()) } else { None };
         let held = Held { tokens: proved.tokens, groups: kept };
         let names = self.names(&session);
         let filed = Filed {

@@ -75,7 +75,7 @@ impl Memberships {
     /// What is known of a person's groups. Nothing is read.
     pub fn of(&self, person: &Person, now: SystemTime) -> Membership {
         let provider = self.control.provider_of(person);
-        self.known(person, provider.map(|provider| super::Clock::of(&provider.settings, None)), now)
+        self.known(person, provider.map(|provider| super::Clock::of(&provider.settings, false)), now)
     }
 
     fn known(&self, person: &Person, clock: Option<super::Clock>, now: SystemTime) -> Membership {

@@ -253,8 +253,7 @@ impl Memberships {
 
     fn clock(&self, live: &Live) -> Option<Clock> {
         let provider = self.control.provider_of(&live.session.person)?;
-        let held_groups = live.held_groups();
-        Some(Clock::of(&provider.settings, held_groups))
+        Some(Clock::of(&provider.settings, live.held_groups().is_some()))
     }
 
     fn read_ahead(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>, needs: (Need, Need), now: SystemTime) {
@@ -328,7 +327,7 @@ impl Memberships {
             Ok(None) if self.take_brought(cell, live, now) => None,
             Ok(None) => match live.held_groups() {
                 Some(paths) => {
-                    let held = GroupList { paths, source: MembershipSource::IdToken };
+                    let held = GroupList { paths: paths.to_vec(), source: MembershipSource::IdToken };
                     cell.recall(held, live.session.created, now)
                 }
                 None => cell.answer(Ok(None), now),
@@ -372,10 +371,10 @@ fn paths(named: &BTreeSet<String>, provider: &str) -> BTreeSet<GroupPath> {
 
 impl Clock {
     /// The clock of a provider; where the ID token's groups are all there will ever be, they last as long as the session.
-    fn of(settings: &ProviderSettings, held: Option<Vec<GroupPath>>) -> Self {
+    fn of(settings: &ProviderSettings, held: bool) -> Self {
         let refresh = settings.membership_refresh;
         let usual = (refresh * 2).max(Duration::from_secs(300));
-        let limit = if held.is_some() { settings.without_refresh } else { usual };
+        let limit = if held { settings.without_refresh } else { usual };
         // A provider that has no list to tell is asked whether the person is still there, as often as others are for groups.
         let silent = settings.groups_claim.is_none().then_some(refresh);
         let outage = settings.membership_outage;

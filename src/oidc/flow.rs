@@ -215,8 +215,9 @@ impl Provider {
 
     /// What Entra wants to be told at sign-out, if it sends that: the claim `login_hint` of the ID token.
     fn logout_hint(&self, id_token: &SecretString) -> Option<String> {
-        let claims =
-            (self.settings.kind == ProviderKind::Entra).then(|| jws::read(id_token.expose_secret()).ok())??.claims;
+        let claims = (self.settings.kind == ProviderKind::Entra)
+            .then(|| jws::read(id_token.expose_secret(), id_token::LONGEST).ok())??
+            .claims;
         Some(printable(claims.get("login_hint")?.as_str()?, 1024)).filter(|hint| !hint.is_empty())
     }
 

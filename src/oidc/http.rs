@@ -40,7 +40,8 @@ pub(crate) const READ: Duration = Duration::from_secs(5);
 pub(crate) const REDEEM: Duration = Duration::from_secs(10);
 
 const CONNECT: Duration = Duration::from_secs(3);
-const LARGEST_ANSWER: usize = 1 << 20;
+/// Some ten thousand groups, listed as often as GitLab lists them.
+const LARGEST_ANSWER: usize = 4 << 20;
 
 type Connection = HttpsConnector<HttpConnector<Guarded>>;
 

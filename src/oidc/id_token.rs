@@ -22,6 +22,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const LEEWAY: Duration = Duration::from_secs(60);
 /// The oldest ID token that a sign-in accepts.
 const OLDEST: Duration = Duration::from_secs(600);
+/// The longest ID token, in bytes: it comes from the provider itself, and may list ten thousand groups.
+pub(super) const LONGEST: usize = 2 << 20;
 
 const LONGEST_SUBJECT: usize = 255;
 
@@ -57,7 +59,7 @@ impl<'a> Rules<'a> {
         now: SystemTime,
     ) -> Self {
         let nonce = before
-            .and_then(|token| jws::read(token.expose_secret()).ok())
+            .and_then(|token| jws::read(token.expose_secret(), LONGEST).ok())
             .and_then(|token| Some(token.claims.get("nonce")?.as_str()?.to_owned()));
         Self { now, nonce: NonceRule::NoneOr(nonce), access, subject: Some(subject) }
     }
@@ -101,7 +103,7 @@ pub(super) fn verify(
     set: &KeySet,
     rules: &Rules<'_>,
 ) -> Result<Claims, TokenError> {
-    let unverified = jws::read(token).map_err(|cause| rule(cause.to_string()))?;
+    let unverified = jws::read(token, LONGEST).map_err(|cause| rule(cause.to_string()))?;
     let key = signature::check(token, &unverified, set)?;
     check_type(&unverified.header)?;
     let algorithm = unverified.header.get("alg").and_then(Value::as_str).unwrap_or_default();

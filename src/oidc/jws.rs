@@ -11,7 +11,9 @@ pub(super) const ALGORITHMS: [&str; 9] =
 /// The longest `kid`, in bytes.
 pub(super) const LONGEST_KID: usize = 256;
 
-const LONGEST_TOKEN: usize = 16 * 1024;
+/// The longest token of somebody whom we do not know yet, in bytes.
+pub(super) const LONGEST: usize = 16 * 1024;
+
 const DEEPEST: usize = 16;
 
 /// A JWS whose signature is not verified yet.
@@ -25,8 +27,8 @@ pub(super) struct Unverified {
 /// Why a text is no JWS that we would verify.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum FormError {
-    #[error("it has {0} bytes, {LONGEST_TOKEN} are allowed")]
-    Long(usize),
+    #[error("it has {length} bytes, {longest} are allowed")]
+    Long { length: usize, longest: usize },
     #[error("it has {0} segments, expected 3")]
     Segments(usize),
     #[error("its {0} is not base64url")]
@@ -41,16 +43,16 @@ pub(super) enum FormError {
     Kid,
 }
 
-/// Reads header and claims of a compact JWS. Header members that carry or name a key (`jwk`, `jku`, `x5u`, `x5c`) are
+/// Reads header and claims of a compact JWS of at most `longest` bytes. Header members that carry or name a key (`jwk`, `jku`, `x5u`, `x5c`) are
 /// ignored: keys come from the provider's key set alone.
 ///
 /// # Errors
 /// Any [`FormError`].
 ///
 /// Source: RFC 7515, sections 4.1 and 7.1; RFC 8725, section 3.
-pub(super) fn read(token: &str) -> Result<Unverified, FormError> {
-    if token.len() > LONGEST_TOKEN {
-        return Err(FormError::Long(token.len()));
+pub(super) fn read(token: &str, longest: usize) -> Result<Unverified, FormError> {
+    if token.len() > longest {
+        return Err(FormError::Long { length: token.len(), longest });
     }
     let segments: Vec<&str> = token.split('.').collect();
     let [header, claims, signature] = segments[..] else {
@@ -189,7 +191,7 @@ mod tests {
     }
 
     fn refused(header: &str, claims: &str) -> FormError {
-        read(&token(header, claims)).err().expect("refused")
+        read(&token(header, claims), LONGEST).err().expect("refused")
     }
 
     /// Every way to name an algorithm that is not on the list ends before a key is looked up.
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn key_ids_are_short_strings() {
-        assert!(read(&token(r#"{"alg":"RS256","kid":"../../etc/passwd"}"#, "{}")).is_ok());
+        assert!(read(&token(r#"{"alg":"RS256","kid":"../../etc/passwd"}"#, "{}"), LONGEST).is_ok());
         assert_eq!(refused(r#"{"alg":"RS256","kid":{"a":1}}"#, "{}"), FormError::Kid);
         assert_eq!(refused(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(257)), "{}"), FormError::Kid);
     }
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn keys_inside_the_header_are_ignored() {
         let header = r#"{"alg":"RS256","jku":"http://127.0.0.1:1/","x5u":"http://127.0.0.1:1/","jwk":{"kty":"oct"},"x5c":["a"]}"#;
-        assert!(read(&token(header, "{}")).is_ok());
+        assert!(read(&token(header, "{}"), LONGEST).is_ok());
     }
 
     #[test]
@@ -255,13 +257,13 @@ mod tests {
     #[test]
     fn depth_and_length_are_bounded() {
         let nested = |levels: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
-        assert!(read(&token(r#"{"alg":"RS256"}"#, &nested(15))).is_ok());
+        assert!(read(&token(r#"{"alg":"RS256"}"#, &nested(15)), LONGEST).is_ok());
         assert!(matches!(refused(r#"{"alg":"RS256"}"#, &nested(16)), FormError::Json { .. }));
         assert!(matches!(refused(r#"{"alg":"RS256"}"#, &nested(100)), FormError::Json { .. }));
-        assert!(matches!(read(&"a".repeat(16 * 1024 + 1)), Err(FormError::Long(_))));
-        assert_eq!(read("a.b").err(), Some(FormError::Segments(2)));
-        assert_eq!(read("a.b.c.d.e").err(), Some(FormError::Segments(5)));
-        assert_eq!(read("?.e30.").err(), Some(FormError::Base64("header")));
+        assert!(matches!(read(&"a".repeat(16 * 1024 + 1), LONGEST), Err(FormError::Long { .. })));
+        assert_eq!(read("a.b", LONGEST).err(), Some(FormError::Segments(2)));
+        assert_eq!(read("a.b.c.d.e", LONGEST).err(), Some(FormError::Segments(5)));
+        assert_eq!(read("?.e30.", LONGEST).err(), Some(FormError::Base64("header")));
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Live {
     }
 
     /// The groups of the ID token, where no refresh token can bring newer ones.
-    pub fn held_groups(&self) -> Option<Vec<GroupPath>> {
+    pub fn held_groups(&self) -> Option<Arc<[GroupPath]>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).groups.clone()
     }
 

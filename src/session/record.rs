@@ -52,7 +52,7 @@ pub struct Held {
     /// The tokens.
     pub tokens: Tokens,
     /// The groups of the ID token, kept where no refresh token can bring newer ones.
-    pub groups: Option<Vec<GroupPath>>,
+    pub groups: Option<Arc<[GroupPath]>>,
 }
 
 /// Why a stored session cannot be read.

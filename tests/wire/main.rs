@@ -8,6 +8,7 @@ mod cors;
 mod errors;
 mod expiry;
 mod frames;
+mod groups;
 mod grpc;
 mod hooks;
 mod hosts;

@@ -516,7 +516,7 @@ async fn token_endpoint_errors_are_told_apart() {
         (json!({"status": 200, "body": {"access_token": "a", "token_type": "mac"}}), "unacceptable answer"),
         (json!({"status": 200, "body": {"access_token": "a\nb", "token_type": "bearer"}}), "unacceptable answer"),
         (json!({"status": 200, "body": {}, "headers": {"content-encoding": "gzip"}}), "cannot be reached"),
-        (json!({"status": 200, "body": "x".repeat(1 << 20)}), "cannot be reached"),
+        (json!({"status": 200, "body": "x".repeat(4 << 20)}), "cannot be reached"),
     ] {
         theirs.fault(TOKEN, fault.clone()).await;
         let said = ours.refresh(&before).await.expect_err("refused").to_string();
