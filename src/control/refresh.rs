@@ -11,6 +11,10 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::time::timeout;
+
+/// How long a request waits for new tokens. The refresh goes on without it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Control {
     /// Refreshes a session's tokens ahead of their end; nobody waits for that.
@@ -25,17 +29,24 @@ impl Control {
         });
     }
 
-    /// Refreshes a session's tokens now.
+    /// Refreshes a session's tokens now, or waits for the refresh that is under way; ten seconds at most.
     ///
     /// # Errors
-    /// Any [`ProviderError`]; after `Rejected` and `Invalid` the session is over.
+    /// Any [`ProviderError`]; after `Rejected` and `Invalid` the session is over. After `Unavailable` the refresh may still be
+    /// under way, and what it brings is stored all the same.
     pub async fn refresh(self: &Arc<Self>, live: &Arc<Live>) -> Result<Option<GroupList>, ProviderError> {
-        let (this, live) = (self.clone(), live.clone());
+        let (this, own) = (self.clone(), live.clone());
         let work = async move {
-            let before = live.held();
-            this.refresh_once(&live, &before).await
+            let before = own.held();
+            this.refresh_once(&own, &before).await
         };
-        self.run(work).await.unwrap_or_else(|| Err(unavailable("control plane", "it stops")))
+        match timeout(PATIENCE, self.run(work)).await {
+            Ok(done) => done.unwrap_or_else(|| Err(unavailable("control plane", "it stops"))),
+            Err(_) => {
+                let cause = format!("it gave no new tokens in {} s, and is still waited for", PATIENCE.as_secs());
+                Err(unavailable(live.session.person.id.provider.as_str(), &cause))
+            }
+        }
     }
 
     /// One refresh at a time per session; whoever waited for another's is content with its outcome, good or bad.
@@ -156,4 +167,25 @@ impl Control {
 
 fn unavailable(provider: &str, cause: &str) -> ProviderError {
     ProviderError::Unavailable { provider: provider.to_owned(), cause: cause.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::scene;
+
+    /// P21: whoever needs new tokens waits for them, but not for as long as the provider may take.
+    #[tokio::test]
+    async fn p21_a_request_waits_ten_seconds_for_a_refresh() {
+        let (_directory, control, _, live) = scene().await;
+        let under_way = live.refreshing.lock().await;
+        tokio::time::pause();
+        let started = tokio::time::Instant::now();
+        let late = control.refresh(&live).await.expect_err("it is under way");
+        let waited = started.elapsed();
+        assert!(late.to_string().contains("no new tokens in 10 s"), "{late}");
+        assert!((PATIENCE..PATIENCE + Duration::from_secs(1)).contains(&waited), "{waited:?}");
+        assert!(!live.is_ended());
+        drop(under_way);
+    }
 }

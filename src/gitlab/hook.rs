@@ -27,10 +27,12 @@ pub enum About {
         /// They may be blocked or gone.
         state: bool,
     },
-    /// Everybody's memberships: a group was deleted or shared.
+    /// Everybody's memberships: something happened to a group, nobody says which.
     Everybody,
-    /// Whatever is named by a path: a group was renamed or moved. Its paths of before and after, as far as they are told.
-    Renamed(Vec<String>),
+    /// Everybody's memberships in what is named by a path: a group was renamed or moved. Its paths of before and after.
+    Renamed([String; 2]),
+    /// Everybody's memberships in a group that was deleted or shared, and in those that it was invited to.
+    Group(String),
     /// Nothing that membership rests on.
     Nothing,
 }
@@ -146,10 +148,10 @@ impl Hook {
             "user_update_for_group" | "user_remove_from_group" => person(false, false)?,
             "user_destroy" | "user_failed_login" | "user_rename" => person(false, true)?,
             "group_rename" => {
-                let paths = ["full_path", "old_full_path"].map(|name| text(name).map(str::to_owned));
-                About::Renamed(paths.into_iter().collect::<Option<_>>().unwrap_or_default())
+                let paths = text("full_path").zip(text("old_full_path"));
+                paths.map_or(About::Everybody, |(new, old)| About::Renamed([new, old].map(str::to_owned)))
             }
-            "group_destroy" | "subgroup_destroy" => About::Everybody,
+            "group_destroy" | "subgroup_destroy" => of_group(text("full_path")),
             _ => About::Nothing,
         };
         Ok(Self { id, event: printable(event), about })
@@ -164,7 +166,7 @@ impl Hook {
         let said = object(body)?;
         let text = |name: &str| said.get(name).and_then(Value::as_str);
         let event = one(headers, AUDIT_EVENT).ok().or_else(|| text("event_type")).unwrap_or("unknown");
-        let about = streamed(event, || target(event, &said))?;
+        let about = streamed(event, text("entity_path"), || target(event, &said))?;
         let id = match said.get("id") {
             Some(Value::String(id)) => Some(printable(id)),
             Some(Value::Number(id)) => Some(id.to_string()),
@@ -184,7 +186,7 @@ impl Hook {
     /// The same for a streamed audit event.
     pub fn unread_audit_event(headers: &HeaderMap) -> Self {
         let event = one(headers, AUDIT_EVENT);
-        let about = event.map(|event| streamed(event, || Ok((0, None)))); // whom it is about stands in the body
+        let about = event.map(|event| streamed(event, None, || Ok((0, None)))); // whom it is about stands in the body
         let is_nothing = matches!(about, Ok(Ok(About::Nothing)));
         Self::too_long(event.unwrap_or("an event"), if is_nothing { About::Nothing } else { About::Everybody })
     }
@@ -194,15 +196,25 @@ impl Hook {
     }
 }
 
-/// What a streamed audit event is about; `target` gives the numbers of the person in it, and of the group.
-fn streamed(event: &str, target: impl Fn() -> Result<(u64, Option<u64>), HookError>) -> Result<About, HookError> {
+/// A group that was deleted or shared, if it is told which.
+fn of_group(path: Option<&str>) -> About {
+    path.filter(|path| !path.is_empty()).map_or(About::Everybody, |path| About::Group(path.to_owned()))
+}
+
+/// What a streamed audit event is about, which happened to `entity`; `target` gives the numbers of the person in it, and of the group.
+fn streamed(
+    event: &str,
+    entity: Option<&str>,
+    target: impl Fn() -> Result<(u64, Option<u64>), HookError>,
+) -> Result<About, HookError> {
     let person = |added, state| target().map(|(id, group)| About::Person { id, added, group, state });
     match event {
         "member_created" => person(true, false),
         "member_updated" | "member_destroyed" | "user_username_updated" => person(false, false),
         "user_blocked" | "user_banned" | "user_deactivated" | "user_destroyed" | "user_rejected" => person(false, true),
-        "group_destroyed" | "group_path_updated" => Ok(About::Everybody),
-        _ if event.starts_with("group_share_with_group_link_") => Ok(About::Everybody),
+        "group_path_updated" => Ok(About::Everybody),
+        "group_destroyed" => Ok(of_group(entity)),
+        _ if event.starts_with("group_share_with_group_link_") => Ok(of_group(entity)),
         _ => Ok(About::Nothing),
     }
 }
@@ -350,9 +362,12 @@ mod tests {
         assert_eq!(about(r#"{"event_name":"user_update_for_group","user_id":"7"}"#), person(7, false, false));
         assert_eq!(about(r#"{"event_name":"user_destroy","user_id":7}"#), person(7, false, true));
         let renamed = r#"{"event_name":"group_rename","full_path":"acme/b","old_full_path":"acme/a"}"#;
-        assert_eq!(about(renamed), About::Renamed(vec!["acme/b".into(), "acme/a".into()]));
+        assert_eq!(about(renamed), About::Renamed(["acme/b".into(), "acme/a".into()]));
+        let destroyed = about(r#"{"event_name":"group_destroy","full_path":"acme/b"}"#);
+        assert_eq!(destroyed, About::Group("acme/b".into()));
+        assert_eq!(about(r#"{"event_name":"subgroup_destroy"}"#), About::Everybody);
         let vague = about(r#"{"event_name":"group_rename","full_path":"b"}"#);
-        assert_eq!(vague, About::Renamed(Vec::new()), "nobody can tell whom that concerns");
+        assert_eq!(vague, About::Everybody, "nobody can tell whom that concerns");
         assert_eq!(about(r#"{"object_kind":"push","user_id":7}"#), About::Nothing);
         assert_eq!(about(r#"{"event_name":7}"#), About::Nothing);
         assert_eq!(read(r#"{"event_name":"user_remove_from_group"}"#), Err(HookError::Lacks("user_id")));

@@ -80,7 +80,7 @@ impl Login {
         let outcome = match hook.about {
             _ if again => "delivered_again",
             About::Nothing => "ignored",
-            About::Person { .. } | About::Everybody | About::Renamed(_) => {
+            About::Person { .. } | About::Everybody | About::Renamed(_) | About::Group(_) => {
                 self.membership.heard(provider, &hook.about, visit.now);
                 "taken"
             }
@@ -89,7 +89,7 @@ impl Login {
         if outcome == "taken" {
             let object = match hook.about {
                 About::Person { id, .. } => format!("{}:{id}", provider.settings.name),
-                About::Everybody | About::Renamed(_) | About::Nothing => provider.settings.name.to_string(),
+                _ => provider.settings.name.to_string(),
             };
             let (event, client) = (hook.event.clone(), visit.asked.client);
             self.audit.record(Event::HookTaken { object, event, client }, visit.now);

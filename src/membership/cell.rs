@@ -2,14 +2,15 @@
 
 use super::directory::Directory;
 use crate::{
-    group::GroupPath,
+    group::{GroupPath, Role},
     moment::millis,
     oidc::GroupList,
     principal::{Groups, Membership, Unknown},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -51,8 +52,10 @@ pub(super) struct Cell {
     state: ArcSwap<State>,
     /// How often the provider said that they changed.
     named: AtomicU64,
-    /// When lists only lose.
+    /// The time after the last change that took something away.
     narrow: Mutex<Option<Narrow>>,
+    /// Groups that are gone; held while an answer is taken.
+    gone: Mutex<Gone<GroupPath>>,
     /// With what a reader with a token of ours adds, as it was made last.
     pub(super) merged: ArcSwapOption<Merged>,
     /// Reads with the person's own token.
@@ -62,6 +65,7 @@ pub(super) struct Cell {
     /// How often the person was read alone.
     told: AtomicU64,
     alone_at: AtomicU64,
+    free_at: AtomicU64,
     ahead_at: AtomicU64,
     again_at: AtomicU64,
     check_at: AtomicU64,
@@ -89,23 +93,56 @@ pub(super) struct Made {
     pub(super) told: u64,
 }
 
-/// A time in which lists only lose, since a change took something away.
+/// The time after a change that took something away: what is seen to be gone in it stays gone up to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Narrow {
-    from: SystemTime,
-    until: SystemTime,
-}
+pub(super) struct Narrow(SystemTime);
 
 impl Narrow {
-    /// The time after a change at `now`, one with the time after an earlier change that is not over.
-    pub(super) fn after(before: Option<Self>, now: SystemTime) -> Self {
-        let from = before.filter(|before| before.holds(now)).map_or(now, |before| before.from);
-        Self { from, until: now + NARROW }
+    /// The time after a change at `now`.
+    pub(super) fn after(now: SystemTime) -> Self {
+        Self(now)
     }
 
     /// Whether a read that began then falls into it.
     pub(super) fn holds(&self, begun: SystemTime) -> bool {
-        self.from <= begun && begun < self.until
+        self.0 <= begun && begun < self.0 + NARROW
+    }
+}
+
+/// What was taken away lately: the most that is believed of it, and until when.
+#[derive(Clone)]
+pub(super) struct Gone<K>(HashMap<K, (Option<Role>, SystemTime)>);
+
+impl<K> Default for Gone<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Gone<K> {
+    /// What of `role` is believed, if a read that began at `begun` tells it.
+    pub(super) fn believed(&self, key: &K, role: Option<Role>, begun: SystemTime) -> Option<Role> {
+        match self.0.get(key) {
+            Some((most, until)) if begun < *until => role.min(*most),
+            Some(_) | None => role,
+        }
+    }
+
+    /// A read that began at `begun`, after a change, tells this role in place of `before`.
+    pub(super) fn note(&mut self, key: &K, before: Option<Role>, role: Option<Role>, narrow: Narrow) {
+        if role < before {
+            self.0.insert(key.clone(), (role, narrow.0 + NARROW));
+        }
+    }
+
+    /// It was given since.
+    pub(super) fn lift(&mut self, key: &K) {
+        self.0.remove(key);
+    }
+
+    /// Forgets what is over for reads that begin at `begun`.
+    pub(super) fn forget(&mut self, begun: SystemTime) {
+        self.0.retain(|_, (_, until)| begun < *until);
     }
 }
 
@@ -113,16 +150,42 @@ impl Narrow {
 #[derive(Default)]
 pub(super) struct Flight {
     one: tokio::sync::Mutex<()>,
+    /// How many have begun.
     begun: AtomicU64,
+    /// The number of the read that a request has waited for in vain.
+    late: AtomicU64,
+}
+
+/// The turn to read, until it is dropped.
+pub(super) struct Turn<'f> {
+    flight: &'f Flight,
+    _one: tokio::sync::MutexGuard<'f, ()>,
 }
 
 impl Flight {
-    /// The turn to read, held until it is done. `None`: somebody has read since this was asked.
-    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+    /// Waits for the turn. `None`: a read that began since this was asked has ended.
+    pub(super) async fn turn(&self) -> Option<Turn<'_>> {
         let asked = self.begun.load(Ordering::Acquire);
-        let turn = self.one.lock().await;
-        let begun = self.begun.compare_exchange(asked, asked + 1, Ordering::AcqRel, Ordering::Acquire);
-        begun.is_ok().then_some(turn)
+        let one = self.one.lock().await;
+        (self.begun.load(Ordering::Acquire) == asked).then_some(Turn { flight: self, _one: one })
+    }
+
+    /// A request has waited in vain for what is read now.
+    pub(super) fn note_late(&self) {
+        self.late.store(self.begun.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// Somebody has waited in vain for the read that is still under way.
+    fn is_late(&self) -> bool {
+        let begun = self.begun.load(Ordering::Acquire);
+        begun > 0 && self.late.load(Ordering::Acquire) == begun && self.one.try_lock().is_err()
+    }
+}
+
+impl Turn<'_> {
+    /// The read begins.
+    pub(super) fn begin(&self) {
+        self.flight.begun.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -160,6 +223,8 @@ pub(super) enum Need {
     ReadAhead,
     /// It is too old, or was never read.
     Read,
+    /// Somebody asks for it: the person is to be read alone, if there is budget.
+    Asked,
     /// The provider said that the person changed: they have to be read alone.
     Changed,
     /// However fresh it is, it is to be read now.
@@ -237,21 +302,24 @@ impl Cell {
         self.answer_of(Begun { named: self.state.load().heard, at: now }, answer, now)
     }
 
-    /// The same for a read that began a moment ago. While lists only lose, what the one before lacked is not believed to be
-    /// there again.
+    /// The same for a read that began a moment ago. What has gone lately is not believed to be there again.
     pub(super) fn answer_of(
         &self,
         begun: Begun,
         answer: Result<Option<GroupList>, String>,
         now: SystemTime,
     ) -> Option<Change> {
+        let mut gone = lock(&self.gone);
         let before = self.state.load_full();
         let (state, change) = match answer {
             Ok(Some(mut list)) => {
-                let narrow = self.narrow().filter(|narrow| narrow.holds(begun.at));
-                let last = before.good.as_ref().zip(before.begun);
-                if let Some((good, _)) = last.filter(|(_, at)| narrow.is_some_and(|narrow| narrow.holds(*at))) {
-                    list.paths.retain(|path| good.paths.binary_search(path).is_ok());
+                gone.forget(begun.at);
+                let member = Some(Role::Owner); // here it only matters that there is one
+                list.paths.retain(|path| gone.believed(path, member, begun.at).is_some());
+                let narrow = lock(&self.narrow).filter(|narrow| narrow.holds(begun.at));
+                if let (Some(narrow), Some(good)) = (narrow, &before.good) {
+                    let left = good.paths.iter().filter(|path| list.paths.binary_search(path).is_err());
+                    left.for_each(|path| gone.note(path, member, None, narrow));
                 }
                 let (good, change) = taken(before.good.as_ref(), list, now);
                 let heard = begun.named.max(before.heard);
@@ -262,6 +330,12 @@ impl Cell {
         };
         self.state.store(Arc::new(state));
         change
+    }
+
+    /// Takes what a sign-in that began at `begun` brought, unless a later list is known.
+    pub(super) fn signed_in(&self, list: Option<GroupList>, begun: SystemTime) -> Option<Change> {
+        let later = self.state.load().begun.is_some_and(|read| read > begun && elapsed(read, begun) < Duration::MAX);
+        if later && list.is_some() { None } else { self.answer(Ok(list), begun) }
     }
 
     /// Takes a list that was read at `read`, a while ago, unless a later one is known.
@@ -288,14 +362,15 @@ impl Cell {
     /// With `narrow`, what is gone stays gone for [`NARROW`].
     pub(super) fn name(&self, narrow: bool, now: SystemTime) {
         if narrow {
-            let mut held = self.narrow();
-            *held = Some(Narrow::after(*held, now));
+            *lock(&self.narrow) = Some(Narrow::after(now));
         }
         self.named.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn narrow(&self) -> MutexGuard<'_, Option<Narrow>> {
-        self.narrow.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Somebody has waited in vain for the read that is still under way, and what is known may be decided with: nobody else has
+    /// to wait for it.
+    pub(super) fn is_late(&self, now: SystemTime, clock: &Clock) -> bool {
+        self.own.is_late() && matches!(self.view(now, clock), Membership::Known(_))
     }
 
     /// How often the provider said that they changed.
@@ -315,6 +390,11 @@ impl Cell {
             self.told.fetch_add(1, Ordering::AcqRel);
         }
         self.alone_at.store(if good { 0 } else { millis(now + BACK_OFF) }, Ordering::Release);
+    }
+
+    /// True once in a while: such a read of this person is free of charge.
+    pub(super) fn claims_alone(&self, now: SystemTime) -> bool {
+        claim(&self.free_at, now, BACK_OFF)
     }
 
     /// A read of this person alone failed a moment ago.
@@ -352,6 +432,10 @@ impl Cell {
     pub(super) fn claims_check(&self, now: SystemTime, pause: Duration) -> bool {
         claim(&self.check_at, now, pause)
     }
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn claim(next: &AtomicU64, now: SystemTime, pause: Duration) -> bool {
@@ -565,10 +649,10 @@ mod tests {
         assert_eq!(groups(&cell), Ok("b c".into()), "the last of the reads that follow");
     }
 
-    /// However changes follow one another, what is gone stays gone for as long after the last that took something away, and comes
-    /// back then. A person who was only given something has it at once.
+    /// However changes follow one another, what was seen to go stays gone for 30 s after the change that took it, and nothing else
+    /// does: who is added to another group is in at once.
     #[test]
-    fn s78_what_is_gone_comes_back_when_the_last_removal_is_over() {
+    fn s78_what_is_gone_stays_gone_and_nothing_else_does() {
         let groups = |cell: &Cell, at| {
             let Membership::Known(groups) = cell.view(after(at), &CLOCK) else { return "?".into() };
             groups.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -578,30 +662,78 @@ mod tests {
             groups(cell, at)
         };
         let cell = Cell::default();
-        cell.name(false, after(0));
-        assert_eq!((read(&cell, 0, &["a"]), read(&cell, 5, &["a", "b"])), ("a".into(), "a b".into()));
+        assert_eq!(read(&cell, 0, &["a", "b"]), "a b");
         cell.name(true, after(10)); // out of a
-        assert_eq!(read(&cell, 10, &["b"]), "b");
+        assert_eq!((read(&cell, 10, &["b"]), read(&cell, 12, &["a", "b"])), ("b".into(), "b".into()));
         cell.name(false, after(15)); // into c
-        assert_eq!(
-            read(&cell, 15, &["a", "b", "c"]),
-            "b",
-            "what a cache of before the removal has cannot be told apart"
-        );
-        cell.name(true, after(20)); // out of b
-        assert_eq!((read(&cell, 20, &["c"]), read(&cell, 41, &["a", "b", "c"])), (String::new(), String::new()));
-        assert_eq!(read(&cell, 50, &["c"]), "c", "the last removal is over");
-        cell.name(true, after(100));
-        assert_eq!(read(&cell, 100, &["b", "c"]), "b c", "the first read after a removal is believed as it is");
+        assert_eq!(read(&cell, 15, &["a", "b", "c"]), "b c");
+        for at in (20..=38).step_by(2) {
+            cell.name(true, after(at)); // out of something else, again and again
+            assert_eq!(read(&cell, at, &["a", "b", "c"]), "b c", "{at}");
+        }
+        assert_eq!(read(&cell, 39, &["b"]), "b");
+        assert_eq!(read(&cell, 40, &["a", "b", "c"]), "a b", "a was taken away 30 s ago; c just now");
+        assert_eq!((read(&cell, 67, &["b", "c"]), read(&cell, 68, &["b", "c"])), ("b".into(), "b c".into()));
+    }
+
+    /// What a sign-in brings was read while the person was on their way; a later read knows better.
+    #[test]
+    fn a_sign_in_that_took_long_brings_nothing_back() {
+        let cell = Cell::default();
+        cell.answer(Ok(Some(list(&["a"]))), now());
+        cell.name(true, after(10));
+        cell.answer_of(cell.begin(after(11)), Ok(Some(list(&[]))), after(11));
+        assert_eq!(cell.signed_in(Some(list(&["a"])), after(9)), None);
+        assert_eq!(known(&cell, 11), Some((0, false)));
+        assert!(cell.signed_in(Some(list(&["b"])), after(50)).is_some());
+    }
+
+    /// P21: one request waits for a read that is late; the others go on with what is known, where it may be decided with.
+    #[tokio::test]
+    async fn p21_nobody_else_waits_for_a_read_that_is_late() {
+        let cell = Cell::default();
+        cell.answer(Ok(Some(list(&["a"]))), now());
+        let turn = cell.own.turn().await.expect("nobody reads");
+        turn.begin();
+        assert!(!cell.is_late(after(60), &CLOCK), "nobody has waited yet");
+        cell.own.note_late();
+        assert!(cell.is_late(after(60), &CLOCK) && !cell.is_late(after(301), &CLOCK), "what is known may be too old");
+        drop(turn);
+        assert!(!cell.is_late(after(60), &CLOCK), "it is no longer under way");
+        let turn = cell.own.turn().await.expect("nobody reads");
+        turn.begin();
+        assert!(!cell.is_late(after(60), &CLOCK), "this is another one");
+        cell.own.note_late();
+        cell.name(false, after(60));
+        assert!(!cell.is_late(after(60), &CLOCK), "what is known is not to be decided with");
+        drop(turn);
     }
 
     #[tokio::test]
     async fn whoever_waited_for_a_read_that_began_later_is_content_with_it() {
         let flight = Flight::default();
         let first = flight.turn().await.expect("nobody reads");
-        let ask = || async { flight.turn().await.is_some() };
-        let (second, third, _) = tokio::join!(ask(), ask(), async { drop(first) });
-        assert!(second && !third, "the one under way had begun before they asked; one more is enough for both");
+        first.begin();
+        let ask = |reads| {
+            let flight = &flight;
+            async move {
+                flight
+                    .turn()
+                    .await
+                    .map(|turn| {
+                        if reads {
+                            turn.begin()
+                        }
+                    })
+                    .is_some()
+            }
+        };
+        let turns = tokio::join!(ask(false), ask(true), ask(true), async { drop(first) });
+        assert_eq!(
+            (turns.0, turns.1, turns.2),
+            (true, true, false),
+            "one that reads is enough for all who come before it ends"
+        );
     }
 
     #[test]

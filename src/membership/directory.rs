@@ -5,7 +5,7 @@
 
 use super::{
     budget::Budget,
-    cell::{Clock, Flight, Made, Merged, Narrow, Need, elapsed},
+    cell::{Clock, Flight, Gone, Made, Merged, Narrow, Need, elapsed},
     keeper::Keeper,
 };
 use crate::{
@@ -57,12 +57,21 @@ pub(super) struct Directory {
     reading: Flight,
     /// Whoever reads one person alone has one of these.
     turns: Semaphore,
-    /// What may be read because somebody clicks.
-    pub(super) clicks: Budget,
+    /// What may be read of single people.
+    pub(super) budget: Budget,
     /// People whom GitLab said to have changed: nothing that was read before counts for them.
     changed: Mutex<Changes>,
     /// When GitLab last said that everybody may have changed.
-    all_changed: ArcSwapOption<Changed>,
+    all_changed: ArcSwapOption<Everybody>,
+}
+
+/// When GitLab said that everybody may have changed.
+#[derive(Clone, Copy)]
+struct Everybody {
+    /// The last time.
+    at: SystemTime,
+    /// The time after it last took something away.
+    narrow: Option<Narrow>,
 }
 
 /// When GitLab said that somebody changed.
@@ -70,9 +79,11 @@ pub(super) struct Directory {
 struct Changed {
     /// The last time.
     at: SystemTime,
-    /// When what is read only takes away.
+    /// The time after it last took something away.
     narrow: Option<Narrow>,
-    /// But for these groups, which they were added to since.
+    /// What was seen to be gone since.
+    gone: Gone<GroupPath>,
+    /// Groups that they were added to since.
     given: Vec<GroupPath>,
 }
 
@@ -83,21 +94,43 @@ struct Changes {
 }
 
 impl Changed {
-    /// A change at `now`, after an earlier one, that takes something away.
-    fn taken(before: Option<&Self>, now: SystemTime) -> Self {
-        let held = before.and_then(|before| before.narrow);
-        Self { at: now, narrow: Some(Narrow::after(held, now)), given: Vec::new() }
+    /// A change at `now`, after an earlier one, that takes something away: the membership of `group`, if it is known which.
+    fn taken(before: Option<Self>, group: Option<&GroupPath>, now: SystemTime) -> Self {
+        let (gone, mut given) = before.map(|before| (before.gone, before.given)).unwrap_or_default();
+        given.retain(|given| group.is_some_and(|group| group != given));
+        Self { at: now, narrow: Some(Narrow::after(now)), gone, given }
     }
 
-    /// A change at `now` that takes nothing away, and gives the membership of a group, if it is one that is named.
-    fn given(before: Option<&Self>, group: Option<GroupPath>, now: SystemTime) -> Self {
-        let (narrow, given) = before.map(|before| (before.narrow, before.given.clone())).unwrap_or_default();
-        Self { at: now, narrow, given: given.into_iter().chain(group).collect() }
+    /// A change at `now` that takes nothing away, and gives the membership of `group`, if it is one that is named.
+    fn given(before: Option<Self>, group: Option<GroupPath>, now: SystemTime) -> Self {
+        let empty = Self { at: now, narrow: None, gone: Gone::default(), given: Vec::new() };
+        let mut changed = Self { at: now, ..before.unwrap_or(empty) };
+        if let Some(group) = group {
+            changed.gone.lift(&group);
+            changed.given.push(group);
+        }
+        changed
     }
 
     /// When it was, unless that was told by a clock that has been set back since: what can be believed was read after it then.
     fn since(&self, now: SystemTime) -> Option<SystemTime> {
         (elapsed(self.at, now) < Duration::MAX).then_some(self.at)
+    }
+
+    /// Takes what was read of the person from `read` on: what has gone lately is not believed to be there again.
+    fn take(
+        &mut self,
+        roles: &mut HashMap<GroupPath, Option<Role>>,
+        had: impl Fn(&GroupPath) -> Option<Role>,
+        read: SystemTime,
+    ) {
+        self.gone.forget(read);
+        for (path, role) in roles {
+            *role = self.gone.believed(path, *role, read);
+            if let Some(narrow) = self.narrow.filter(|narrow| narrow.holds(read)) {
+                self.gone.note(path, had(path), *role, narrow);
+            }
+        }
     }
 
     /// Whether both reads of this group fall into the time in which they only take away.
@@ -111,6 +144,8 @@ impl Changed {
 struct Table {
     /// GitLab's number of the group; 0 until it is known.
     group: AtomicU64,
+    /// Who was seen to be gone after a change of everybody.
+    gone: Mutex<Gone<u64>>,
     state: ArcSwap<State>,
 }
 
@@ -143,7 +178,7 @@ impl Directory {
             version: AtomicU64::new(1),
             reading: Flight::default(),
             turns: Semaphore::new(PEOPLE_AT_ONCE),
-            clicks: Budget::default(),
+            budget: Budget::default(),
             changed: Mutex::default(),
             all_changed: ArcSwapOption::default(),
         }
@@ -165,10 +200,11 @@ impl Directory {
             });
             changes.swept = Some(now);
         }
-        let before = changes.people.get(&user);
+        let before = changes.people.remove(&user);
+        let group = group.and_then(|group| self.numbered(group));
         let changed = match added {
-            true => Changed::given(before, group.and_then(|group| self.numbered(group)), now),
-            false => Changed::taken(before, now),
+            true => Changed::given(before, group, now),
+            false => Changed::taken(before, group.as_ref(), now),
         };
         changes.people.insert(user, changed);
     }
@@ -187,10 +223,9 @@ impl Directory {
 
     /// GitLab says that everybody may have changed. With `narrow`, what is gone stays gone for a while.
     pub(super) fn change_all(&self, narrow: bool, now: SystemTime) {
-        let before = self.all_changed.load();
-        let changed =
-            if narrow { Changed::taken(before.as_deref(), now) } else { Changed::given(before.as_deref(), None, now) };
-        self.all_changed.store(Some(Arc::new(changed)));
+        let before = self.all_changed.load().as_deref().and_then(|before| before.narrow);
+        let narrow = if narrow { Some(Narrow::after(now)) } else { before };
+        self.all_changed.store(Some(Arc::new(Everybody { at: now, narrow })));
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -239,7 +274,7 @@ impl Directory {
     }
 
     fn all_changed_since(&self, now: SystemTime) -> Option<SystemTime> {
-        self.all_changed.load().as_deref().and_then(|changed| changed.since(now))
+        self.all_changed.load().as_deref().map(|all| all.at).filter(|at| elapsed(*at, now) < Duration::MAX)
     }
 
     /// Whether this person has to be read alone before anything can be said of them.
@@ -251,7 +286,8 @@ impl Directory {
 
     /// Reads every table that is at least `older` old.
     pub(super) async fn read(&self, older: Duration) {
-        let Some(_turn) = self.reading.turn().await else { return };
+        let Some(turn) = self.reading.turn().await else { return };
+        turn.begin();
         let now = SystemTime::now();
         let changed = self.all_changed_since(now);
         let is_due = |table: &Table| {
@@ -278,8 +314,8 @@ impl Directory {
             }
             let Some(done) = reads.join_next().await else { break };
             let Ok((path, table, begun, answer)) = done else { continue };
-            let changed = self.all_changed.load_full();
-            if table.take(&path, answer, begun, changed.as_deref()) {
+            let narrow = self.all_changed.load().as_deref().and_then(|all| all.narrow);
+            if table.take(&path, answer, begun, narrow.filter(|narrow| narrow.holds(begun))) {
                 self.version.fetch_add(1, Ordering::AcqRel);
             }
         }
@@ -311,13 +347,10 @@ impl Directory {
             let Ok((path, role)) = done else { continue };
             roles.insert(path, role?);
         }
-        let changed = self.changed().people.get(&user).cloned();
-        if let (Some(before), Some(changed)) = (self.alone.get(&user), changed) {
-            for (path, role) in &mut roles {
-                if changed.narrows(path, [before.read, read]) {
-                    *role = (*role).min(before.roles.get(path).copied().unwrap_or(*role));
-                }
-            }
+        let before = self.alone.get(&user);
+        if let Some(changed) = self.changed().people.get_mut(&user) {
+            let had = |path: &GroupPath| before.as_ref().and_then(|before| before.roles.get(path).copied()).flatten();
+            changed.take(&mut roles, had, read);
         }
         self.alone.insert(user, Arc::new(Alone { roles, read }));
         Ok(())
@@ -353,7 +386,10 @@ impl Directory {
             let listed = state.read.map(|read| (state.members.get(&user).copied(), read));
             let alone = alone.as_ref().and_then(|alone| Some((*alone.roles.get(path)?, alone.read)));
             let narrows = |reads| changed.as_ref().is_some_and(|changed| changed.narrows(path, reads));
-            let told = told(listed, alone, narrows);
+            let told = told(listed, alone, narrows).map(|(role, read)| match &changed {
+                Some(changed) => (changed.gone.believed(path, role, read), read),
+                None => (role, read),
+            });
             let counts = |read| not_before.is_none_or(|at| read >= at) && state.is_usable(read, now, clock);
             match told.filter(|(_, read)| counts(*read)) {
                 Some((Some(role), read)) => {
@@ -426,16 +462,20 @@ impl Table {
         path: &GroupPath,
         answer: Result<Vec<Member>, ApiError>,
         begun: SystemTime,
-        all_changed: Option<&Changed>,
+        narrow: Option<Narrow>,
     ) -> bool {
         let before = self.state.load();
         match answer {
             Ok(list) => {
-                let mut members: HashMap<u64, Role> =
-                    list.into_iter().filter_map(|member| Some((member.id, member.role?))).collect();
-                let narrows = |read| all_changed.is_some_and(|changed| changed.narrows(path, [read, begun]));
-                if before.read.is_some_and(narrows) {
-                    members = narrowest(members, &before.members);
+                let told = list.into_iter().filter_map(|member| Some((member.id, member.role?)));
+                let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+                gone.forget(begun);
+                let members: HashMap<u64, Role> =
+                    told.filter_map(|(id, role)| Some((id, gone.believed(&id, Some(role), begun)?))).collect();
+                if let Some(narrow) = narrow {
+                    for (id, had) in before.members.iter() {
+                        gone.note(id, Some(*had), members.get(id).copied(), narrow);
+                    }
                 }
                 let changed = before.read.is_none() || before.failed.is_some() || *before.members != members;
                 let members = if changed { Arc::new(members) } else { before.members.clone() };
@@ -476,11 +516,6 @@ impl State {
     }
 }
 
-/// Who is a member by both lists, with the lesser role.
-fn narrowest(members: HashMap<u64, Role>, before: &HashMap<u64, Role>) -> HashMap<u64, Role> {
-    members.into_iter().filter_map(|(id, role)| Some((id, role.min(*before.get(&id)?)))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -490,20 +525,47 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(1_789_000_000 + seconds)
     }
 
-    /// What is read of one person alone counts as it is again when the time after the last removal is over, whatever came between.
+    fn path(text: &str) -> GroupPath {
+        text.parse().expect("a path")
+    }
+
+    /// What was seen to go stays gone for 30 s after the change that took it, whatever changes come in between; a group that the
+    /// person was added to since does not, and neither does what they never lost.
     #[test]
-    fn s78_narrow_ends_with_the_last_removal() {
-        let (acme, other): (GroupPath, GroupPath) = ("acme".parse().expect("a path"), "other".parse().expect("a path"));
+    fn s78_what_is_gone_of_one_person_stays_gone() {
+        let (acme, other) = (path("acme"), path("other"));
+        let (owner, guest) = (Some(Role::Owner), Some(Role::Guest));
+        let read = |changed: &mut Changed, had: [Option<Role>; 2], roles: [Option<Role>; 2], at: SystemTime| {
+            let mut all = HashMap::from([(acme.clone(), roles[0]), (other.clone(), roles[1])]);
+            changed.take(&mut all, |path| if *path == acme { had[0] } else { had[1] }, at);
+            [all[&acme], all[&other]]
+        };
+        let mut changed = Changed::taken(None, None, at(10));
+        assert_eq!(read(&mut changed, [owner, None], [guest, None], at(10)), [guest, None], "a lesser role");
+        assert_eq!(read(&mut changed, [guest, None], [owner, guest], at(12)), [guest, guest]);
+        let mut changed = Changed::taken(Some(changed), None, at(38)); // out of something else
+        assert_eq!(read(&mut changed, [guest, guest], [owner, guest], at(39)), [guest, guest]);
+        assert_eq!(
+            read(&mut changed, [guest, guest], [owner, None], at(40)),
+            [owner, None],
+            "30 s after the first change"
+        );
+        assert_eq!(read(&mut changed, [owner, None], [owner, guest], at(60)), [owner, None]);
+        let mut changed = Changed::given(Some(changed), Some(other.clone()), at(61));
+        assert_eq!(read(&mut changed, [owner, None], [owner, guest], at(62)), [owner, guest], "added to it since");
+        let foreign = Changed::taken(Some(changed.clone()), Some(&acme), at(63));
+        assert_eq!(foreign.given, [other.clone()], "taken out of another group");
+        assert!(Changed::taken(Some(changed), Some(&other), at(63)).given.is_empty());
+    }
+
+    #[test]
+    fn two_reads_after_a_removal_count_together() {
+        let (acme, other) = (path("acme"), path("other"));
+        let removed = Changed::taken(None, None, at(10));
         let narrows = |changed: &Changed, from, to| changed.narrows(&acme, [at(from), at(to)]);
-        let removed = Changed::taken(None, at(10));
-        assert!(!narrows(&removed, 9, 11), "a read of before is no bound");
-        let added = Changed::given(Some(&removed), Some(other.clone()), at(20));
-        assert_eq!((added.at, narrows(&added, 10, 39), narrows(&added, 10, 40)), (at(20), true, false));
-        assert!(!added.narrows(&other, [at(10), at(39)]), "they were added to it since");
-        let again = Changed::taken(Some(&added), at(30));
-        assert!(narrows(&again, 10, 59) && !narrows(&again, 10, 60) && again.narrows(&other, [at(10), at(59)]));
-        let later = Changed::taken(Some(&again), at(70));
-        assert!(!narrows(&later, 60, 71) && narrows(&later, 70, 71));
+        assert!(narrows(&removed, 10, 39) && !narrows(&removed, 9, 11) && !narrows(&removed, 10, 40));
+        let added = Changed::given(Some(removed), Some(other.clone()), at(20));
+        assert!(narrows(&added, 10, 39) && !added.narrows(&other, [at(10), at(39)]));
         assert!(!narrows(&Changed::given(None, None, at(10)), 10, 10));
     }
 
@@ -519,29 +581,35 @@ mod tests {
         assert_eq!(narrow(guest, owner), Some((guest, at(2))));
     }
 
-    /// While everybody may have changed, lists of members only lose; the last read counts as it is.
+    /// When everybody may have changed, whoever is seen to be gone from a list stays gone for a while. Who is new is in.
     #[test]
-    fn lists_of_members_only_lose_for_a_while() {
-        let (table, path) = (Table::default(), "acme".parse().expect("a path"));
-        let read = |seconds, list: &[(u64, Role)], changed: &Changed| {
+    fn who_is_gone_from_a_list_stays_gone_for_a_while() {
+        let (table, path) = (Table::default(), path("acme"));
+        let read = |seconds, list: &[(u64, Role)], narrow: Option<Narrow>| {
             let list = list.iter().map(|(id, role)| Member { id: *id, role: Some(*role) }).collect();
-            table.take(&path, Ok(list), at(seconds), Some(changed));
+            table.take(&path, Ok(list), at(seconds), narrow.filter(|narrow| narrow.holds(at(seconds))));
             let mut members: Vec<_> = table.state.load().members.iter().map(|(id, role)| (*id, *role)).collect();
             members.sort_unstable();
             members
         };
-        let changed = Changed::taken(None, at(10));
         let (owner, guest) = (Role::Owner, Role::Guest);
-        assert_eq!(read(0, &[(1, owner)], &changed), [(1, owner)]);
-        assert_eq!(read(10, &[(1, owner), (2, guest)], &changed), [(1, owner), (2, guest)], "as it is");
-        assert_eq!(read(15, &[(1, guest), (3, owner)], &changed), [(1, guest)]);
-        assert_eq!(read(40, &[(1, owner), (2, guest)], &changed), [(1, owner), (2, guest)]);
+        let changed = |seconds| Some(Narrow::after(at(seconds)));
+        assert_eq!(read(0, &[(1, owner), (2, owner)], None), [(1, owner), (2, owner)]);
+        assert_eq!(read(10, &[(1, guest)], changed(10)), [(1, guest)]);
+        assert_eq!(
+            read(15, &[(1, owner), (2, owner), (3, owner)], changed(10)),
+            [(1, guest), (3, owner)],
+            "who is new is in"
+        );
+        assert_eq!(read(39, &[(1, owner), (2, owner), (3, owner)], changed(39)), [(1, guest), (3, owner)]);
+        assert_eq!(read(40, &[(1, owner), (2, owner)], changed(39)), [(1, owner), (2, owner)]);
+        assert_eq!(read(41, &[(3, owner)], None), [(0, owner); 0], "gone since the second change");
     }
 
     /// A clock that was set back leaves no change in force that lies ahead.
     #[test]
     fn a_change_of_the_future_is_none() {
-        let changed = Changed::taken(None, at(3600));
+        let changed = Changed::taken(None, None, at(3600));
         assert_eq!((changed.since(at(3601)), changed.since(at(3590))), (Some(at(3600)), Some(at(3600))));
         assert_eq!(changed.since(at(0)), None);
     }

@@ -31,7 +31,7 @@ use keeper::Keeper;
 use std::{
     collections::{BTreeSet, HashMap},
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 use tokio::time::timeout;
@@ -58,6 +58,8 @@ pub struct Memberships {
     named: ArcSwap<BTreeSet<String>>,
     /// The version of the locks whose groups are named beside them.
     locks: AtomicU64,
+    /// Held while it is said which groups are to be read.
+    naming: Mutex<()>,
     heard: Heard,
 }
 
@@ -71,13 +73,14 @@ impl Memberships {
         let cells = moka::sync::Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build();
         let (directories, named, locks, heard) =
             (ArcSwap::default(), ArcSwap::default(), AtomicU64::default(), Heard::default());
-        Arc::new(Self { control, audit, cells, directories, named, locks, heard })
+        let naming = Mutex::default();
+        Arc::new(Self { control, audit, cells, directories, named, locks, naming, heard })
     }
 
     /// Who the caller is, with groups that are fresh enough to decide with.
     ///
     /// Past three quarters of the interval the next read is started, past the whole of it the request waits for one read
-    /// that all share, two seconds at most.
+    /// that all share, two seconds at most; once somebody has waited so long in vain, the others do not.
     pub async fn principal(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> Principal {
         let Caller::Person(live) = caller else { return Principal::Anonymous };
         let Some(clock) = self.clock(live) else { return Principal::Anonymous };
@@ -87,7 +90,7 @@ impl Memberships {
         if need != Need::Nothing && self.take_brought(&cell, live, now) {
             need = cell.need(now, &clock);
         }
-        if need != Need::Nothing && cell.is_backing_off(now, &clock) {
+        if need != Need::Nothing && (cell.is_backing_off(now, &clock) || cell.is_late(now, &clock)) {
             need = Need::Nothing;
         }
         let directory = self.directory(id);
@@ -99,7 +102,7 @@ impl Memberships {
         match need.max(more) {
             Need::Nothing => {}
             Need::ReadAhead => self.read_ahead(&cell, live, (need, more), now),
-            Need::Read | Need::Changed | Need::Anew => {
+            Need::Read | Need::Asked | Need::Changed | Need::Anew => {
                 Box::pin(self.read_and_wait(&cell, live, (need, more))).await;
             }
         }
@@ -118,7 +121,7 @@ impl Memberships {
             return false;
         }
         let before = self.marks(&live.session.person.id);
-        self.read_and_wait(&cell, live, (Need::Anew, self.asked(live, now))).await;
+        self.read_and_wait(&cell, live, (Need::Anew, Need::Asked)).await;
         self.marks(&live.session.person.id) != before
     }
 
@@ -128,22 +131,14 @@ impl Memberships {
         let cell = self.cell(&live.session.person.id);
         let pause = if self.directory(&live.session.person.id).is_some() { AGAIN } else { ASKED };
         if !cell.is_backing_off(now, &clock) && cell.claims_check(now, pause) {
-            self.read_and_wait(&cell, live, (Need::Anew, self.asked(live, now))).await;
+            self.read_and_wait(&cell, live, (Need::Anew, Need::Asked)).await;
         }
     }
 
-    /// What is read with our token because somebody clicks: the person, one call for each group; when too many do, what is due
-    /// anyway.
-    fn asked(&self, live: &Live, now: SystemTime) -> Need {
-        let directory = self.directory(&live.session.person.id);
-        let may = directory.is_some_and(|directory| directory.clicks.takes(directory.size(), now));
-        if may { Need::Anew } else { Need::Read }
-    }
-
-    /// Takes the groups that a sign-in brought.
+    /// Takes the groups that a sign-in brought that began at `now`.
     pub fn learn(&self, person: &Arc<Person>, list: Option<GroupList>, now: SystemTime) {
         let cell = self.cell(&person.id);
-        self.audited(person, cell.answer(Ok(list), now), now);
+        self.audited(person, cell.signed_in(list, now), now);
     }
 
     /// What decisions about this person rest on.
@@ -179,6 +174,7 @@ impl Memberships {
 
     /// Says which groups are to be read.
     fn name_all_groups(&self) {
+        let _one = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         for (provider, directory) in &**self.directories.load() {
             directory.name(&self.named_at(provider));
         }
@@ -264,9 +260,11 @@ impl Memberships {
     }
 
     async fn read_and_wait(self: &Arc<Self>, cell: &Arc<Cell>, live: &Arc<Live>, needs: (Need, Need)) {
-        let (this, cell, live) = (self.clone(), cell.clone(), live.clone());
-        let read = self.control.run(async move { this.read_both(&cell, &live, needs).await });
-        let _ = timeout(PATIENCE, read).await;
+        let (this, own, live) = (self.clone(), cell.clone(), live.clone());
+        let read = self.control.run(async move { this.read_both(&own, &live, needs).await });
+        if timeout(PATIENCE, read).await.is_err() {
+            cell.own.note_late();
+        }
     }
 
     /// Reads what the person's own token tells, and what ours does, side by side.
@@ -283,7 +281,7 @@ impl Memberships {
                 Need::Nothing => {}
                 Need::ReadAhead => directory.read(clock.refresh.mul_f64(0.5)).await,
                 Need::Read => directory.read(clock.refresh).await,
-                Need::Changed | Need::Anew => {
+                Need::Asked | Need::Changed | Need::Anew => {
                     directory.read(clock.refresh).await; // that there is such a group at all
                     self.read_alone(&directory, cell, user, ours).await;
                 }
@@ -292,13 +290,19 @@ impl Memberships {
         tokio::join!(own, ours);
     }
 
-    /// Reads one person with our token, in every group that is named.
+    /// Reads one person with our token, in every group that is named: one call for each. What a hook asks for is free once in a
+    /// while for each person; all else is as much as there is budget for.
     async fn read_alone(&self, directory: &Directory, cell: &Cell, user: &UserId, need: Need) {
-        let Some(_turn) = cell.alone.turn().await else { return };
+        let Some(turn) = cell.alone.turn().await else { return };
         let now = SystemTime::now();
         if need == Need::Changed && !directory.has_changed(user, now) {
             return; // a read that had begun before was late enough
         }
+        let free = need != Need::Asked && cell.claims_alone(now);
+        if !free && !directory.budget.takes(directory.size(), now) {
+            return;
+        }
+        turn.begin();
         let read = directory.read_alone(user).await;
         if let Err(error) = &read {
             tracing::warn!(%user, %error, "roles were not read");
@@ -308,12 +312,13 @@ impl Memberships {
 
     /// One read at a time per person.
     async fn read(&self, cell: &Cell, live: &Arc<Live>, need: Need) {
-        let Some(_turn) = cell.own.turn().await else { return };
+        let Some(turn) = cell.own.turn().await else { return };
         let Some(clock) = self.clock(live) else { return };
         let now = SystemTime::now();
         if need < Need::Changed && (cell.need(now, &clock) < need || cell.is_backing_off(now, &clock)) {
             return; // a read that had begun before brought it
         }
+        turn.begin();
         let begun = cell.begin(now);
         let answer = self.control.read_groups(live).await;
         if let Err(error) = &answer {

@@ -4,7 +4,7 @@ use super::{
     Access, AuthorizationRequest, CodeGrant, LogoutToken, Provider, ProviderError, Refreshed, SignedIn, Tokens,
     claims::{self, Claims, printable},
     discovery::Document,
-    http::HttpError,
+    http::{HttpError, REDEEM, REFRESH},
     id_token::{self, Rules, TokenError},
     jws, logout_token,
     rp::{self, TokenAnswer, TokenErrorBody},
@@ -15,12 +15,12 @@ use crate::{
 };
 use http::{StatusCode, header};
 use openidconnect::{
-    AuthenticationFlow, AuthorizationCode, CsrfToken, ErrorResponseType, HttpRequest, Nonce, OAuth2TokenResponse,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError,
+    AsyncHttpClient, AuthenticationFlow, AuthorizationCode, CsrfToken, ErrorResponseType, HttpRequest, Nonce,
+    OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError,
     core::{CoreAuthPrompt, CoreErrorResponseType, CoreResponseType},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use url::{Url, form_urlencoded};
 
 /// The life of an access token whose answer does not say it.
@@ -102,7 +102,7 @@ impl Provider {
         let answer = client
             .exchange_code(AuthorizationCode::new(grant.code.expose_secret().to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(grant.verifier.expose_secret().to_owned()))
-            .request_async(&self.http)
+            .request_async(&self.http.patient(REDEEM))
             .await
             .map_err(|cause| self.grant_error(cause))?;
         let token = answer.id_token.as_deref().ok_or_else(|| self.invalid("its token response has no ID token"))?;
@@ -155,14 +155,15 @@ impl Provider {
         let client = self.client(&*self.document()?)?;
         let current = before.refresh.as_ref().ok_or_else(|| self.invalid("it gave no refresh token"))?;
         let current = RefreshToken::new(current.expose_secret().to_owned());
+        let asked = Instant::now();
         let answer = client
             .exchange_refresh_token(&current)
-            .request_async(&self.http)
+            .request_async(&self.http.patient(REFRESH))
             .await
             .map_err(|cause| self.grant_error(cause))?;
-        let mut tokens = self.tokens(&answer, Some(before), now)?;
+        let mut tokens = self.tokens(&answer, Some(before), now)?; // good for no longer than if they were given at once
         let Some(token) = answer.id_token.as_deref() else { return Ok(Refreshed { tokens, groups: None }) };
-        let rules = Rules::refresh(before.id.as_ref(), subject, answer.access_token(), now);
+        let rules = Rules::refresh(before.id.as_ref(), subject, answer.access_token(), now + asked.elapsed());
         let groups = match self.verified(token, &rules).await {
             Ok(id_token) => self.groups_of_id_token(&id_token, &tokens.access),
             Err(Unverified::Bad(error)) => return Err(error),
@@ -180,7 +181,7 @@ impl Provider {
         let document = self.document()?;
         let Some(endpoint) = &document.revocation_endpoint else { return Ok(()) };
         let request = self.revocation(endpoint, document.secret_in_body(), token)?;
-        let answer = openidconnect::AsyncHttpClient::call(&self.http, request).await;
+        let answer = self.http.patient(REDEEM).call(request).await;
         let answer = answer.map_err(|cause| self.http_error(&cause))?;
         if answer.status() == StatusCode::OK {
             return Ok(());

@@ -6,7 +6,7 @@
 use super::{
     GroupList, Provider, ProviderError,
     claims::{self, printable},
-    http::HttpError,
+    http::{HttpError, REDEEM},
     jws::strict_object,
     rp::TokenErrorBody,
 };
@@ -161,7 +161,7 @@ impl Provider {
     }
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, ProviderError> {
-        let asked: Result<_, HttpError> = AsyncHttpClient::call(&self.http, request).await;
+        let asked: Result<_, HttpError> = self.http.patient(REDEEM).call(request).await;
         asked.map_err(|cause| match cause.is_outage() {
             true => self.unavailable(printable(&cause.to_string(), 300)),
             false => self.invalid(printable(&cause.to_string(), 300)),

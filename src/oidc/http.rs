@@ -38,6 +38,9 @@ use url::{Host, Url};
 pub(crate) const READ: Duration = Duration::from_secs(5);
 /// How long the token endpoint may take in all: a grant that was redeemed unseen is lost.
 pub(crate) const REDEEM: Duration = Duration::from_secs(10);
+/// The same for a refresh, which nobody has to wait for: where refresh tokens rotate, an answer that nobody heard was the
+/// session.
+pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 
 const CONNECT: Duration = Duration::from_secs(3);
 /// Some ten thousand groups, listed as often as GitLab lists them.
@@ -125,6 +128,11 @@ impl Http {
         (seconds > 0).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
+    /// The same client, which gives the token endpoint so long.
+    pub(crate) fn patient(&self, limit: Duration) -> Patient<'_> {
+        Patient { http: self, limit }
+    }
+
     /// Reads JSON from `url`, with an access token if there is one.
     ///
     /// # Errors
@@ -190,14 +198,19 @@ impl Http {
 }
 
 /// The client as the token endpoint needs it: more patient, and 429 and 5xx are outages whatever their body says.
-impl<'c> AsyncHttpClient<'c> for Http {
+pub(crate) struct Patient<'h> {
+    http: &'h Http,
+    limit: Duration,
+}
+
+impl<'c> AsyncHttpClient<'c> for Patient<'_> {
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let url = request.uri().to_string();
-            refuse_outage(&url, self.send(request, REDEEM).await?)
+            refuse_outage(&url, self.http.send(request, self.limit).await?)
         })
     }
 }

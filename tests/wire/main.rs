@@ -20,6 +20,7 @@ mod listeners;
 mod loops;
 mod oidc;
 mod providers;
+mod refresh;
 mod refusals;
 mod reload;
 mod renewal;

@@ -449,6 +449,25 @@ async fn refreshed_id_tokens_are_of_the_same_person_and_sign_in() {
     }
 }
 
+/// P21: what a provider says after a long while is judged by the time when it says it.
+#[tokio::test]
+async fn p21_a_refreshed_id_token_is_not_from_the_future_because_it_was_waited_for() {
+    let Some(theirs) = Provider::start(&[]) else { return };
+    let ours = ours(&theirs.issuer, ProviderKind::Oidc).await;
+    let (now, ahead) = (SystemTime::now(), Duration::from_secs(65));
+    let at = |time: SystemTime| json!({"iat": seconds(time), "nbf": seconds(time), "exp": seconds(time) + 120});
+    let token = theirs.mint(json!({"claims": claims(at(now + ahead)), "omit": ["nonce"]})).await;
+    let body = json!({"access_token": "an-access-token", "token_type": "bearer", "expires_in": 300, "id_token": token});
+    let fault = |delay: u64| json!({"status": 200, "body": body, "delay_ms": delay});
+    let before = tokens(&theirs.mint(json!({"claims": claims(json!({}))})).await);
+    theirs.fault(TOKEN, fault(0)).await;
+    assert!(cause(ours.provider.refresh(&before, "1", now).await).contains("future"));
+    theirs.fault(TOKEN, fault(7000)).await;
+    let after = ours.provider.refresh(&before, "1", now).await.expect("refreshed");
+    let life = after.tokens.access_expires.duration_since(now).expect("later");
+    assert_eq!(life, Duration::from_secs(300), "nobody knows when it began, so it ends rather early");
+}
+
 /// A rotated refresh token is kept though the ID token beside it cannot be checked: the one of before is used up.
 #[tokio::test]
 async fn refreshed_tokens_are_kept_while_the_keys_cannot_be_read() {

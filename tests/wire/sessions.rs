@@ -123,32 +123,6 @@ async fn p57_check_again_reads_the_groups_at_once() {
     assert_eq!(gateway.request("POST", button, &[&cookies]).await.status, 405);
 }
 
-/// S-57, P20: fifty requests at expiry cause one refresh, and nobody is signed out.
-#[tokio::test]
-async fn s57_parallel_requests_cause_one_refresh() {
-    let Some((provider, _upstream, gateway)) = scene(&[("ACCESS_TOKEN_TTL", "8")], &membership("30s"), "").await else {
-        return;
-    };
-    let browser = gateway.sign_in(&provider, "alice").await;
-    assert_eq!(provider.seen("/oauth/token").await, 1);
-    tokio::time::sleep(Duration::from_millis(6500)).await;
-    let mut requests = Vec::new();
-    let line = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n\r\n", gateway.port, gateway.cookies(&browser));
-    for _ in 0..50 {
-        let (port, line) = (gateway.port, line.clone());
-        requests.push(tokio::spawn(async move {
-            let mut wire = Wire::connect(port).await;
-            wire.send(line).await;
-            wire.answer().await.map(|answer| answer.status)
-        }));
-    }
-    for request in requests {
-        assert_eq!(request.await.expect("no panic"), Some(200));
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(provider.seen("/oauth/token").await, 2, "one refresh");
-}
-
 /// P23: a rejected refresh token ends the session at once; an outage does not.
 #[tokio::test]
 async fn a_rejected_refresh_ends_the_session_and_an_outage_does_not() {
