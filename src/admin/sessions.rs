@@ -7,7 +7,7 @@ use crate::{
     control::{Control, Listed, Revoked},
     gateway::Shared,
     membership::Memberships,
-    principal::{Membership, Name, UserId},
+    principal::{Name, UserId},
     session::{
         Live, Session, SessionKey,
         lock::{Lock, Members, Target},
@@ -108,7 +108,7 @@ impl Meant {
             None => self.membership.of(person, self.now),
         };
         let is = Target::Group(members.clone()).means(person, &known);
-        if is.is_none() && matches!(known, Membership::Unknown(_)) {
+        if is.is_none() {
             self.unknown.lock().unwrap_or_else(PoisonError::into_inner).insert(person.id.to_string());
         }
         is == Some(true)

@@ -111,7 +111,8 @@ pub enum Event {
         session: String,
         /// Why: `signed_out`, `signed_out_elsewhere` (by the person, from another session of theirs), `provider_signed_out`,
         /// `revoked` (by an operator, or a sign-in that was under way when all sessions of its person ended), `user_blocked` (at
-        /// the provider), `locked` (a sign-in that a lock kept out), `refresh_rejected`, `idle`, `absolute`, `replaced`,
+        /// the provider), `locked` (a sign-in that a lock kept out), `refresh_rejected`, `token_refused` (a
+        /// token that the provider had just given), `idle`, `absolute`, `replaced`,
         /// `superseded` (by newer sessions of the same person, of whom there may be so many), `unrecorded`.
         why: &'static str,
     },

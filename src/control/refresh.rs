@@ -7,6 +7,7 @@ use crate::{
     oidc::{GroupList, ProviderError},
     session::{Live, record::Held},
 };
+use http::StatusCode;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -158,7 +159,13 @@ impl Control {
         match provider.groups_of(&live.held().tokens.access, subject).await {
             Err(ProviderError::AccessToken { .. }) if before.tokens.refresh.is_some() => {
                 self.refresh_once(live, &before).await?;
-                provider.groups_of(&live.held().tokens.access, subject).await
+                let again = provider.groups_of(&live.held().tokens.access, subject).await;
+                if let Err(ProviderError::AccessToken { status: StatusCode::UNAUTHORIZED, .. }) = &again {
+                    // It gave this token a moment ago: what it does not accept any more is the person. (RFC 6750, section 3.1;
+                    // 403 may be a ban of our address.)
+                    self.end_session(live, "token_refused", SystemTime::now());
+                }
+                again
             }
             other => other,
         }

@@ -95,8 +95,8 @@ impl Provider {
         let answer = answer.map_err(|cause| self.http_error(&cause))?;
         match answer.status() {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(ProviderError::AccessToken { provider: self.name() });
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                return Err(ProviderError::AccessToken { provider: self.name(), status });
             }
             status => return Err(self.invalid(format!("its userinfo endpoint answered {status}"))),
         }

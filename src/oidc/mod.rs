@@ -161,6 +161,8 @@ pub enum ProviderError {
     AccessToken {
         /// The provider.
         provider: String,
+        /// Its answer's status.
+        status: ::http::StatusCode,
     },
     /// Okta fails a sign-in whose groups claim would list more than it has room for.
     #[error("provider `{provider}` does not list the person's groups: {description}")]

@@ -1,6 +1,7 @@
 //! GitLab's API and hooks: roles, invited groups, what a change does at once, and who is believed.
 
 use crate::{
+    revocation::sessions,
     streams::{lasts, open_events},
     support::{
         gateway::{Browser, Gateway, configuration},
@@ -179,6 +180,8 @@ async fn s76_who_was_named_and_cannot_be_read_is_unknown() {
         assert_eq!(status(&gateway, &ines).await, 503);
     }
     assert!(provider.seen(&path).await <= before + 1, "who cannot be read is not asked for by every request");
+    let (_, out, _) = sessions(&gateway, &["revoke", "--group", "gitlab:contractors", "--reason", "x"]).await;
+    assert!(out.contains("the groups of 1 person are not known now"), "{out}");
     provider.admin("/admin/fault/clear", json!({})).await;
     gateway.until("ines is read", async || status(&gateway, &ines).await == 403).await;
 }
@@ -254,6 +257,28 @@ async fn a_stop_does_not_wait_for_the_reads_that_follow_a_hook() {
     gateway.ended().await;
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
     assert!(!gateway.log().contains("was not finished in time"), "{}", gateway.log());
+}
+
+/// Anybody may make groups at GitLab, and rename and delete them: that keeps nobody from what other groups give.
+#[tokio::test]
+async fn what_happens_to_foreign_groups_takes_nothing_away() {
+    let Some((provider, _upstream, gateway)) = scene("5m", TOKEN).await else { return };
+    hooks(&provider, &gateway, token()).await;
+    member(&provider, "ines", json!({"platform": "maintainer"})).await;
+    let browser = gateway.sign_in(&provider, "ines").await;
+    assert_eq!(status(&gateway, &browser).await, 200);
+    provider.fault("/api/v4/groups/platform/members/all", json!({"status": 502, "times": 1000})).await;
+    for body in [
+        json!({"event_name": "group_destroy", "full_path": "mallory/one"}),
+        json!({"event_name": "subgroup_destroy", "full_path": "mallory/one/two"}),
+        json!({"event_name": "group_rename", "full_path": "mallory/b", "old_full_path": "mallory/a"}),
+    ] {
+        assert_eq!(provider.admin("/admin/hook", json!({"body": body})).await["status"], 200);
+        assert_eq!(status(&gateway, &browser).await, 200, "{body}");
+    }
+    let body = json!({"event_name": "group_destroy", "full_path": "Platform/old"});
+    provider.admin("/admin/hook", json!({"body": body})).await;
+    assert_eq!(status(&gateway, &browser).await, 503, "of a named tree nothing is known until it is read again");
 }
 
 /// GitLab turns a hook off that fails: one that is proved by its token is taken, however long, and everybody is read anew.

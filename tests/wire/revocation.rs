@@ -21,7 +21,7 @@ async fn scene(env: &[(&str, &str)], provider: &str) -> Option<(Provider, Upstre
 }
 
 /// Runs `vestibule sessions …` beside the process: exit code, output, errors.
-async fn sessions(gateway: &Gateway, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) async fn sessions(gateway: &Gateway, arguments: &[&str]) -> (i32, String, String) {
     let mut command = program();
     command.arg("-c").arg(gateway.path("vestibule.yaml")).arg("sessions").args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");

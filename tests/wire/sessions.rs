@@ -152,6 +152,22 @@ async fn a_rejected_refresh_ends_the_session_and_an_outage_does_not() {
     gateway.audited("the end", |record| record.to_string().contains("refresh_rejected")).await;
 }
 
+/// A provider that refuses the very token that it gave a moment ago means the person. One that forbids may mean our address.
+#[tokio::test]
+async fn who_is_refused_with_a_fresh_token_is_out() {
+    let Some((provider, _upstream, gateway)) = scene(&[], &membership("1s"), "").await else { return };
+    let (alice, bob) = (gateway.sign_in(&provider, "alice").await, gateway.sign_in(&provider, "bob").await);
+    assert_eq!((gateway.get_as(&alice, "/").await.status, gateway.get_as(&bob, "/").await.status), (200, 200));
+    provider.fault("/oauth/userinfo", json!({ "status": 403, "times": 2 })).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(gateway.get_as(&bob, "/").await.status, 200, "what is known serves on");
+    provider.admin("/admin/fault/clear", json!({})).await;
+    provider.fault("/oauth/userinfo", json!({ "status": 401, "times": 1000 })).await;
+    gateway.until("alice is out", async || gateway.get_as(&alice, "/").await.status == 401).await;
+    gateway.audited("the end", |record| record.to_string().contains("token_refused")).await;
+    assert_eq!(provider.seen("/oauth/token").await, 4, "two sign-ins, and one refresh for each");
+}
+
 /// A blocked person is out within the clock: GitLab sends no hook for that.
 #[tokio::test]
 async fn a_blocked_person_is_out_within_the_clock() {
