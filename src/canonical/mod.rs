@@ -21,7 +21,7 @@ pub use class::Class;
 pub use cookies::OwnCookie;
 pub use host::{Host, HostError};
 pub use origin::{FetchSite, Origin};
-pub use peer::{ClientCertificate, Peer, TlsClient, Transport, covers};
+pub use peer::{ClientCertificate, Peer, TlsClient, Transport, covers, network};
 pub use target::Target;
 pub use trace::RequestId;
 

@@ -2,7 +2,10 @@
 
 use super::Host;
 use crate::refusal::{Reason, Refusal};
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -80,6 +83,14 @@ pub fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(rest) => host.split_once('.').is_some_and(|(first, parent)| !first.is_empty() && parent == rest),
         None => name == host,
+    }
+}
+
+/// What counts as one client: an address, or the whole /64 of IPv6 that a household has.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & (u128::MAX << 64)).into(),
     }
 }
 

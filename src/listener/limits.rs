@@ -1,9 +1,9 @@
 //! How many connections there may be: in all, and from one address.
 
-use crate::config::LimitSettings;
+use crate::{canonical::network, config::LimitSettings};
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -107,14 +107,6 @@ impl Drop for Place {
                 counts.remove(&address);
             }
         }
-    }
-}
-
-/// A household has a whole /64 of IPv6, so that is what counts as one.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & (u128::MAX << 64)).into(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: OpenID Connect Back-Channel Logout 1.0, sections 2.5, 2.7 and 2.8.
 
-use super::{Login, Visit};
+use super::{Login, Visit, strangers::Leave};
 use crate::{
     answer,
     audit::Event,
@@ -16,13 +16,11 @@ use http::{Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use url::form_urlencoded;
 
 /// The longest body that is read, in bytes.
 const LONGEST: usize = 32 * 1024;
-/// How long it may take to come.
-const LATEST: Duration = Duration::from_secs(10);
 const BUSY: &str = "Too many sign-outs are being checked. Try again.";
 
 impl Login {
@@ -37,10 +35,9 @@ impl Login {
             return Err(Refusal::new(Reason::Method, "A provider signs people out by POST.").closing());
         }
         let provider = self.provider(name)?;
-        let turn = self.strangers.sign_outs.turn().await;
-        let turn = turn.ok_or_else(|| Refusal::new(Reason::Overloaded, BUSY).closing())?;
-        let read = form(body, visit).await;
-        drop(turn);
+        let leave = self.strangers.sign_outs.leave(&body, visit.asked.client, LONGEST).await;
+        let leave = leave.ok_or_else(|| Refusal::new(Reason::Overloaded, BUSY).closing())?;
+        let read = form(body, leave, visit).await;
         let outcome = match read {
             Ok(token) => self.control.log_out(provider.clone(), token, visit.now).await,
             Err(cause) => Err(LogoutError::Refused(cause.to_owned())),
@@ -68,13 +65,13 @@ impl Login {
 }
 
 /// The one `logout_token` of a form.
-async fn form(body: Incoming, visit: &Visit<'_>) -> Result<String, &'static str> {
+async fn form(body: Incoming, leave: Leave, visit: &Visit<'_>) -> Result<String, &'static str> {
     let media_type = visit.asked.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err("it is no form");
     }
-    let read = tokio::time::timeout(LATEST, Limited::new(body, LONGEST).collect()).await;
+    let read = tokio::time::timeout(leave.latest, Limited::new(body, leave.most).collect()).await;
     let bytes = read.map_err(|_| "it did not come in time")?.map_err(|_| "it is too long, or broke off")?.to_bytes();
     let mut tokens = form_urlencoded::parse(&bytes).filter(|(name, _)| name == "logout_token");
     match (tokens.next(), tokens.next()) {

@@ -3,7 +3,7 @@
 //! It says so to whoever listens; what it says is believed only with its proof, and only as far as that something is to be
 //! read again.
 
-use super::{Login, Visit};
+use super::{Login, Visit, strangers::Leave};
 use crate::{
     answer,
     audit::Event,
@@ -24,8 +24,6 @@ use tokio::time::{Instant, timeout_at};
 
 /// The longest body that is kept, in bytes. What membership rests on is told in a few hundred.
 const LONGEST: usize = 64 * 1024;
-/// How long it may take to come.
-const LATEST: Duration = Duration::from_secs(10);
 
 /// Which proof a caller offers.
 enum Kind<'a> {
@@ -42,8 +40,8 @@ enum Untaken {
     Long,
     #[error("the body broke off")]
     Broken,
-    #[error("the body did not come within {} s", LATEST.as_secs())]
-    Late,
+    #[error("the body did not come within {} s", .0.as_secs())]
+    Late(Duration),
     #[error("too many hooks are being read already")]
     Busy,
 }
@@ -54,7 +52,7 @@ impl Untaken {
             Self::Hook(cause) if cause.is_unproved() => StatusCode::UNAUTHORIZED,
             Self::Long => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Hook(_) | Self::Broken | Self::Late => StatusCode::BAD_REQUEST,
+            Self::Hook(_) | Self::Broken | Self::Late(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -126,9 +124,8 @@ impl Login {
             Kind::Hook => hook::look(&settings.proof, headers, visit.now)?, // nothing is read of whom nobody knows
             Kind::AuditEvent(token) => hook::look_at_audit_token(token, headers)?,
         }
-        let turn = self.strangers.hooks.turn().await.ok_or(Untaken::Busy)?;
-        let body = collected(body).await;
-        drop(turn);
+        let leave = self.strangers.hooks.leave(&body, visit.asked.client, LONGEST).await.ok_or(Untaken::Busy)?;
+        let body = collected(body, leave).await;
         let body = match (body, &kind, &settings.proof) {
             (Ok(body), _, _) => body,
             // GitLab turns a hook off that fails, and this one is proved: nothing is lost where everything is looked at again
@@ -145,17 +142,17 @@ impl Login {
 
 /// The body, if it is short enough. One that is longer is dropped as it comes, up to its end, so that whoever sends it reads the
 /// answer.
-async fn collected(mut body: Incoming) -> Result<Vec<u8>, Untaken> {
-    let (deadline, mut kept) = (Instant::now() + LATEST, Some(Vec::new()));
+async fn collected(mut body: Incoming, leave: Leave) -> Result<Vec<u8>, Untaken> {
+    let (deadline, mut kept) = (Instant::now() + leave.latest, Some(Vec::new()));
     loop {
         let frame = match timeout_at(deadline, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => return kept.ok_or(Untaken::Long),
             Ok(Some(Err(_))) => return Err(if kept.is_some() { Untaken::Broken } else { Untaken::Long }),
-            Err(_) => return Err(if kept.is_some() { Untaken::Late } else { Untaken::Long }),
+            Err(_) => return Err(if kept.is_some() { Untaken::Late(leave.latest) } else { Untaken::Long }),
         };
         let Ok(data) = frame.into_data() else { continue };
-        kept = kept.filter(|kept| kept.len() + data.len() <= LONGEST);
+        kept = kept.filter(|kept| kept.len() + data.len() <= leave.most);
         if let Some(kept) = &mut kept {
             kept.extend_from_slice(&data);
         }

@@ -2,16 +2,28 @@
 
 use crate::{
     audit::{Audit, Event},
+    canonical::network,
     control::Control,
 };
+use hyper::body::{Body, Incoming};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many bodies are read at once at one address: of 64 KiB each, these are 16 MiB.
+/// A body that says beforehand that it has no more bytes than this needs no turn: there are no more of them than connections.
+const SHORT: u64 = 8 * 1024;
+/// How long a short one may take to come.
+const SHORT_LATEST: Duration = Duration::from_secs(10);
+/// So many others are read at once at one address: of 64 KiB each, these are 16 MiB.
 const BODIES: usize = 256;
+/// So many of them may be of one client's network.
+const OF_ONE: usize = 8;
+/// How long they may take to come.
+const LATEST: Duration = Duration::from_secs(2);
 /// How long one more waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many refusals of a second are told one by one.
@@ -28,8 +40,20 @@ pub struct Strangers {
 
 /// Bounds for one address.
 pub(super) struct Bounds {
-    bodies: Semaphore,
+    bodies: Arc<Semaphore>,
+    /// The turns of each network that has any, or waits for some.
+    networks: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     refusals: Mutex<Refusals>,
+}
+
+/// Leave to read one body.
+pub(super) struct Leave {
+    /// So many bytes of it are kept.
+    pub(super) most: usize,
+    /// How long it may take to come.
+    pub(super) latest: Duration,
+    /// Its turn, of its network and of all; a short one needs none.
+    _turn: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 /// How many refusals there were lately.
@@ -53,14 +77,40 @@ enum Turn {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { bodies: Semaphore::new(BODIES), refusals: Mutex::default() }
+        Self { bodies: Arc::new(Semaphore::new(BODIES)), networks: Mutex::default(), refusals: Mutex::default() }
     }
 }
 
 impl Bounds {
-    /// A turn to read a body, in the order in which they came. `None`: too many are being read.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        tokio::time::timeout(PATIENCE, self.bodies.acquire()).await.ok()?.ok()
+    /// Leave to read a body, of which no more than `longest` bytes are kept: at once if it is short, else when its turn comes, in
+    /// the order in which its client's network sent them. `None`: too many are being read.
+    pub(super) async fn leave(&self, body: &Incoming, client: IpAddr, longest: usize) -> Option<Leave> {
+        self.leave_for(body.size_hint().exact(), client, longest).await
+    }
+
+    async fn leave_for(&self, declared: Option<u64>, client: IpAddr, longest: usize) -> Option<Leave> {
+        if let Some(short) = declared.filter(|length| *length <= SHORT).and_then(|length| usize::try_from(length).ok())
+        {
+            return Some(Leave { most: longest.min(short), latest: SHORT_LATEST, _turn: None });
+        }
+        let turn = async {
+            let of_network = self.of(network(client)).acquire_owned().await.ok()?;
+            Some((of_network, self.bodies.clone().acquire_owned().await.ok()?))
+        };
+        let turn = tokio::time::timeout(PATIENCE, turn).await.ok()??;
+        Some(Leave { most: longest, latest: LATEST, _turn: Some(turn) })
+    }
+
+    /// The turns of a network, which are forgotten when nobody has one or waits for one.
+    fn of(&self, network: IpAddr) -> Arc<Semaphore> {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = networks.get(&network).and_then(Weak::upgrade) {
+            return turns;
+        }
+        networks.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(OF_ONE));
+        networks.insert(network, Arc::downgrade(&turns));
+        turns
     }
 
     /// Records a refusal: at once, or together with others that came in the same second, as `event` makes it of their number.
@@ -123,16 +173,46 @@ mod tests {
         assert_eq!((&turns[8], &turns[9]), (&Turn::Tell, &Turn::Begin), "counted anew");
     }
 
-    /// Whoever finds all turns taken waits a while, and no longer.
+    const LONGEST: usize = 64 * 1024;
+
+    fn client(number: usize) -> IpAddr {
+        IpAddr::from([192, 0, 2, u8::try_from(number).expect("small")])
+    }
+
+    /// Whoever finds all turns taken waits a while, and no longer; a short body needs none, and no more than it declares is read.
     #[tokio::test(start_paused = true)]
-    async fn only_so_many_bodies_are_read_at_once() {
+    async fn only_so_many_long_bodies_are_read_at_once() {
         let bounds = Bounds::default();
         let mut turns = Vec::new();
-        for _ in 0..BODIES {
-            turns.push(bounds.turn().await.expect("free"));
+        for number in 0..BODIES {
+            turns.push(bounds.leave_for(None, client(number / OF_ONE), LONGEST).await.expect("free"));
         }
-        assert!(bounds.turn().await.is_none());
+        let next = client(BODIES / OF_ONE);
+        assert!(bounds.leave_for(None, next, LONGEST).await.is_none());
+        assert!(bounds.leave_for(Some(SHORT + 1), next, LONGEST).await.is_none());
+        let begun = tokio::time::Instant::now();
+        let short = bounds.leave_for(Some(700), client(0), LONGEST).await.expect("at once");
+        assert_eq!((short.most, begun.elapsed()), (700, Duration::ZERO));
         turns.pop();
-        assert!(bounds.turn().await.is_some());
+        assert_eq!(bounds.leave_for(None, next, LONGEST).await.expect("free").most, LONGEST);
+    }
+
+    /// Whoever sends bodies without end keeps nobody of another network waiting.
+    #[tokio::test(start_paused = true)]
+    async fn one_network_takes_the_turns_of_no_other() {
+        let bounds = Bounds::default();
+        let from = |address: &str| address.parse::<IpAddr>().expect("an address");
+        let mut turns = Vec::new();
+        for number in 0..OF_ONE {
+            let address = from(&format!("2001:db8::{number}"));
+            turns.push(bounds.leave_for(None, address, LONGEST).await.expect("free"));
+        }
+        assert!(bounds.leave_for(None, from("2001:db8::ffff:1"), LONGEST).await.is_none(), "of the same /64");
+        let begun = tokio::time::Instant::now();
+        assert!(bounds.leave_for(None, from("2001:db8:0:1::1"), LONGEST).await.is_some());
+        assert!(begun.elapsed().is_zero());
+        turns.clear();
+        assert!(bounds.leave_for(None, from("192.0.2.1"), LONGEST).await.is_some());
+        assert_eq!(bounds.networks.lock().expect("whole").len(), 1, "the others are forgotten");
     }
 }

@@ -14,12 +14,15 @@
 
 use crate::support::{
     gateway::{Browser, Gateway, POLICIES, configuration},
-    http1::Answer,
+    http1::{Answer, Wire},
     provider::Provider,
     upstream::Upstream,
 };
 use serde_json::{Value, json};
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
@@ -424,4 +427,25 @@ async fn s72_malformed_logout_requests_are_refused() {
     }
     assert_eq!(scene.gateway.get(path, &[]).await.status, 405);
     assert_eq!(scene.gateway.request("POST", "/.vestibule/backchannel-logout/other", &[form]).await.status, 404);
+}
+
+/// S-72: whoever sends bodies that do not come to an end keeps no logout token waiting, and is not listened to for long.
+#[tokio::test]
+async fn s72_slow_bodies_keep_no_logout_token_waiting() {
+    let Some(scene) = scene("logout-sub-only").await else { return };
+    let (port, begun) = (scene.gateway.port, Instant::now());
+    let head = format!(
+        "POST /.vestibule/backchannel-logout/gitlab HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nl\r\n"
+    );
+    let mut slow = Vec::new();
+    for _ in 0..520 {
+        let mut wire = Wire::connect(port).await;
+        wire.send(&head).await;
+        slow.push(wire);
+    }
+    let first = slow[0].answer().await.expect("an answer");
+    assert_eq!(first.status, 400, "{}", first.text());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    scene.logs_out(200, false).await;
 }
