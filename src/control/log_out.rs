@@ -19,7 +19,7 @@ pub(super) const LOGOUTS: usize = 32;
 /// How long one more waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Why the trail says that such a session ended.
-const WHY: &str = "provider_signed_out";
+pub(super) const WHY: &str = "provider_signed_out";
 
 /// Why a logout token did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +82,11 @@ impl Control {
         let place = self.place().await?;
         let this = self.clone();
         let work = async move {
-            let _place = place;
             let said = provider.logout_token(&token, now).await.map_err(|error| match error {
                 ProviderError::Unavailable { cause, .. } => LogoutError::Unavailable(cause),
                 other => LogoutError::Refused(other.to_string()),
             })?;
+            drop(place); // what is verified waits for the store without it
             this.end_said(provider.issuer(), &said, now).await
         };
         self.run(work).await.unwrap_or_else(|| Err(stopped().into()))
@@ -100,29 +100,25 @@ impl Control {
         }
     }
 
-    /// Ends what a verified logout token names. The token is used up last of all that can fail, so that a provider that is
-    /// told 503 may send it again; and what this node has in use ends whether the store answers or not.
+    /// Ends what a verified logout token names: what this node has in use at once, whether the store answers or not, then what is
+    /// stored; and sign-ins that are under way, when they are filed. The token is used up last of all that can fail, so that a
+    /// provider that is told 503 may send it again. One that comes again means nothing that began after it came first.
     async fn end_said(
         self: &Arc<Self>,
         issuer: &str,
         said: &LogoutToken,
         now: SystemTime,
     ) -> Result<usize, LogoutError> {
-        let is_meant = |session: &Session| is_said(issuer, said, session);
         let once = sha256(format!("logout {issuer} {}", said.id).as_bytes());
-        let found = match self.named(issuer, said).await {
-            Ok(keys) => self.store.use_state(once, said.until).await.map(|first| first.then_some(keys)),
-            Err(error) => Err(error),
-        };
-        let keys = match found {
-            Ok(Some(keys)) => keys,
-            Ok(None) => return Err(LogoutError::Refused("its `jti` was taken before".to_owned())),
-            Err(error) => {
-                self.end_in_use(is_meant, WHY, now);
-                return Err(error.into());
-            }
-        };
-        let mut ended = 0;
+        let names = self.names_said(issuer, said);
+        let first = names.first().and_then(|name| self.logouts.receive(once, *name, now));
+        let is_meant =
+            |session: &Session| is_said(issuer, said, session) && first.is_none_or(|first| session.created <= first);
+        let mut ended = self.end_in_use(is_meant, WHY, now);
+        let keys = self.named(&names, said).await?;
+        if !self.store.use_state(once, said.until).await? {
+            return Err(LogoutError::Refused("its `jti` was taken before".to_owned()));
+        }
         for key in keys {
             ended += usize::from(self.end_surely(key, &is_meant, WHY, now).await);
         }
@@ -135,28 +131,49 @@ impl Control {
         self.open().values().filter_map(Weak::upgrade).find(is_theirs)
     }
 
-    /// The names of the sessions that a logout token may mean, by every key of the ring.
-    async fn named(&self, issuer: &str, said: &LogoutToken) -> Result<Vec<SessionKey>, StoreError> {
-        let names = |label, value: &str| self.ring.names(label, &[issuer.as_bytes(), value.as_bytes()]);
+    /// The names under which the sessions that a logout token may mean are filed, one for each key of the ring.
+    fn names_said(&self, issuer: &str, said: &LogoutToken) -> Vec<[u8; 32]> {
+        match (&said.sid, &said.subject) {
+            (Some(sid), _) => self.sid_names(issuer, sid),
+            (None, Some(subject)) => self.ring.names("user", &[issuer.as_bytes(), subject.as_bytes()]),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn sid_names(&self, issuer: &str, sid: &str) -> Vec<[u8; 32]> {
+        self.ring.names("sid", &[issuer.as_bytes(), sid.as_bytes()])
+    }
+
+    /// What is filed under these names of a logout token.
+    async fn named(&self, names: &[[u8; 32]], said: &LogoutToken) -> Result<Vec<SessionKey>, StoreError> {
         let mut keys = Vec::new();
-        if let Some(sid) = &said.sid {
-            for name in names("sid", sid) {
-                keys.extend(self.store.filed_under_sid(name).await?);
-            }
-        } else if let Some(subject) = &said.subject {
-            for name in names("user", subject) {
-                keys.extend(self.store.filed_under(name).await?);
-            }
+        for name in names {
+            keys.extend(match said.sid {
+                Some(_) => self.store.filed_under_sid(*name).await?,
+                None => self.store.filed_under(*name).await?,
+            });
         }
         Ok(keys)
     }
 
-    /// Ends every session in use on this node that is meant, without the store's help.
-    fn end_in_use(self: &Arc<Self>, is_meant: impl Fn(&Session) -> bool, why: &'static str, now: SystemTime) {
+    /// A provider has said that this session is over since its sign-in began.
+    pub(super) fn is_logged_out(&self, session: &Session) -> bool {
+        let issuer = &session.person.issuer;
+        let sids = session.sid.as_deref().map(|sid| self.sid_names(issuer, sid)).unwrap_or_default();
+        self.logouts.mean(self.user_names(&session.person).into_iter().chain(sids), session.created)
+    }
+
+    /// Ends every session in use on this node that is meant, without the store's help; how many there were.
+    fn end_in_use(self: &Arc<Self>, is_meant: impl Fn(&Session) -> bool, why: &'static str, now: SystemTime) -> usize {
         let in_use: Vec<_> = self.open().values().filter_map(Weak::upgrade).collect();
+        let mut ended = 0;
         for live in in_use.iter().filter(|live| is_meant(&live.session)) {
-            self.end_session(live, why, now);
+            if self.end_here(live, why, now) {
+                self.note_and_erase(live.key(), now);
+                ended += 1;
+            }
         }
+        ended
     }
 
     /// Ends a session that is known by name only, however long the store takes: its token does not come again.
@@ -254,7 +271,7 @@ fn is_said(issuer: &str, said: &LogoutToken, session: &Session) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::scene;
+    use crate::control::tests::{killed, scene};
 
     fn token(change: impl FnOnce(&mut LogoutToken)) -> LogoutToken {
         let mut said = LogoutToken {
@@ -271,18 +288,77 @@ mod tests {
     /// and does the rest when it comes again.
     #[tokio::test]
     async fn s72_a_store_that_does_not_answer_keeps_no_session_alive() {
-        let (_directory, control, id, live) = scene().await;
+        let (directory, control, id, live) = scene().await;
         let (issuer, now) = (live.session.person.issuer.clone(), SystemTime::now());
-        control.store.close();
+        control.store.break_down();
         let failed = control.end_said(&issuer, &token(|_| ()), now).await.expect_err("the store is closed");
         assert!(matches!(failed, LogoutError::Unavailable(_)), "{failed}");
         assert!(live.is_ended(), "at once in memory");
-        control.store.sweep(now).await.expect_err("it is opened again after this");
-        control.finish(Duration::from_secs(10)).await;
+        while !directory.path().join("sessions.owed").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (_copy, control) = killed(&control, &directory).await;
+        control.settle().await;
         assert!(control.store.load(id.key()).await.expect("open again").is_none(), "and then in the store");
         assert_eq!(control.end_said(&issuer, &token(|_| ()), now).await.expect("it comes again"), 0);
         let twice = control.end_said(&issuer, &token(|_| ()), now).await.expect_err("taken");
         assert_eq!(twice.to_string(), "its `jti` was taken before");
+    }
+
+    /// S-54, S-72: a store that hangs does not hold up the end of what is in use.
+    #[test]
+    fn s72_sessions_in_use_end_before_the_store_is_asked() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+        runtime.expect("a runtime").block_on(async {
+            let (_directory, control, _, live) = scene().await;
+            let (released, release) = std::sync::mpsc::channel::<()>();
+            drop(tokio::task::spawn_blocking(move || release.recv())); // the store cannot read meanwhile
+            let (issuer, this) = (live.session.person.issuer.clone(), control.clone());
+            let end = tokio::spawn(async move { this.end_said(&issuer, &token(|_| ()), SystemTime::now()).await });
+            let begun = std::time::Instant::now();
+            while !live.is_ended() {
+                assert!(begun.elapsed() < Duration::from_secs(10), "it waits for the store");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(!end.is_finished());
+            drop(released);
+            assert_eq!(end.await.expect("it ends").expect("the store answers"), 1);
+        });
+    }
+
+    /// S-72: a sign-in whose code was redeemed before the logout token came, and whose session is filed after, ends with the others:
+    /// those of the person, or only those of the provider's session.
+    #[tokio::test]
+    async fn s72_a_sign_in_under_way_ends_with_what_the_token_means() {
+        let (_directory, control, _, live) = scene().await;
+        let (issuer, now) = (live.session.person.issuer.clone(), SystemTime::now());
+        let (before, after) = (now - Duration::from_secs(1), now + Duration::from_secs(1));
+        let of_sid = token(|said| (said.subject, said.sid) = (None, Some("one".into())));
+        assert_eq!(control.end_said(&issuer, &of_sid, now).await.expect("fine"), 0);
+        let (late, session) = control.another_of("907", Some("one"), before).await;
+        assert!(session.is_ended() && control.handle(late).await.expect("read").is_none(), "under way");
+        for (sid, begun) in [(Some("one"), after), (Some("two"), before), (None, before)] {
+            let (id, session) = control.another_of("907", sid, begun).await;
+            assert!(!session.is_ended() && control.handle(id).await.expect("read").is_some(), "{sid:?}");
+        }
+        assert_eq!(control.end_said(&issuer, &token(|said| said.id = "2".into()), now).await.expect("fine"), 4);
+        for sid in [Some("two"), None] {
+            assert!(control.another_of("907", sid, before).await.1.is_ended(), "{sid:?}");
+        }
+        assert!(!control.another_of("907", None, after).await.1.is_ended());
+        assert!(!control.another_of("908", None, before).await.1.is_ended());
+    }
+
+    /// S-72: whoever sends a token once more ends nothing that began since.
+    #[tokio::test]
+    async fn s72_a_token_that_comes_again_ends_nothing_new() {
+        let (_directory, control, _, live) = scene().await;
+        let (issuer, now) = (live.session.person.issuer.clone(), SystemTime::now());
+        assert_eq!(control.end_said(&issuer, &token(|_| ()), now).await.expect("fine"), 1);
+        let (_, next) = control.another_at("907", now + Duration::from_secs(1)).await;
+        let later = now + Duration::from_secs(2);
+        control.end_said(&issuer, &token(|_| ()), later).await.expect_err("its `jti` was taken");
+        assert!(!next.is_ended());
     }
 
     /// S-50, S-72: what another issuer says, or what is said of somebody else or another session of theirs, ends nothing.

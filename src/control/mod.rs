@@ -7,6 +7,7 @@ mod handles;
 mod locks;
 mod log;
 mod log_out;
+mod logouts;
 mod refresh;
 mod revoke;
 mod sessions;
@@ -31,6 +32,7 @@ pub use sessions::{Listed, Page};
 pub use sign_in::{RedeemError, Redemption, Visitor};
 
 use log_out::LOGOUTS;
+use logouts::Logouts;
 use sign_in::REDEMPTIONS;
 
 use arc_swap::ArcSwap;
@@ -69,6 +71,8 @@ pub struct Control {
     redeeming: Arc<Semaphore>,
     /// How many logout tokens may be checked at once.
     logging_out: Arc<Semaphore>,
+    /// What logout tokens said lately.
+    logouts: Logouts,
     /// How many tokens are revoked at providers at once.
     revoking: Arc<Semaphore>,
     /// Held while locks are read or changed; those that the store has not taken yet.
@@ -125,6 +129,7 @@ impl Control {
             replaced: Mutex::default(),
             redeeming: Arc::new(Semaphore::new(REDEMPTIONS)),
             logging_out: Arc::new(Semaphore::new(LOGOUTS)),
+            logouts: Logouts::default(),
             revoking: Arc::new(Semaphore::new(REVOCATIONS)),
             locking: tokio::sync::Mutex::default(),
             ring: parts.ring,
@@ -507,11 +512,21 @@ pub(crate) mod tests {
         }
 
         pub(crate) async fn another_at(self: &Arc<Self>, subject: &str, now: SystemTime) -> (SessionId, Arc<Live>) {
+            self.another_of(subject, None, now).await
+        }
+
+        /// One more, of the provider's session `sid`.
+        pub(crate) async fn another_of(
+            self: &Arc<Self>,
+            subject: &str,
+            sid: Option<&str>,
+            now: SystemTime,
+        ) -> (SessionId, Arc<Live>) {
             let (session, held) = record::tests::sample(&SessionId::new(), now);
+            let sid = sid.map(str::to_owned);
             let mut person = (*session.person).clone();
             person.id.subject = subject.into();
-            let proved =
-                SignedIn { person, tokens: held.tokens, sid: None, strength: Default::default(), groups: None };
+            let proved = SignedIn { person, tokens: held.tokens, sid, strength: Default::default(), groups: None };
             let from = Visitor { host: "portal.example.com".into(), device: None, browser: None };
             self.file(proved, from, now).await.expect("filed")
         }

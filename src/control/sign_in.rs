@@ -1,6 +1,6 @@
 //! From a code to a filed session.
 
-use super::{Control, sessions::is_of, stopped};
+use super::{Control, log_out, sessions::is_of, stopped};
 use crate::{
     config::ProviderKind,
     oidc::{CodeGrant, GroupList, Provider, ProviderError, SignedIn},
@@ -150,6 +150,8 @@ impl Control {
         self.warm.insert(id.key(), live.clone()).await;
         if self.is_ended_user(&live.session) {
             self.end_session(&live, "revoked", now); // all of theirs that began before were ended meanwhile
+        } else if self.is_logged_out(&live.session) {
+            self.end_session(&live, log_out::WHY, now); // or those that their provider named
         }
         if let Err(error) = self.supersede(&live, now).await {
             tracing::warn!(user = %live.session.person.id, %error, "it is not known how many sessions a person has");
