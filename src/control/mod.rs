@@ -22,7 +22,7 @@ use crate::{
     refusal::Reason,
     session::{
         KeyRing, Live, Locks, Revocations, Session, SessionId, SessionKey, Store, StoreError, further, live::Clock,
-        lock::Lock, log::Entry, store::Names,
+        log::Entry, store::Names,
     },
 };
 pub use handles::Handle;
@@ -31,6 +31,7 @@ pub use revoke::{RevokeError, Revoked};
 pub use sessions::{Listed, Page};
 pub use sign_in::{RedeemError, Redemption, Visitor};
 
+use locks::Owed;
 use log_out::LOGOUTS;
 use logouts::Logouts;
 use sign_in::REDEMPTIONS;
@@ -75,8 +76,10 @@ pub struct Control {
     logouts: Logouts,
     /// How many tokens are revoked at providers at once.
     revoking: Arc<Semaphore>,
-    /// Held while locks are read or changed; those that the store has not taken yet.
-    locking: tokio::sync::Mutex<Vec<Lock>>,
+    /// Held while the store is asked about locks, so that it has them in the order in which they were set and taken away.
+    locking: tokio::sync::Mutex<()>,
+    /// Locks that the store has not taken yet. Held while those in force change, and never while the store is waited for.
+    owed_locks: Mutex<Owed>,
     ring: KeyRing,
     store: Store,
     warm: moka::future::Cache<SessionKey, Arc<Live>>,
@@ -132,6 +135,7 @@ impl Control {
             logouts: Logouts::default(),
             revoking: Arc::new(Semaphore::new(REVOCATIONS)),
             locking: tokio::sync::Mutex::default(),
+            owed_locks: Mutex::default(),
             ring: parts.ring,
             store: parts.store,
             warm: moka::future::Cache::builder().max_capacity(WARM).time_to_idle(COLD).build(),
