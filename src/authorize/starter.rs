@@ -2,7 +2,7 @@
 
 use super::{
     Authorize, Outcome, schema_text,
-    testing::{asked, gitlab, placed, route, user},
+    testing::{asked, gitlab_with_api, placed, route, user},
 };
 use crate::{canonical::Judged, principal::Principal, route::Route};
 use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema};
@@ -19,7 +19,7 @@ fn routes() -> Vec<Route> {
 }
 
 fn policies() -> Authorize {
-    Authorize::load(Some(directory()), &routes(), &[gitlab("gitlab")]).expect("the starter policies are good")
+    Authorize::load(Some(directory()), &routes(), &[gitlab_with_api("gitlab")]).expect("the starter policies are good")
 }
 
 fn people() -> [(&'static str, Principal); 5] {

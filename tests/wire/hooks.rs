@@ -267,7 +267,10 @@ async fn what_happens_to_foreign_groups_takes_nothing_away() {
     member(&provider, "ines", json!({"platform": "maintainer"})).await;
     let browser = gateway.sign_in(&provider, "ines").await;
     assert_eq!(status(&gateway, &browser).await, 200);
-    provider.fault("/api/v4/groups/platform/members/all", json!({"status": 502, "times": 1000})).await;
+    let id = provider.admin("/admin/user", json!({"user": "ines"})).await["id"].clone();
+    for path in ["members/all".to_owned(), format!("members/all/{id}")] {
+        provider.fault(&format!("/api/v4/groups/platform/{path}"), json!({"status": 502, "times": 1000})).await;
+    }
     for body in [
         json!({"event_name": "group_destroy", "full_path": "mallory/one"}),
         json!({"event_name": "subgroup_destroy", "full_path": "mallory/one/two"}),
