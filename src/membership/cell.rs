@@ -1,6 +1,10 @@
 //! What is known of one person's groups, and how old it may grow. Pure: time is an argument.
 
-use super::directory::Directory;
+use super::{
+    directory::Directory,
+    flight::Flight,
+    gone::{Gone, Narrow},
+};
 use crate::{
     group::{GroupPath, Role},
     moment::millis,
@@ -9,17 +13,13 @@ use crate::{
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
-
-/// After a change, what is gone stays gone for this long: the provider's own caches may lag behind what it tells.
-pub(super) const NARROW: Duration = Duration::from_secs(30);
 
 /// After a read that failed, the next is not tried before this.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -91,102 +91,6 @@ pub(super) struct Made {
     pub(super) named: u64,
     /// How often they were read alone.
     pub(super) told: u64,
-}
-
-/// The time after a change that took something away: what is seen to be gone in it stays gone up to its end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Narrow(SystemTime);
-
-impl Narrow {
-    /// The time after a change at `now`.
-    pub(super) fn after(now: SystemTime) -> Self {
-        Self(now)
-    }
-
-    /// Whether a read that began then falls into it.
-    pub(super) fn holds(&self, begun: SystemTime) -> bool {
-        self.0 <= begun && begun < self.0 + NARROW
-    }
-}
-
-/// What was taken away lately: the most that is believed of it, and until when.
-#[derive(Clone)]
-pub(super) struct Gone<K>(HashMap<K, (Option<Role>, SystemTime)>);
-
-impl<K> Default for Gone<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Clone + Eq + Hash> Gone<K> {
-    /// What of `role` is believed, if a read that began at `begun` tells it.
-    pub(super) fn believed(&self, key: &K, role: Option<Role>, begun: SystemTime) -> Option<Role> {
-        match self.0.get(key) {
-            Some((most, until)) if begun < *until => role.min(*most),
-            Some(_) | None => role,
-        }
-    }
-
-    /// A read that began at `begun`, after a change, tells this role in place of `before`.
-    pub(super) fn note(&mut self, key: &K, before: Option<Role>, role: Option<Role>, narrow: Narrow) {
-        if role < before {
-            self.0.insert(key.clone(), (role, narrow.0 + NARROW));
-        }
-    }
-
-    /// It was given since.
-    pub(super) fn lift(&mut self, key: &K) {
-        self.0.remove(key);
-    }
-
-    /// Forgets what is over for reads that begin at `begun`.
-    pub(super) fn forget(&mut self, begun: SystemTime) {
-        self.0.retain(|_, (_, until)| begun < *until);
-    }
-}
-
-/// One read at a time. Whoever waited for one that began after they asked is content with its outcome.
-#[derive(Default)]
-pub(super) struct Flight {
-    one: tokio::sync::Mutex<()>,
-    /// How many have begun.
-    begun: AtomicU64,
-    /// The number of the read that a request has waited for in vain.
-    late: AtomicU64,
-}
-
-/// The turn to read, until it is dropped.
-pub(super) struct Turn<'f> {
-    flight: &'f Flight,
-    _one: tokio::sync::MutexGuard<'f, ()>,
-}
-
-impl Flight {
-    /// Waits for the turn. `None`: a read that began since this was asked has ended.
-    pub(super) async fn turn(&self) -> Option<Turn<'_>> {
-        let asked = self.begun.load(Ordering::Acquire);
-        let one = self.one.lock().await;
-        (self.begun.load(Ordering::Acquire) == asked).then_some(Turn { flight: self, _one: one })
-    }
-
-    /// A request has waited in vain for what is read now.
-    pub(super) fn note_late(&self) {
-        self.late.store(self.begun.load(Ordering::Acquire), Ordering::Release);
-    }
-
-    /// Somebody has waited in vain for the read that is still under way.
-    fn is_late(&self) -> bool {
-        let begun = self.begun.load(Ordering::Acquire);
-        begun > 0 && self.late.load(Ordering::Acquire) == begun && self.one.try_lock().is_err()
-    }
-}
-
-impl Turn<'_> {
-    /// The read begins.
-    pub(super) fn begin(&self) {
-        self.flight.begun.fetch_add(1, Ordering::AcqRel);
-    }
 }
 
 /// The beginning of a read.
@@ -707,33 +611,6 @@ mod tests {
         cell.name(false, after(60));
         assert!(!cell.is_late(after(60), &CLOCK), "what is known is not to be decided with");
         drop(turn);
-    }
-
-    #[tokio::test]
-    async fn whoever_waited_for_a_read_that_began_later_is_content_with_it() {
-        let flight = Flight::default();
-        let first = flight.turn().await.expect("nobody reads");
-        first.begin();
-        let ask = |reads| {
-            let flight = &flight;
-            async move {
-                flight
-                    .turn()
-                    .await
-                    .map(|turn| {
-                        if reads {
-                            turn.begin()
-                        }
-                    })
-                    .is_some()
-            }
-        };
-        let turns = tokio::join!(ask(false), ask(true), ask(true), async { drop(first) });
-        assert_eq!(
-            (turns.0, turns.1, turns.2),
-            (true, true, false),
-            "one that reads is enough for all who come before it ends"
-        );
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use super::{
     budget::Budget,
-    cell::{Clock, Flight, Gone, Made, Merged, Narrow, Need, elapsed},
+    cell::{Clock, Made, Merged, Need, elapsed},
+    changed::{Changed, Changes, Everybody},
+    flight::Flight,
+    gone::{Gone, Narrow},
     keeper::Keeper,
 };
 use crate::{
@@ -63,81 +66,6 @@ pub(super) struct Directory {
     changed: Mutex<Changes>,
     /// When GitLab last said that everybody may have changed.
     all_changed: ArcSwapOption<Everybody>,
-}
-
-/// When GitLab said that everybody may have changed.
-#[derive(Clone, Copy)]
-struct Everybody {
-    /// The last time.
-    at: SystemTime,
-    /// The time after it last took something away.
-    narrow: Option<Narrow>,
-}
-
-/// When GitLab said that somebody changed.
-#[derive(Clone)]
-struct Changed {
-    /// The last time.
-    at: SystemTime,
-    /// The time after it last took something away.
-    narrow: Option<Narrow>,
-    /// What was seen to be gone since.
-    gone: Gone<GroupPath>,
-    /// Groups that they were added to since.
-    given: Vec<GroupPath>,
-}
-
-#[derive(Default)]
-struct Changes {
-    people: HashMap<u64, Changed>,
-    swept: Option<SystemTime>,
-}
-
-impl Changed {
-    /// A change at `now`, after an earlier one, that takes something away: the membership of `group`, if it is known which.
-    fn taken(before: Option<Self>, group: Option<&GroupPath>, now: SystemTime) -> Self {
-        let (gone, mut given) = before.map(|before| (before.gone, before.given)).unwrap_or_default();
-        given.retain(|given| group.is_some_and(|group| group != given));
-        Self { at: now, narrow: Some(Narrow::after(now)), gone, given }
-    }
-
-    /// A change at `now` that takes nothing away, and gives the membership of `group`, if it is one that is named.
-    fn given(before: Option<Self>, group: Option<GroupPath>, now: SystemTime) -> Self {
-        let empty = Self { at: now, narrow: None, gone: Gone::default(), given: Vec::new() };
-        let mut changed = Self { at: now, ..before.unwrap_or(empty) };
-        if let Some(group) = group {
-            changed.gone.lift(&group);
-            changed.given.push(group);
-        }
-        changed
-    }
-
-    /// When it was, unless that was told by a clock that has been set back since: what can be believed was read after it then.
-    fn since(&self, now: SystemTime) -> Option<SystemTime> {
-        (elapsed(self.at, now) < Duration::MAX).then_some(self.at)
-    }
-
-    /// Takes what was read of the person from `read` on: what has gone lately is not believed to be there again.
-    fn take(
-        &mut self,
-        roles: &mut HashMap<GroupPath, Option<Role>>,
-        had: impl Fn(&GroupPath) -> Option<Role>,
-        read: SystemTime,
-    ) {
-        self.gone.forget(read);
-        for (path, role) in roles {
-            *role = self.gone.believed(path, *role, read);
-            if let Some(narrow) = self.narrow.filter(|narrow| narrow.holds(read)) {
-                self.gone.note(path, had(path), *role, narrow);
-            }
-        }
-    }
-
-    /// Whether both reads of this group fall into the time in which they only take away.
-    fn narrows(&self, group: &GroupPath, reads: [SystemTime; 2]) -> bool {
-        let holds = |narrow: Narrow| reads.into_iter().all(|begun| narrow.holds(begun));
-        !self.given.contains(group) && self.narrow.is_some_and(holds)
-    }
 }
 
 #[derive(Default)]
@@ -529,46 +457,6 @@ mod tests {
         text.parse().expect("a path")
     }
 
-    /// What was seen to go stays gone for 30 s after the change that took it, whatever changes come in between; a group that the
-    /// person was added to since does not, and neither does what they never lost.
-    #[test]
-    fn s78_what_is_gone_of_one_person_stays_gone() {
-        let (acme, other) = (path("acme"), path("other"));
-        let (owner, guest) = (Some(Role::Owner), Some(Role::Guest));
-        let read = |changed: &mut Changed, had: [Option<Role>; 2], roles: [Option<Role>; 2], at: SystemTime| {
-            let mut all = HashMap::from([(acme.clone(), roles[0]), (other.clone(), roles[1])]);
-            changed.take(&mut all, |path| if *path == acme { had[0] } else { had[1] }, at);
-            [all[&acme], all[&other]]
-        };
-        let mut changed = Changed::taken(None, None, at(10));
-        assert_eq!(read(&mut changed, [owner, None], [guest, None], at(10)), [guest, None], "a lesser role");
-        assert_eq!(read(&mut changed, [guest, None], [owner, guest], at(12)), [guest, guest]);
-        let mut changed = Changed::taken(Some(changed), None, at(38)); // out of something else
-        assert_eq!(read(&mut changed, [guest, guest], [owner, guest], at(39)), [guest, guest]);
-        assert_eq!(
-            read(&mut changed, [guest, guest], [owner, None], at(40)),
-            [owner, None],
-            "30 s after the first change"
-        );
-        assert_eq!(read(&mut changed, [owner, None], [owner, guest], at(60)), [owner, None]);
-        let mut changed = Changed::given(Some(changed), Some(other.clone()), at(61));
-        assert_eq!(read(&mut changed, [owner, None], [owner, guest], at(62)), [owner, guest], "added to it since");
-        let foreign = Changed::taken(Some(changed.clone()), Some(&acme), at(63));
-        assert_eq!(foreign.given, [other.clone()], "taken out of another group");
-        assert!(Changed::taken(Some(changed), Some(&other), at(63)).given.is_empty());
-    }
-
-    #[test]
-    fn two_reads_after_a_removal_count_together() {
-        let (acme, other) = (path("acme"), path("other"));
-        let removed = Changed::taken(None, None, at(10));
-        let narrows = |changed: &Changed, from, to| changed.narrows(&acme, [at(from), at(to)]);
-        assert!(narrows(&removed, 10, 39) && !narrows(&removed, 9, 11) && !narrows(&removed, 10, 40));
-        let added = Changed::given(Some(removed), Some(other.clone()), at(20));
-        assert!(narrows(&added, 10, 39) && !added.narrows(&other, [at(10), at(39)]));
-        assert!(!narrows(&Changed::given(None, None, at(10)), 10, 10));
-    }
-
     #[test]
     fn the_later_read_counts_and_the_lesser_role_while_it_is_narrow() {
         let (owner, guest) = (Some(Role::Owner), Some(Role::Guest));
@@ -604,13 +492,5 @@ mod tests {
         assert_eq!(read(39, &[(1, owner), (2, owner), (3, owner)], changed(39)), [(1, guest), (3, owner)]);
         assert_eq!(read(40, &[(1, owner), (2, owner)], changed(39)), [(1, owner), (2, owner)]);
         assert_eq!(read(41, &[(3, owner)], None), [(0, owner); 0], "gone since the second change");
-    }
-
-    /// A clock that was set back leaves no change in force that lies ahead.
-    #[test]
-    fn a_change_of_the_future_is_none() {
-        let changed = Changed::taken(None, None, at(3600));
-        assert_eq!((changed.since(at(3601)), changed.since(at(3590))), (Some(at(3600)), Some(at(3600))));
-        assert_eq!(changed.since(at(0)), None);
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{
     Memberships,
-    cell::{NARROW, Need},
+    cell::Need,
     directory::{Directory, number},
+    gone::NARROW,
 };
 use crate::{
     gitlab::hook::About,

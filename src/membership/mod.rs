@@ -5,7 +5,10 @@
 
 mod budget;
 mod cell;
+mod changed;
 mod directory;
+mod flight;
+mod gone;
 mod hooks;
 mod keeper;
 mod lock;
