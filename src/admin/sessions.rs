@@ -237,6 +237,10 @@ impl Admin {
         })?;
         let mut answer = about(&lock);
         answer["invited_unseen"] = self.misses_invited(&lock.target).into();
+        if let Target::Group(members) = &lock.target {
+            let sees = self.shared.membership.sees(&members.provider, &members.group).await;
+            answer["unseen"] = (sees == Some(false)).into();
+        }
         answer["sessions"] = hit.len().into();
         answer["streams"] = streams.into();
         Ok(answer)

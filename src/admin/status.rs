@@ -42,6 +42,10 @@ impl Admin {
             "tokens": tokens.iter().map(|(provider, token)| json!({
                 "provider": provider.as_str(), "expires": token.expires, "alarm": token.alarm,
             })).collect::<Vec<_>>(),
+            "unreadable_groups": self.shared.membership.unreadable().iter()
+                .map(|(provider, group)| format!("{provider}:{group}")).collect::<Vec<_>>(),
+            "locks": control.locks.all().iter()
+                .map(|lock| format!("{} {}", lock.target.kind(), lock.target)).collect::<Vec<_>>(),
             "sessions_in_use": control.sessions_open(),
             "streams": control.streams.len(),
             "ring_keys": control.ring().about().iter().map(|key| key.name.clone()).collect::<Vec<_>>(),

@@ -210,6 +210,12 @@ fn told(status: &Value) -> String {
         let state = token["alarm"].as_str().map_or_else(|| "in order".to_owned(), |alarm| format!("ALARM: {alarm}"));
         lines.push(format!("token for the API of {}{until}: {state}", text(&token["provider"])));
     }
+    for group in status["unreadable_groups"].as_array().into_iter().flatten() {
+        lines.push(format!("group {}: ALARM: its members cannot be read", text(group)));
+    }
+    for lock in status["locks"].as_array().into_iter().flatten() {
+        lines.push(format!("locked: {}", text(lock)));
+    }
     lines.join("\n")
 }
 

@@ -234,6 +234,13 @@ fn locked(lock: &Value) -> String {
         Some(until) => format!("until {}", rfc3339(until)),
         None => "until it is unlocked".to_owned(),
     };
+    let missing = match lock["unseen"].as_bool() {
+        Some(true) => {
+            "\nthere is no such group, or none that the token of `membership.api` may see: until there is, everybody of this \
+             provider is refused"
+        }
+        _ => "",
+    };
     let unseen = match (lock["invited_unseen"].as_bool(), text(&lock["target"]).ends_with("/**")) {
         (Some(true), true) => {
             "\npeople of groups that were invited to a group below it are not kept out: lock those groups too"
@@ -244,12 +251,16 @@ fn locked(lock: &Value) -> String {
         _ => "",
     };
     format!(
-        "{} {} is locked {until}: {} sessions in use are refused, {} streams are cut{unseen}",
+        "{} {} is locked {until}: {} refused, {} cut{missing}{unseen}",
         text(&lock["kind"]),
         clean(text(&lock["target"]), 200),
-        lock["sessions"],
-        lock["streams"]
+        counted(&lock["sessions"], "session in use is", "sessions in use are"),
+        counted(&lock["streams"], "stream is", "streams are"),
     )
+}
+
+fn counted(count: &Value, one: &str, more: &str) -> String {
+    if count.as_u64() == Some(1) { format!("1 {one}") } else { format!("{count} {more}") }
 }
 
 fn text(value: &Value) -> &str {

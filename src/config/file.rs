@@ -356,7 +356,8 @@ pub(super) struct RouteFile {
     pub(super) body: Option<BodyFile>,
     /// When we stop waiting. There is no total.
     pub(super) timeouts: Option<TimeoutsFile>,
-    /// Shorthand for permits: `public`, `signed-in`, `PROVIDER:group` or `PROVIDER:group/**`. Default: `[]`.
+    /// Shorthand for permits: `public`, `signed-in`, `PROVIDER:group`, `PROVIDER:group/**`, or `PROVIDER:group#ROLE` with `membership.api`.
+    /// Default: `[]`.
     pub(super) allow: Option<Vec<String>>,
 }
 

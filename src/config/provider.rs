@@ -214,7 +214,8 @@ impl Membership {
             for (name, there) in [("api", written.api.is_some()), ("hook", written.hook.is_some())] {
                 if there {
                     let only = format!("remove it: `{name}` is there for `kind: gitlab` alone");
-                    let mistake = Mistake::new(format!("{key}.{name}"), format!("`{key}.{name}` stands at no GitLab"));
+                    let mistake =
+                        Mistake::new(format!("{key}.{name}"), format!("`{key}.{name}` is for `kind: gitlab` only"));
                     meaning.report.add(mistake.at_key().expected("expected no such key here").help(only));
                 }
             }

@@ -33,9 +33,13 @@ fn place() -> tempfile::TempDir {
         fs::write(&path, text).expect("a writable file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
     }
-    for (name, text) in
-        [("gitlab", "hunter2\n"), ("empty", "\n"), ("hook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")]
-    {
+    for (name, text) in [
+        ("gitlab", "hunter2\n"),
+        ("gitlab_api", "glpat-7\n"),
+        ("audit", "hunter3\n"),
+        ("empty", "\n"),
+        ("hook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"),
+    ] {
         let path = directory.path().join("secrets").join(name);
         fs::write(&path, text).expect("a writable file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");

@@ -209,14 +209,14 @@ impl Api {
         Err(ApiError::Invalid(format!("`{group}` has more than {} members", PAGES as usize * PAGE)))
     }
 
-    /// One person's effective membership of `group`; `None`: they have none, or there is no such group.
+    /// One person as a member of `group`; `None`: they are none, or there is no such group.
     ///
     /// # Errors
     /// Any [`ApiError`] but `Missing`.
-    pub async fn member(&self, group: &GroupPath, user: u64, now: SystemTime) -> Result<Option<Role>, ApiError> {
+    pub async fn member(&self, group: &GroupPath, user: u64, now: SystemTime) -> Result<Option<Member>, ApiError> {
         let path = format!("/groups/{}/members/all/{user}", encoded(group.as_str()));
         match self.get::<MemberAnswer>(&path).await {
-            Ok((member, _)) if member.id == user => Ok(member.as_of(now).role),
+            Ok((member, _)) if member.id == user => Ok(Some(member.as_of(now))),
             Ok((member, _)) => Err(ApiError::Invalid(format!("asked for person {user}, it told of {}", member.id))),
             Err(ApiError::Missing) => Ok(None),
             Err(error) => Err(error),

@@ -206,7 +206,7 @@ impl Cell {
         self.answer_of(Begun { named: self.state.load().heard, at: now }, answer, now)
     }
 
-    /// The same for a read that began a moment ago. What has gone lately is not believed to be there again.
+    /// The same for a read that began a moment ago. Of what has gone lately and is told again, nobody can say.
     pub(super) fn answer_of(
         &self,
         begun: Begun,
@@ -219,13 +219,13 @@ impl Cell {
             Ok(Some(mut list)) => {
                 gone.forget(begun.at);
                 let member = Some(Role::Owner); // here it only matters that there is one
-                list.paths.retain(|path| gone.believed(path, member, begun.at).is_some());
                 let narrow = lock(&self.narrow).filter(|narrow| narrow.holds(begun.at));
                 if let (Some(narrow), Some(good)) = (narrow, &before.good) {
                     let left = good.paths.iter().filter(|path| list.paths.binary_search(path).is_err());
                     left.for_each(|path| gone.note(path, member, None, narrow));
                 }
-                let (good, change) = taken(before.good.as_ref(), list, now);
+                let unsure = list.paths.extract_if(.., |path| gone.contradicts(path, member, begun.at)).collect();
+                let (good, change) = taken(before.good.as_ref(), list, unsure, now);
                 let heard = begun.named.max(before.heard);
                 (State { good: Some(good), heard, begun: Some(begun.at), failing: None }, change)
             }
@@ -367,9 +367,14 @@ fn failed(before: &State, outage: bool, now: SystemTime) -> State {
     State { failing: Some(Failing { outage, since: now }), ..before.clone() }
 }
 
-fn taken(before: Option<&Groups>, list: GroupList, now: SystemTime) -> (Groups, Option<Change>) {
+fn taken(
+    before: Option<&Groups>,
+    list: GroupList,
+    unsure: Vec<GroupPath>,
+    now: SystemTime,
+) -> (Groups, Option<Change>) {
     let source = list.source;
-    if let Some(before) = before.filter(|before| *before.paths == *list.paths) {
+    if let Some(before) = before.filter(|before| *before.paths == *list.paths && *before.unread == *unsure) {
         return (Groups { source, read: now, stale: false, ..before.clone() }, None);
     }
     let old: &[GroupPath] = before.map_or(&[], |before| &before.paths);
@@ -377,10 +382,11 @@ fn taken(before: Option<&Groups>, list: GroupList, now: SystemTime) -> (Groups, 
         of.iter().filter(|path| not_in.binary_search(path).is_err()).map(ToString::to_string).collect()
     };
     let change = Change { added: only(&list.paths, old), removed: only(old, &list.paths), source: source.as_str() };
-    let paths = list.paths.into();
-    let (roles, unread, version) = (Arc::default(), Arc::default(), next_version());
+    let (paths, unread) = (list.paths.into(), unsure.into());
+    let (roles, version) = (Arc::default(), next_version());
     let good = Groups { paths, roles, unread, source, read: now, version, stale: false };
-    (good, before.is_some().then_some(change))
+    let differs = !change.added.is_empty() || !change.removed.is_empty();
+    (good, Some(change).filter(|_| before.is_some() && differs))
 }
 
 pub(super) fn next_version() -> u64 {
@@ -546,7 +552,9 @@ mod tests {
         cell.answer_of(cell.begin(after(2)), Ok(Some(list(&["a", "c"]))), now());
         assert_eq!(groups(&cell), Ok("a c".into()));
         cell.answer_of(cell.begin(after(2)), Ok(Some(list(&["a", "b", "c"]))), now());
-        assert_eq!(groups(&cell), Ok("a c".into()), "an older cache answers: what is gone stays gone");
+        assert_eq!(groups(&cell), Ok("a c".into()), "an older cache answers: what is gone is not there again");
+        let Membership::Known(known) = cell.view(now(), &CLOCK) else { panic!("known") };
+        assert_eq!(known.unread.iter().map(ToString::to_string).collect::<Vec<_>>(), ["b"], "and nobody can say");
         cell.answer_of(cell.begin(after(2)), Ok(Some(list(&["c"]))), now());
         assert_eq!(groups(&cell), Ok("c".into()));
         cell.answer_of(cell.begin(after(31)), Ok(Some(list(&["b", "c"]))), now());

@@ -18,7 +18,7 @@ use crate::{
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -80,6 +80,8 @@ struct Table {
 #[derive(Clone, Default)]
 struct State {
     members: Arc<HashMap<u64, Role>>,
+    /// Those of whom nobody can say whether they still are members.
+    unsure: Arc<HashSet<u64>>,
     /// When it was last read well.
     read: Option<SystemTime>,
     /// When reading it last failed, and whether GitLab could not be reached.
@@ -159,6 +161,13 @@ impl Directory {
 
     fn changed(&self) -> MutexGuard<'_, Changes> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The named groups whose members could not be read when that was last tried.
+    pub(super) fn unreadable(&self) -> Vec<GroupPath> {
+        let tables = self.tables.load();
+        let failing = tables.iter().filter(|(_, table)| table.state.load().failed.is_some());
+        failing.map(|(path, _)| path.clone()).collect()
     }
 
     /// How many groups are named.
@@ -249,8 +258,7 @@ impl Directory {
         }
     }
 
-    /// Reads one person in every named group. While what is gone stays gone, nobody gains by it. Nothing is taken unless all of it
-    /// could be read.
+    /// Reads one person in every named group. Nothing is taken unless all of it could be read.
     ///
     /// # Errors
     /// Any [`ApiError`].
@@ -258,7 +266,7 @@ impl Directory {
         let Some(user) = number(user) else { return Ok(()) };
         let _turn = self.turns.acquire().await;
         let read = SystemTime::now();
-        let mut roles = HashMap::new();
+        let (mut roles, mut active) = (HashMap::new(), true);
         let mut due: Vec<GroupPath> = self.tables.load().keys().cloned().collect();
         let mut reads = JoinSet::new();
         loop {
@@ -267,18 +275,20 @@ impl Directory {
             {
                 let api = self.api.clone();
                 reads.spawn(async move {
-                    let role = api.member(&path, user, SystemTime::now()).await;
-                    (path, role)
+                    let member = api.member(&path, user, SystemTime::now()).await;
+                    (path, member)
                 });
             }
             let Some(done) = reads.join_next().await else { break };
-            let Ok((path, role)) = done else { continue };
-            roles.insert(path, role?);
+            let Ok((path, member)) = done else { continue };
+            let member = member?;
+            active &= member.is_none_or(|member| member.role.is_some());
+            roles.insert(path, member.and_then(|member| member.role));
         }
         let before = self.alone.get(&user);
         if let Some(changed) = self.changed().people.get_mut(&user) {
             let had = |path: &GroupPath| before.as_ref().and_then(|before| before.roles.get(path).copied()).flatten();
-            changed.take(&mut roles, had, read);
+            changed.take(&roles, had, active, read);
         }
         self.alone.insert(user, Arc::new(Alone { roles, read }));
         Ok(())
@@ -311,13 +321,12 @@ impl Directory {
         for (path, table) in &**self.tables.load() {
             let state = table.state.load();
             let at = paths.binary_search(path);
-            let listed = state.read.map(|read| (state.members.get(&user).copied(), read));
+            let listed = state.read.filter(|_| !state.unsure.contains(&user));
+            let listed = listed.map(|read| (state.members.get(&user).copied(), read));
             let alone = alone.as_ref().and_then(|alone| Some((*alone.roles.get(path)?, alone.read)));
             let narrows = |reads| changed.as_ref().is_some_and(|changed| changed.narrows(path, reads));
-            let told = told(listed, alone, narrows).map(|(role, read)| match &changed {
-                Some(changed) => (changed.gone.believed(path, role, read), read),
-                None => (role, read),
-            });
+            let told = told(listed, alone, narrows)
+                .filter(|told| !changed.as_ref().is_some_and(|changed| changed.contradicts(path, *told)));
             let counts = |read| not_before.is_none_or(|at| read >= at) && state.is_usable(read, now, clock);
             match told.filter(|(_, read)| counts(*read)) {
                 Some((Some(role), read)) => {
@@ -336,6 +345,8 @@ impl Directory {
                 }
             }
         }
+        unread.extend(base.unread.iter().filter(|path| !self.tables.load().contains_key(*path)).cloned());
+        unread.sort_unstable();
         let same = last.filter(|last| {
             *last.groups.paths == *paths && *last.groups.roles == *roles && *last.groups.unread == *unread
         });
@@ -362,13 +373,11 @@ impl Drop for Directory {
     }
 }
 
-/// What a list of members and a read of one person alone say together: the later of them; while what is gone stays gone, the
-/// lesser role.
+/// What a list of members and a read of one person alone say together: the later of them; nothing where both were read after a
+/// removal and differ, so that one of them is of a cache.
 fn told(listed: Option<Told>, alone: Option<Told>, narrows: impl Fn([SystemTime; 2]) -> bool) -> Option<Told> {
     match (listed, alone) {
-        (Some((role, listed)), Some((least, read))) if narrows([listed, read]) => {
-            Some((role.min(least), read.max(listed)))
-        }
+        (Some((role, listed)), Some((other, read))) if role != other && narrows([listed, read]) => None,
         (Some((_, listed)), Some((role, read))) if read >= listed => Some((role, read)),
         (listed, _) => listed, // of a group that is not seen, nobody can be said to be no member
     }
@@ -395,19 +404,26 @@ impl Table {
         let before = self.state.load();
         match answer {
             Ok(list) => {
-                let told = list.into_iter().filter_map(|member| Some((member.id, member.role?)));
+                let inactive: HashSet<u64> =
+                    list.iter().filter(|member| member.role.is_none()).map(|member| member.id).collect();
+                let members: HashMap<u64, Role> =
+                    list.into_iter().filter_map(|member| Some((member.id, member.role?))).collect();
                 let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
                 gone.forget(begun);
-                let members: HashMap<u64, Role> =
-                    told.filter_map(|(id, role)| Some((id, gone.believed(&id, Some(role), begun)?))).collect();
                 if let Some(narrow) = narrow {
-                    for (id, had) in before.members.iter() {
+                    for (id, had) in before.members.iter().filter(|(id, _)| !inactive.contains(id)) {
                         gone.note(id, Some(*had), members.get(id).copied(), narrow);
                     }
                 }
-                let changed = before.read.is_none() || before.failed.is_some() || *before.members != members;
-                let members = if changed { Arc::new(members) } else { before.members.clone() };
-                self.state.store(Arc::new(State { members, read: Some(begun), failed: None }));
+                let unsure = |(id, role): (&u64, &Role)| gone.contradicts(id, Some(*role), begun).then_some(*id);
+                let unsure: HashSet<u64> = members.iter().filter_map(unsure).collect();
+                let same = *before.members == members && *before.unsure == unsure;
+                let changed = before.read.is_none() || before.failed.is_some() || !same;
+                let (members, unsure) = match changed {
+                    true => (Arc::new(members), Arc::new(unsure)),
+                    false => (before.members.clone(), before.unsure.clone()),
+                };
+                self.state.store(Arc::new(State { members, unsure, read: Some(begun), failed: None }));
                 changed
             }
             Err(error) => {
@@ -422,7 +438,7 @@ impl Table {
                 let read = before.read.filter(|_| error != ApiError::Missing);
                 let first = before.failed.is_none() || read != before.read;
                 let failed = Some((SystemTime::now(), error.is_outage()));
-                self.state.store(Arc::new(State { members: before.members.clone(), read, failed }));
+                self.state.store(Arc::new(State { read, failed, ..(**before).clone() }));
                 first
             }
         }
@@ -458,39 +474,40 @@ mod tests {
     }
 
     #[test]
-    fn the_later_read_counts_and_the_lesser_role_while_it_is_narrow() {
+    fn the_later_read_counts_and_nothing_where_two_differ_after_a_removal() {
         let (owner, guest) = (Some(Role::Owner), Some(Role::Guest));
         let wide = |listed, alone| told(listed, alone, |_| false);
         assert_eq!(wide(Some((owner, at(0))), Some((guest, at(1)))), Some((guest, at(1))));
         assert_eq!(wide(Some((owner, at(2))), Some((guest, at(1)))), Some((owner, at(2))));
         assert_eq!(wide(None, Some((guest, at(1)))), None, "of a group that is not seen");
         let narrow = |listed, alone| told(Some((listed, at(2))), Some((alone, at(1))), |_| true);
-        assert_eq!(narrow(owner, None), Some((None, at(2))));
-        assert_eq!(narrow(guest, owner), Some((guest, at(2))));
+        assert_eq!((narrow(owner, None), narrow(guest, owner)), (None, None), "nobody can say");
+        assert_eq!(narrow(guest, guest), Some((guest, at(2))));
     }
 
-    /// When everybody may have changed, whoever is seen to be gone from a list stays gone for a while. Who is new is in.
+    /// When everybody may have changed, nobody can say of who was seen to be gone from a list, and is there again, whether they are.
+    /// Who is new is in, and who was blocked is no longer.
     #[test]
-    fn who_is_gone_from_a_list_stays_gone_for_a_while() {
+    fn who_is_gone_from_a_list_is_not_believed_to_be_back_at_once() {
         let (table, path) = (Table::default(), path("acme"));
-        let read = |seconds, list: &[(u64, Role)], narrow: Option<Narrow>| {
-            let list = list.iter().map(|(id, role)| Member { id: *id, role: Some(*role) }).collect();
+        let read = |seconds, list: &[(u64, Option<Role>)], narrow: Option<Narrow>| {
+            let list = list.iter().map(|(id, role)| Member { id: *id, role: *role }).collect();
             table.take(&path, Ok(list), at(seconds), narrow.filter(|narrow| narrow.holds(at(seconds))));
-            let mut members: Vec<_> = table.state.load().members.iter().map(|(id, role)| (*id, *role)).collect();
-            members.sort_unstable();
-            members
+            let state = table.state.load();
+            let told = |id| (!state.unsure.contains(&id)).then(|| state.members.get(&id).copied());
+            [told(1), told(2), told(3)]
         };
-        let (owner, guest) = (Role::Owner, Role::Guest);
+        let (owner, guest) = (Some(Role::Owner), Some(Role::Guest));
+        let (none, unknown) = (Some(None), None);
         let changed = |seconds| Some(Narrow::after(at(seconds)));
-        assert_eq!(read(0, &[(1, owner), (2, owner)], None), [(1, owner), (2, owner)]);
-        assert_eq!(read(10, &[(1, guest)], changed(10)), [(1, guest)]);
-        assert_eq!(
-            read(15, &[(1, owner), (2, owner), (3, owner)], changed(10)),
-            [(1, guest), (3, owner)],
-            "who is new is in"
-        );
-        assert_eq!(read(39, &[(1, owner), (2, owner), (3, owner)], changed(39)), [(1, guest), (3, owner)]);
-        assert_eq!(read(40, &[(1, owner), (2, owner)], changed(39)), [(1, owner), (2, owner)]);
-        assert_eq!(read(41, &[(3, owner)], None), [(0, owner); 0], "gone since the second change");
+        let all = [(1, owner), (2, owner), (3, owner)];
+        assert_eq!(read(0, &all[..2], None), [Some(owner), Some(owner), none]);
+        assert_eq!(read(10, &[(1, guest)], changed(10)), [Some(guest), none, none]);
+        assert_eq!(read(15, &all, changed(10)), [unknown, unknown, Some(owner)], "who is new is in");
+        assert_eq!(read(40, &all[..2], changed(39)), [Some(owner), Some(owner), none], "30 s after they went");
+        assert_eq!(read(41, &all, None)[2], unknown, "seen to be gone after the second change");
+        let blocked = [(1, None), (2, owner)];
+        assert_eq!(read(100, &blocked, changed(100)), [none, Some(owner), none]);
+        assert_eq!(read(101, &all[..2], changed(100)), [Some(owner), Some(owner), none], "unblocked");
     }
 }

@@ -1,4 +1,4 @@
-//! What was taken away lately is not believed to be there again at once. Pure: time is an argument.
+//! What was taken away lately is not believed to be there again at once: then nobody can say. Pure: time is an argument.
 
 use crate::group::Role;
 use std::{
@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// After a change, what is gone stays gone for this long: the provider's own caches may lag behind what it tells.
+/// After a change, what is gone is not believed to be back for this long: the provider's own caches may lag behind what it tells.
 pub(super) const NARROW: Duration = Duration::from_secs(30);
 
-/// The time after a change that took something away: what is seen to be gone in it stays gone up to its end.
+/// The time after a change that took something away: what is seen to be gone in it is not believed to be back up to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Narrow(SystemTime);
 
@@ -37,12 +37,10 @@ impl<K> Default for Gone<K> {
 }
 
 impl<K: Clone + Eq + Hash> Gone<K> {
-    /// What of `role` is believed, if a read that began at `begun` tells it.
-    pub(super) fn believed(&self, key: &K, role: Option<Role>, begun: SystemTime) -> Option<Role> {
-        match self.0.get(key) {
-            Some((most, until)) if begun < *until => role.min(*most),
-            Some(_) | None => role,
-        }
+    /// Whether a read that began at `begun` and tells this role tells more than was seen to be left. Then one of both is of a
+    /// cache, and nobody can say which: it is neither a right, nor the absence of what a policy forbids.
+    pub(super) fn contradicts(&self, key: &K, role: Option<Role>, begun: SystemTime) -> bool {
+        self.0.get(key).is_some_and(|(most, until)| begun < *until && role > *most)
     }
 
     /// A read that began at `begun`, after a change, tells this role in place of `before`.

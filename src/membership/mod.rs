@@ -19,7 +19,7 @@ use crate::{
     audit::{Audit, Event},
     config::{MembershipApi, ProviderSettings, Settings},
     control::Control,
-    gitlab::Api,
+    gitlab::{Api, ApiError},
     group::GroupPath,
     identify::Caller,
     oidc::{GroupList, ProviderError},
@@ -207,6 +207,25 @@ impl Memberships {
     pub fn tokens(&self) -> Vec<(Name, TokenStatus)> {
         let directories = self.directories.load();
         directories.iter().map(|(name, directory)| (name.clone(), directory.keeper.status())).collect()
+    }
+
+    /// The groups that are to be read with our token, and cannot, by provider.
+    pub fn unreadable(&self) -> Vec<(Name, GroupPath)> {
+        let directories = self.directories.load();
+        let all = directories
+            .iter()
+            .flat_map(|(name, directory)| directory.unreadable().into_iter().map(|group| (name.clone(), group)));
+        all.collect()
+    }
+
+    /// Whether there is such a group that our token sees; `None`: nobody can say.
+    pub async fn sees(&self, provider: &Name, group: &GroupPath) -> Option<bool> {
+        let directory = self.directories.load().get(provider).cloned()?;
+        match directory.api.group(group).await {
+            Ok(_) => Some(true),
+            Err(ApiError::Missing) => Some(false),
+            Err(_) => None,
+        }
     }
 
     fn directory(&self, user: &UserId) -> Option<Arc<Directory>> {

@@ -4,7 +4,7 @@ use crate::{
     revocation::sessions,
     streams::{lasts, open_events},
     support::{
-        gateway::{Browser, Gateway, configuration},
+        gateway::{Browser, Gateway, configuration, program},
         provider::Provider,
         upstream::Upstream,
     },
@@ -339,6 +339,76 @@ async fn p27_a_streamed_audit_event_ends_the_sessions_of_who_is_blocked() {
     lasts(&mut stream, Duration::from_secs(5)).await.expect("the stream ends");
     assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
     gateway.audited("a session ended", |record| record["unmapped"]["why"] == "user_blocked").await;
+}
+
+/// Whoever may be blocked is looked up until that is answered, whatever else is told of them meanwhile.
+#[tokio::test]
+async fn p27_another_hook_does_not_hide_that_a_person_is_blocked() {
+    let Some((provider, _upstream, gateway)) = scene("5m", TOKEN).await else { return };
+    hooks(&provider, &gateway, token()).await;
+    member(&provider, "ines", json!({"platform": "maintainer"})).await;
+    let browser = gateway.sign_in(&provider, "ines").await;
+    assert_eq!(status(&gateway, &browser).await, 200);
+    let id = provider.admin("/admin/user", json!({"user": "ines"})).await["id"].clone();
+    for path in ["/oauth/userinfo", "/oauth/token"] {
+        provider.fault(path, json!({"status": 503, "times": 1000})).await; // so that only the API can tell
+    }
+    provider.fault(&format!("/api/v4/users/{id}"), json!({"status": 503, "times": 1})).await;
+    provider.admin("/admin/block", json!({"user": "ines"})).await;
+    for event in ["user_update_for_group", "user_remove_from_group"] {
+        let body = json!({"event_name": event, "user_id": id, "group_id": 1});
+        assert_eq!(provider.admin("/admin/hook", json!({"body": body})).await["status"], 200);
+    }
+    gateway.until("the session is over", async || status(&gateway, &browser).await == 401).await;
+}
+
+/// That somebody is blocked is no change of their memberships: who is let in again has what they had, and what keeps them out does.
+#[tokio::test]
+async fn p27_who_is_unblocked_is_as_before() {
+    let Some((provider, _upstream, gateway)) = scene("5m", TOKEN).await else { return };
+    hooks(&provider, &gateway, token()).await;
+    for (name, groups, expected) in [
+        ("ines", json!({"platform": "maintainer"}), 200),
+        ("rosa", json!({"platform": "maintainer", "contractors": "guest"}), 403),
+    ] {
+        member(&provider, name, groups).await;
+        let browser = gateway.sign_in(&provider, name).await;
+        assert_eq!(status(&gateway, &browser).await, expected, "{name}");
+        provider.admin("/admin/block", json!({"user": name})).await;
+        gateway.until("the session is over", async || status(&gateway, &browser).await == 401).await;
+        provider.admin("/admin/block", json!({"user": name, "blocked": false})).await;
+        let browser = gateway.sign_in(&provider, name).await;
+        for _ in 0..3 {
+            assert_eq!(status(&gateway, &browser).await, expected, "{name} is let in again");
+        }
+    }
+}
+
+/// A lock on a group that is not there refuses everybody, for nobody can say who is in it: whoever made it is told so, and so is
+/// whoever looks at the process.
+#[tokio::test]
+async fn p27_a_lock_on_a_group_that_is_not_there_is_told() {
+    let Some((provider, _upstream, gateway)) = scene("5m", TOKEN).await else { return };
+    member(&provider, "ines", json!({"platform": "maintainer"})).await;
+    let browser = gateway.sign_in(&provider, "ines").await;
+    assert_eq!(status(&gateway, &browser).await, 200);
+    let lock = async |group: &str| sessions(&gateway, &["lock", "--group", group, "--reason", "x"]).await.1;
+    let there = lock("gitlab:contractors").await;
+    assert!(
+        there.contains("0 sessions in use are refused, 0 streams are cut") && !there.contains("no such"),
+        "{there}"
+    );
+    assert_eq!(status(&gateway, &browser).await, 200);
+    let missing = lock("gitlab:platfrom").await;
+    assert!(missing.contains("there is no such group, or none that the token"), "{missing}");
+    assert_eq!(status(&gateway, &browser).await, 503);
+    let mut command = program();
+    command.arg("-c").arg(gateway.path("vestibule.yaml")).arg("status");
+    let told = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    for line in ["group gitlab:platfrom: ALARM", "locked: group gitlab:platfrom", "locked: group gitlab:contractors"] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
 }
 
 /// A group that was shared, renamed or deleted concerns everybody.
