@@ -73,7 +73,10 @@ impl Lint<'_> {
                 written(uid)
             ));
         }
-        let path = if uid.kind == Kind::Role { rest.split_once('#').map_or("", |(path, _)| path) } else { rest };
+        let path = match uid.kind {
+            Kind::Role => rest.split_once('#').map(|(path, _)| path)?, // without one it is told below
+            _ => rest,
+        };
         let settings = self.providers.iter().find(|known| known.name.as_str() == provider);
         if let Some(message) = settings.and_then(|settings| named_in_vain(settings, uid, path)) {
             return Some(message);

@@ -118,7 +118,7 @@ error: `providers[0].client_secret.file` is `secrets/empty`
 5 |   - { name: gitlab, kind: gitlab, issuer: https://gitlab.example.com, client_id: 0f2c6a, client_secret: { file: secrets/empty } }
   |                                                                                                                 ^^^^^^^^^^^^^ expected a file with the secret
   |
-  = help: `secrets/empty` is empty"#;
+  = help: `secrets/empty` is empty: put the secret there, on one line"#;
 
     a_literal_secret_is_refused_and_not_shown: with("{ file: secrets/gitlab }", "hunter2"), r#"
 error: `providers[0].client_secret` is a literal

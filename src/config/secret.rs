@@ -58,7 +58,7 @@ pub(crate) fn open_to_others(path: &Path) -> Option<String> {
 
 fn usable(text: &str) -> Result<SecretString, &'static str> {
     if text.is_empty() {
-        Err("is empty")
+        Err("is empty: put the secret there, on one line")
     } else if text.len() > LONGEST {
         Err("is longer than 64 KiB")
     } else if text.chars().any(char::is_control) {
