@@ -444,8 +444,12 @@ async fn s72_slow_bodies_keep_no_logout_token_waiting() {
         wire.send(&head).await;
         slow.push(wire);
     }
-    let first = slow[0].answer().await.expect("an answer");
-    assert_eq!(first.status, 400, "{}", first.text());
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    scene.logs_out(200, false).await;
+    scene.logs_out(200, false).await; // while they go on: without a turn it would be 503
+    let mut told = Vec::new();
+    for wire in &mut slow {
+        told.push(wire.answer().await.expect("an answer").status);
+    }
+    let of = |status| told.iter().filter(|one| **one == status).count();
+    assert!(of(400) >= 8 && of(400) + of(503) == told.len(), "some had a turn, the others none: {told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
