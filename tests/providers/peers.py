@@ -114,8 +114,8 @@ class Guest(Person):
             return answer.status, answer.url, answer.headers, answer.read().decode(errors="replace")
 
     def get(self, target="/json"):
-        """One call, as a page would make it: the status."""
-        return self.vestibule.get(target, {"Cookie": self.cookie})[0]
+        """One call, as a page would make it: the status; 0 if the session ended meanwhile."""
+        return self.vestibule.status(target, {"Cookie": self.cookie})
 
 
 def password(name):
@@ -176,7 +176,7 @@ async def watch(act, guest, limit):
         await asyncio.to_thread(act)
 
     async def calling():
-        while (await asyncio.to_thread(guest.get)) == 200:
+        while (await asyncio.to_thread(guest.get)) in (0, 200):
             await asyncio.sleep(0.005)
 
     async def following():

@@ -4,7 +4,6 @@ A clock that takes minutes in earnest is shortened, and the row says from what t
 """
 
 import asyncio
-import http.client
 import statistics
 import time
 
@@ -69,11 +68,7 @@ def api(refresh, **more):
 
 
 def status(vestibule, person):
-    """The status of one request; 0 where the session ended while the answer was on its way, which cuts it off."""
-    try:
-        return vestibule.get("/json", {"Cookie": person.cookie})[0]
-    except http.client.IncompleteRead:
-        return 0
+    return vestibule.status("/json", {"Cookie": person.cookie})
 
 
 async def each(items, work):

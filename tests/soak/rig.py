@@ -182,6 +182,13 @@ class Vestibule:
         finally:
             connection.close()
 
+    def status(self, target, headers=None):
+        """The status of one request; 0 where the session ended while the answer was on its way, which cuts it off."""
+        try:
+            return self.get(target, headers)[0]
+        except http.client.IncompleteRead:
+            return 0
+
     def post(self, target, headers=None):
         """A POST of one of this site's own pages, without a body."""
         own = {"Origin": self.url, "Sec-Fetch-Site": "same-origin", "Content-Length": "0"}
