@@ -22,7 +22,7 @@ use std::{
 };
 
 /// After a read that failed, the next is not tried before this.
-const BACK_OFF: Duration = Duration::from_secs(5);
+pub(super) const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// After an answer without a list the next read waits for one interval, and no longer than this: a provider that does
 /// not tell groups is not asked all the time.
@@ -263,7 +263,7 @@ impl Cell {
     }
 
     /// The provider says that they changed: what is known is not to be decided with until a read that begins now is answered.
-    /// With `narrow`, what is gone stays gone for [`NARROW`].
+    /// With `narrow`, what they lose is not believed to be back for a while.
     pub(super) fn name(&self, narrow: bool, now: SystemTime) {
         if narrow {
             *lock(&self.narrow) = Some(Narrow::after(now));

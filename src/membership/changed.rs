@@ -38,6 +38,11 @@ pub(super) struct Changes {
     pub(super) swept: Option<SystemTime>,
 }
 
+/// When a change was, unless that was told by a clock that has been set back since: what can be believed was read after it then.
+pub(super) fn believable(at: SystemTime, now: SystemTime) -> Option<SystemTime> {
+    (elapsed(at, now) < Duration::MAX).then_some(at)
+}
+
 impl Changed {
     /// A change at `now`, after an earlier one, that takes something away: the membership of `group`, if it is known which.
     pub(super) fn taken(before: Option<Self>, group: Option<&GroupPath>, now: SystemTime) -> Self {
@@ -58,9 +63,9 @@ impl Changed {
         changed
     }
 
-    /// When it was, unless that was told by a clock that has been set back since: what can be believed was read after it then.
+    /// When it was, if that can be believed.
     pub(super) fn since(&self, now: SystemTime) -> Option<SystemTime> {
-        (elapsed(self.at, now) < Duration::MAX).then_some(self.at)
+        believable(self.at, now)
     }
 
     /// Takes what was read of the person from `read` on. With `active`, what they lost is gone for a while; a person who is blocked

@@ -5,8 +5,8 @@
 
 use super::{
     budget::Budget,
-    cell::{Clock, Made, Merged, Need, elapsed},
-    changed::{Changed, Changes, Everybody},
+    cell::{BACK_OFF, Clock, Made, Merged, Need, elapsed},
+    changed::{Changed, Changes, Everybody, believable},
     flight::Flight,
     gone::{Gone, Narrow},
     keeper::Keeper,
@@ -35,9 +35,6 @@ const AT_ONCE: usize = 4;
 
 /// So many people are read alone at once.
 const PEOPLE_AT_ONCE: usize = 4;
-
-/// After a read that failed, the next is not tried before this.
-const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// What was read of one person alone is kept for this long.
 const ALONE: Duration = Duration::from_secs(3600);
@@ -119,8 +116,8 @@ impl Directory {
         self.keeper.rotates()
     }
 
-    /// GitLab says that this person changed. Unless they were only `added` to something, what is gone stays gone for a while;
-    /// with an exception for the group with this number if they were added to that.
+    /// GitLab says that this person changed. Unless they were only `added` to something, what they lose is not believed to be back
+    /// for a while; but for the group with this number, if they were added to that.
     pub(super) fn change(&self, user: u64, added: bool, group: Option<u64>, now: SystemTime) {
         let mut changes = self.changed();
         if changes.swept.is_none_or(|swept| elapsed(swept, now) >= SWEEP) {
@@ -151,7 +148,7 @@ impl Directory {
         self.tables.load().values().filter_map(|table| table.state.load().read).min()
     }
 
-    /// GitLab says that everybody may have changed. With `narrow`, what is gone stays gone for a while.
+    /// GitLab says that everybody may have changed. With `narrow`, what somebody loses is not believed to be back for a while.
     pub(super) fn change_all(&self, narrow: bool, now: SystemTime) {
         let before = self.all_changed.load().as_deref().and_then(|before| before.narrow);
         let narrow = if narrow { Some(Narrow::after(now)) } else { before };
@@ -200,7 +197,7 @@ impl Directory {
             if state.is_backing_off(now) {
                 continue;
             }
-            match state.read.filter(|read| changed.is_none_or(|at| *read >= at)).map(|read| elapsed(read, now)) {
+            match state.read_since(changed).map(|read| elapsed(read, now)) {
                 None => return Need::Read,
                 Some(age) if age >= clock.refresh => return Need::Read,
                 Some(age) if age >= clock.refresh.mul_f64(0.75) => need = Need::ReadAhead,
@@ -211,7 +208,7 @@ impl Directory {
     }
 
     fn all_changed_since(&self, now: SystemTime) -> Option<SystemTime> {
-        self.all_changed.load().as_deref().map(|all| all.at).filter(|at| elapsed(*at, now) < Duration::MAX)
+        self.all_changed.load().as_deref().and_then(|all| believable(all.at, now))
     }
 
     /// Whether this person has to be read alone before anything can be said of them.
@@ -229,8 +226,7 @@ impl Directory {
         let changed = self.all_changed_since(now);
         let is_due = |table: &Table| {
             let state = table.state.load();
-            let known = state.read.filter(|read| changed.is_none_or(|at| *read >= at));
-            let fresh = known.is_some_and(|read| elapsed(read, now) < older);
+            let fresh = state.read_since(changed).is_some_and(|read| elapsed(read, now) < older);
             !fresh && !state.is_backing_off(now)
         };
         let mut due = self.tables.load_full().iter().filter(|(_, table)| is_due(table)).map(both).collect::<Vec<_>>();
@@ -318,7 +314,8 @@ impl Directory {
         let (mut paths, mut roles, mut unread) = (base.paths.to_vec(), Vec::new(), Vec::new());
         let mut stale = base.stale;
         let mut oldest = base.read;
-        for (path, table) in &**self.tables.load() {
+        let tables = self.tables.load();
+        for (path, table) in &**tables {
             let state = table.state.load();
             let at = paths.binary_search(path);
             let listed = state.read.filter(|_| !state.unsure.contains(&user));
@@ -345,7 +342,7 @@ impl Directory {
                 }
             }
         }
-        unread.extend(base.unread.iter().filter(|path| !self.tables.load().contains_key(*path)).cloned());
+        unread.extend(base.unread.iter().filter(|path| !tables.contains_key(*path)).cloned());
         unread.sort_unstable();
         let same = last.filter(|last| {
             *last.groups.paths == *paths && *last.groups.roles == *roles && *last.groups.unread == *unread
@@ -446,6 +443,11 @@ impl Table {
 }
 
 impl State {
+    /// When it was last read well, if that was not before everybody changed.
+    fn read_since(&self, changed: Option<SystemTime>) -> Option<SystemTime> {
+        self.read.filter(|read| changed.is_none_or(|at| *read >= at))
+    }
+
     fn is_backing_off(&self, now: SystemTime) -> bool {
         self.failed.is_some_and(|(at, _)| elapsed(at, now) < BACK_OFF)
     }
