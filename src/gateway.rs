@@ -11,11 +11,11 @@ use crate::{
     cors::{self, Allowed},
     envelope::{self, Envelope},
     forward::{Forward, SessionRef, streams::Stream},
-    identify::{self, Caller, Identify},
+    identify::{self, Caller, Identified, Identify},
     login::{Login, Visit},
     membership::Memberships,
-    principal::{Lack, Principal},
-    refusal::{Asked, Reason, Refusal},
+    principal::{Holder, Lack, Principal},
+    refusal::{Asked, Challenge, Reason, Refusal},
     route::{Destination, Endpoint, Route, Routes},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -105,6 +105,7 @@ impl Tidings {
 
     fn of_route(&mut self, asked: &Canonical, route: &Arc<Route>) {
         self.asked.errors = route.errors;
+        self.asked.challenge = Challenge::of(route, asked);
         self.asked.framed = !route.frame.is_empty();
         self.envelope.cors = Allowed::of(asked, route);
         self.envelope.frame = envelope::ancestors(&route.frame);
@@ -120,17 +121,31 @@ impl Shared {
             Ok(Destination::Upstream(route)) if route.name == stream.route.name => route,
             Ok(_) | Err(_) => return Some(Reason::NotFound),
         };
-        if let Err(refusal) = self.membership.unlocked(caller.live(), now).await {
-            return Some(refusal.reason);
+        match self.rejudged(caller, stream, route, &state, now).await {
+            Ok(true) => None,
+            Ok(false) => Some(Reason::NotPermitted),
+            Err(refusal) => Some(refusal.reason),
         }
-        let caller = Caller::at(&route.providers, caller.live().cloned()); // as the route has it now
-        if let Err(refusal) = strong_enough(&caller, route, now) {
-            return Some(refusal.reason);
+    }
+
+    async fn rejudged(
+        &self,
+        caller: &Caller,
+        stream: &Stream,
+        route: &Arc<Route>,
+        state: &Snapshot,
+        now: SystemTime,
+    ) -> Result<bool, Refusal> {
+        self.membership.unlocked(caller, now).await?;
+        let caller = caller.clone().at_route(route); // as the route has it now
+        strong_enough(&caller, route, now)?;
+        self.membership.still_runs(&caller, route.tokens.running_job, now).await?;
+        let principal = self.membership.principal(&caller, now).await?;
+        let permits = state.authorize.decide(&principal, &stream.judged, route, now).permits();
+        if !permits && principal.is_anonymous() {
+            return Err(Refusal::new(Reason::NoSession, "The session has ended."));
         }
-        let principal = self.membership.principal(&caller, now).await;
-        let decision = state.authorize.decide(&principal, &stream.judged, route, now);
-        let reason = if principal.person().is_some() { Reason::NotPermitted } else { Reason::NoSession };
-        (!decision.permits()).then_some(reason)
+        Ok(permits)
     }
 }
 
@@ -170,13 +185,14 @@ impl Gateway {
         if let Some(answer) = cors::preflight(&asked, route)? {
             return Ok(answer);
         }
-        let caller = self.identify.caller(&asked, route, now).await?;
-        self.introduce(&caller, crossing, told);
+        let Identified { caller, spent, beside } = self.identify.caller(&asked, route, now).await?;
+        self.introduce(&caller, beside.as_deref(), crossing, told);
         same_site(&asked, &caller, route)?;
-        self.shared.membership.unlocked(caller.live(), now).await?;
+        self.shared.membership.unlocked(&caller, now).await?;
         strong_enough(&caller, route, now).map_err(|refusal| explain(refusal, &caller, &state))?;
-        let principal = self.shared.membership.principal(&caller, now).await; // groups: known, empty or unknown
-        let judged = asked.inspect(route, &principal)?;
+        self.shared.membership.still_runs(&caller, route.tokens.running_job, now).await?;
+        let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
+        let judged = asked.without(spent.as_ref().filter(|_| !route.tokens.forward)).inspect(route, &principal)?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
         let (principal, decision) = match !decision.permits() && decision.hinges_on_groups {
             true => Box::pin(self.look_again(principal, decision, &caller, &judged, route, &state)).await,
@@ -185,9 +201,9 @@ impl Gateway {
         decided(&principal, &decision, crossing, told);
         let permit =
             self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
-        let session = session_of(&caller);
-        let sent =
-            self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session.as_ref());
+        let (session, bearer) = (session_of(&caller), caller.bearer());
+        let session = session.as_ref();
+        let sent = self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session, bearer);
         pin!(sent).await // not moved: it is large
     }
 
@@ -205,9 +221,13 @@ impl Gateway {
         if !self.shared.membership.read_again(caller, now).await {
             return (principal, decision);
         }
-        let principal = self.shared.membership.principal(caller, now).await;
-        let decision = state.authorize.decide(&principal, judged, route, now);
-        (principal, decision)
+        match self.shared.membership.principal(caller, now).await {
+            Ok(principal) => {
+                let decision = state.authorize.decide(&principal, judged, route, now);
+                (principal, decision)
+            }
+            Err(_) => (principal, decision), // refused it is in any case
+        }
     }
 
     fn visit<'a>(
@@ -228,10 +248,19 @@ impl Gateway {
         }
     }
 
-    fn introduce(&self, caller: &Caller, crossing: &Crossing, told: &Told) {
-        if let Some(live) = caller.live() {
-            identify::introduce(live, crossing);
-            tell(told, |told| told.asked.person = Some(live.session.person.clone()));
+    /// Says in the record who it is as far as a credential tells, and with what session beside a token.
+    fn introduce(&self, caller: &Caller, beside: Option<&str>, crossing: &Crossing, told: &Told) {
+        match caller {
+            Caller::Anonymous => {}
+            Caller::Person(live) | Caller::Foreign(live) => {
+                identify::introduce(live, crossing);
+                tell(told, |told| told.asked.person = Some(live.session.person.clone()));
+            }
+            Caller::Token(bearer) => {
+                identify::introduce_bearer(bearer, crossing);
+                beside.into_iter().for_each(|session| crossing.session(session));
+                tell(told, |told| told.asked.bearer = Some(bearer.clone()));
+            }
         }
     }
 }
@@ -288,10 +317,18 @@ fn decided(principal: &Principal, decision: &Decision, crossing: &Crossing, told
 /// policies say.
 fn strong_enough(caller: &Caller, route: &Route, now: SystemTime) -> Result<(), Refusal> {
     let Some(step_up) = &route.step_up else { return Ok(()) };
-    let Caller::Person(live) = caller else {
-        return Err(Refusal::new(Reason::NoSession, "This needs a sign-in."));
+    let strength = match caller {
+        Caller::Person(live) => Some(&live.session.strength),
+        Caller::Token(bearer) => match &bearer.holder {
+            Holder::Person(_, strength) => Some(strength),
+            Holder::Job(_) | Holder::Service(_) => None,
+        },
+        Caller::Anonymous | Caller::Foreign(_) => None,
     };
-    let sentence = match step_up.lacking(&live.session.strength, now) {
+    let Some(strength) = strength else {
+        return Err(Refusal::new(Reason::NoSession, "This needs the sign-in of a person."));
+    };
+    let sentence = match step_up.lacking(strength, now) {
         None => return Ok(()),
         Some(Lack::Acr) => "This asks for a stronger sign-in than yours.",
         Some(Lack::Untimed | Lack::Old) => "This asks for a more recent sign-in than yours.",
@@ -315,7 +352,7 @@ fn explain(refusal: Refusal, caller: &Caller, state: &Snapshot) -> Refusal {
 fn session_of(caller: &Caller) -> Option<SessionRef> {
     match caller {
         Caller::Person(live) => Some(SessionRef { key: live.key().0, hash: live.hash.clone() }),
-        Caller::Anonymous | Caller::Foreign(_) => None,
+        Caller::Anonymous | Caller::Foreign(_) | Caller::Token(_) => None,
     }
 }
 

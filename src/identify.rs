@@ -1,20 +1,25 @@
-//! From a cookie to the caller. No groups, no redirects.
+//! From a token, a cookie or a certificate to the caller. No groups, no redirects.
+
+mod credential;
+mod tokens;
 
 use crate::{
     audit::Crossing,
-    canonical::{Canonical, Class, OwnCookie},
+    canonical::{Canonical, Class, ClientCertificate, OwnCookie},
     control::{Control, Handle},
-    principal::{Membership, Name, Principal, Unknown},
+    principal::{Bearer, Holder, Membership, Name, Principal, Service, Unknown, UserId},
     refusal::{Reason, Refusal},
     route::{Activity, Route},
-    session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers},
+    session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers, sha256},
 };
-use http::Method;
+use http::{HeaderName, Method};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
+
+use tokens::{Found, Tokens};
 
 /// A core keeps at most this many sessions at hand; then it starts anew.
 const AT_HAND: usize = 20_000;
@@ -28,11 +33,24 @@ pub enum Caller {
     Person(Arc<Live>),
     /// A person with a session of a provider that the route does not accept: nobody here, and told so.
     Foreign(Arc<Live>),
+    /// A person, job or service with a token or certificate of its own.
+    Token(Arc<Bearer>),
+}
+
+/// Who sent a request, and the field that the credential stood in which told it.
+pub struct Identified {
+    /// Who it is.
+    pub caller: Caller,
+    /// The field with the token, which the upstream need not see.
+    pub spent: Option<HeaderName>,
+    /// Hash of the live session that came beside a token, which counts for nothing then.
+    pub beside: Option<Arc<str>>,
 }
 
 /// Finds sessions by their handle; one per core, with the core's own first-level cache.
 pub struct Identify {
     control: Arc<Control>,
+    tokens: Tokens,
     at_hand: Mutex<HashMap<SessionKey, (Handle, Seen)>>,
 }
 
@@ -53,27 +71,109 @@ impl Caller {
         }
     }
 
+    /// The same caller where people of this route's providers, and tokens of its issuers, are accepted.
+    pub fn at_route(self, route: &Route) -> Self {
+        match self {
+            Self::Anonymous => Self::Anonymous,
+            Self::Person(live) | Self::Foreign(live) => Self::at(&route.providers, Some(live)),
+            Self::Token(bearer) if route.token_issuers.contains(&bearer.issuer) => Self::Token(bearer),
+            Self::Token(_) => Self::Anonymous,
+        }
+    }
+
     /// The session, accepted here or not.
     pub fn live(&self) -> Option<&Arc<Live>> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Token(_) => None,
             Self::Person(live) | Self::Foreign(live) => Some(live),
         }
+    }
+
+    /// The token or certificate, if they came with one.
+    pub fn bearer(&self) -> Option<&Arc<Bearer>> {
+        match self {
+            Self::Token(bearer) => Some(bearer),
+            Self::Anonymous | Self::Person(_) | Self::Foreign(_) => None,
+        }
+    }
+}
+
+impl Identified {
+    fn without_token(caller: Caller) -> Self {
+        Self { caller, spent: None, beside: None }
     }
 }
 
 impl Identify {
     /// An empty one.
     pub fn new(control: Arc<Control>) -> Self {
-        Self { control, at_hand: Mutex::default() }
+        Self { tokens: Tokens::new(control.clone()), control, at_hand: Mutex::default() }
     }
 
-    /// Who sent `asked` to `route`.
+    /// Who sent `asked` to `route`: by a token of an issuer of the route; else by the session's cookie; else by the client's
+    /// certificate.
     ///
     /// # Errors
     /// `StoreUnavailable`, never anonymity, if the store cannot say; `ProviderUnavailable` if the session has to be
-    /// refreshed first and cannot be.
-    pub async fn caller(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Caller, Refusal> {
+    /// refreshed first and cannot be, or if nobody can say whether a token is good; `InvalidToken` for one that is ours and not
+    /// good, and for a credential of somebody else's where there is no session.
+    pub async fn caller(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Identified, Refusal> {
+        if route.token_issuers.is_empty() {
+            return self.by_session(asked, route, now).await.map(Identified::without_token);
+        }
+        match self.tokens.find(asked, route, now).await? {
+            Found::Ours(bearer, field) => {
+                if route.tokens.one_time {
+                    Box::pin(self.use_up(&bearer)).await?;
+                }
+                let beside = Box::pin(self.beside(asked)).await;
+                Ok(Identified { caller: Caller::Token(bearer), spent: Some(field), beside })
+            }
+            other => match (self.by_session(asked, route, now).await?, other) {
+                (Caller::Anonymous, Found::Foreign) => {
+                    Err(tokens::invalid("The credential of this request is of nobody who is known here."))
+                }
+                (Caller::Anonymous, _) => Ok(Identified::without_token(self.by_certificate(asked, route))),
+                (caller, _) => Ok(Identified::without_token(caller)),
+            },
+        }
+    }
+
+    /// A client that a listener has verified, where the route takes certificates.
+    fn by_certificate(&self, asked: &Canonical, route: &Route) -> Caller {
+        let named = |it: &&Arc<ClientCertificate>| it.spiffe_id.is_some() || !it.subject.is_empty();
+        let Some(certificate) = asked.certificate.as_ref().filter(named) else { return Caller::Anonymous };
+        let issuers = self.control.issuers();
+        let mut here = route.token_issuers.iter().filter_map(|name| issuers.get(name));
+        let issuer = here.find(|issuer| issuer.takes_certificates());
+        issuer.map_or(Caller::Anonymous, |issuer| {
+            Caller::Token(Arc::new(of_certificate(&issuer.settings.name, certificate)))
+        })
+    }
+
+    /// The session that came beside a token. It does not matter, so nothing hinges on whether it can be looked up.
+    async fn beside(&self, asked: &Canonical) -> Option<Arc<str>> {
+        let live = self.known(asked).await.ok().flatten()?.live;
+        (!live.is_lapsed()).then(|| live.hash.clone())
+    }
+
+    /// A token is good for one request: whoever saw it on the way can do nothing with it.
+    async fn use_up(&self, bearer: &Bearer) -> Result<(), Refusal> {
+        let (Some(jti), Some(ends)) = (&bearer.jti, bearer.ends) else {
+            return Err(tokens::invalid("The token has no `jti`, and is to be used once here."));
+        };
+        let name = sha256(format!("token {} {jti}", bearer.issuer).as_bytes());
+        match self.control.spend(name, ends).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(tokens::invalid("The token was used before, and is good for one request here.")),
+            Err(error) => {
+                let sentence = "Whether this token was used before cannot be looked up right now.";
+                Err(Refusal::new(Reason::StoreUnavailable, sentence).because(error))
+            }
+        }
+    }
+
+    async fn by_session(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Caller, Refusal> {
         let live = match self.session(asked, now).await? {
             None if route.grace.is_some() => Box::pin(self.graced(asked, route, now)).await?,
             live => live.inspect(|live| self.note(live, asked, route, now)),
@@ -200,6 +300,41 @@ impl Identify {
         self.control.lapse(live, why, now);
         None
     }
+}
+
+/// A machine is known by its SPIFFE id, or else by the name of its certificate.
+fn of_certificate(issuer: &Name, certificate: &ClientCertificate) -> Bearer {
+    let subject = certificate.spiffe_id.as_ref().unwrap_or(&certificate.subject);
+    let service = Service {
+        id: UserId { provider: issuer.clone(), subject: subject.clone() },
+        issuer: certificate.issuer.clone(),
+        client_id: subject.clone(),
+        scopes: Arc::default(),
+    };
+    let hash = sha256(format!("certificate {issuer} {subject}").as_bytes());
+    Bearer {
+        issuer: issuer.clone(),
+        holder: Holder::Service(Arc::new(service)),
+        membership: Membership::Unknown(Unknown::Incomplete),
+        hash,
+        name: crate::text::hex(&hash[..8]).into(),
+        ends: None,
+        opaque: None,
+        jti: None,
+    }
+}
+
+/// Says in the record whose token it is.
+pub fn introduce_bearer(bearer: &Bearer, crossing: &Crossing) {
+    crossing.credential(bearer);
+    let membership = bearer.membership.clone();
+    crossing.principal(&match &bearer.holder {
+        Holder::Person(person, strength) => {
+            Principal::User { person: person.clone(), membership, strength: strength.clone() }
+        }
+        Holder::Job(job) => Principal::Job { job: job.clone(), membership },
+        Holder::Service(service) => Principal::Service { service: service.clone(), membership },
+    });
 }
 
 /// Says in the record whose request it is, before anybody looked at their groups.

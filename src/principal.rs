@@ -1,12 +1,19 @@
 //! Who asks: the words that identity, membership, policy, audit and forwarding share.
 
+mod machine;
+
+pub use machine::{Bearer, Holder, Job, Service};
+
 use crate::group::{GroupPath, Role};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Borrow,
     fmt,
     str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -157,6 +164,8 @@ pub enum MembershipSource {
     Api,
     /// Microsoft Graph, with the application's own credentials.
     Graph,
+    /// A claim of the token that the caller came with.
+    Token,
 }
 
 impl MembershipSource {
@@ -167,6 +176,7 @@ impl MembershipSource {
             Self::IdToken => "id_token",
             Self::Api => "api",
             Self::Graph => "graph",
+            Self::Token => "token",
         }
     }
 }
@@ -188,6 +198,12 @@ pub struct Groups {
     pub version: u64,
     /// Used although older than its interval, because the provider cannot be reached.
     pub stale: bool,
+}
+
+/// A version that no membership had before.
+pub fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Why nobody can say which groups a person is in.
@@ -238,22 +254,113 @@ pub enum Principal {
         /// How and when they signed in.
         strength: Arc<Strength>,
     },
+    /// A CI job.
+    Job {
+        /// Which one.
+        job: Arc<Job>,
+        /// The groups of the person behind it, as far as known.
+        membership: Membership,
+    },
+    /// A machine with a token or a certificate of its own.
+    Service {
+        /// Which one.
+        service: Arc<Service>,
+        /// Its groups, as far as its token says them.
+        membership: Membership,
+    },
 }
 
 impl Principal {
     /// When their groups were read, as far as known.
     pub fn groups_read(&self) -> Option<SystemTime> {
-        match self {
-            Self::User { membership: Membership::Known(groups), .. } => Some(groups.read),
-            Self::User { membership: Membership::Unknown(_), .. } | Self::Anonymous => None,
+        match self.membership()? {
+            Membership::Known(groups) => Some(groups.read),
+            Membership::Unknown(_) => None,
         }
     }
 
-    /// The person, if it is one.
+    /// The person who asks, if it is one; not the one behind a job.
     pub fn person(&self) -> Option<&Arc<Person>> {
         match self {
-            Self::Anonymous => None,
             Self::User { person, .. } => Some(person),
+            Self::Anonymous | Self::Job { .. } | Self::Service { .. } => None,
+        }
+    }
+
+    /// Whose groups are known or not: the person's, the service's, or those of the person behind a job.
+    pub fn membership(&self) -> Option<&Membership> {
+        match self {
+            Self::Anonymous => None,
+            Self::User { membership, .. } | Self::Job { membership, .. } | Self::Service { membership, .. } => {
+                Some(membership)
+            }
+        }
+    }
+
+    /// How they signed in, if they are a person.
+    pub fn strength(&self) -> Option<&Strength> {
+        match self {
+            Self::User { strength, .. } => Some(strength),
+            Self::Anonymous | Self::Job { .. } | Self::Service { .. } => None,
+        }
+    }
+
+    /// Nobody known.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Anonymous)
+    }
+}
+
+/// Whoever asks, with all that may be told of them but their membership.
+#[derive(Clone, Debug)]
+pub enum Asker {
+    /// Nobody known.
+    Nobody,
+    /// A person.
+    Person(Arc<Person>),
+    /// A CI job.
+    Job(Arc<Job>),
+    /// A machine.
+    Service(Arc<Service>),
+}
+
+impl Asker {
+    /// Who `principal` is.
+    pub fn of(principal: &Principal) -> Self {
+        match principal {
+            Principal::Anonymous => Self::Nobody,
+            Principal::User { person, .. } => Self::Person(person.clone()),
+            Principal::Job { job, .. } => Self::Job(job.clone()),
+            Principal::Service { service, .. } => Self::Service(service.clone()),
+        }
+    }
+
+    /// The id of its Cedar entity.
+    pub fn id(&self) -> Option<&UserId> {
+        match self {
+            Self::Nobody => None,
+            Self::Person(person) => Some(&person.id),
+            Self::Job(job) => Some(&job.id),
+            Self::Service(service) => Some(&service.id),
+        }
+    }
+
+    /// Whose groups it may be a member of: those of its provider or token issuer; for a job, those that its person may be.
+    pub fn provider(&self) -> Option<&str> {
+        match self {
+            Self::Job(job) => Some(job.namespace.as_str()),
+            Self::Nobody | Self::Person(_) | Self::Service(_) => self.id().map(|id| id.provider.as_str()),
+        }
+    }
+
+    /// The same, attribute by attribute.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nobody, Self::Nobody) => true,
+            (Self::Person(one), Self::Person(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Self::Job(one), Self::Job(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Self::Service(one), Self::Service(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Self::Nobody | Self::Person(_) | Self::Job(_) | Self::Service(_), _) => false,
         }
     }
 }

@@ -3,14 +3,14 @@
 use crate::{
     audit::{Audit, Event},
     authorize::Authorize,
-    config::{self, ProviderSettings, Settings},
-    control::Providers,
+    config::{self, ProviderSettings, Settings, TokenIssuerSettings},
+    control::{Issuers, Providers},
     cookie::Cookies,
     forward::Upkeep,
     gateway::{LastReload, Shared, Snapshot},
     listener::door::Doors,
     metrics::Metrics,
-    oidc::Provider,
+    oidc::{Issuer, Provider},
     principal::Name,
     route::{Route, Routes},
     session::sha256,
@@ -45,6 +45,8 @@ pub struct Reloader {
     pub metrics: Arc<Metrics>,
     /// The discovery tasks of the providers in force.
     pub discovery: HashMap<Name, JoinHandle<()>>,
+    /// The tasks that read the keys of the token issuers in force.
+    pub key_tasks: HashMap<Name, JoinHandle<()>>,
     /// What looks after the upstreams in force.
     pub upkeep: Upkeep,
     /// Asks for a reload whatever the files say.
@@ -64,7 +66,8 @@ pub struct Reloader {
 /// # Errors
 /// Every mistake in the policies, a line each.
 pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>]) -> Result<Snapshot, String> {
-    let authorize = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers)
+    let (routes, providers, issuers) = (&settings.routes, &settings.providers, &settings.token_issuers);
+    let authorize = Authorize::load(settings.policies.as_deref(), routes, providers, issuers)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
@@ -110,6 +113,30 @@ pub fn providers(settings: &Settings, before: &Providers, discovery: &mut HashMa
         now.insert(wanted.name.clone(), provider);
     }
     discovery.retain(|name, task| {
+        let stays = now.contains_key(name);
+        if !stays {
+            task.abort();
+        }
+        stays
+    });
+    now
+}
+
+/// The same for token issuers.
+pub fn issuers(settings: &Settings, before: &Issuers, tasks: &mut HashMap<Name, JoinHandle<()>>) -> Issuers {
+    let mut now = Issuers::new();
+    for wanted in &settings.token_issuers {
+        let kept = before.get(&wanted.name).filter(|there| same_issuer(&there.settings, wanted)).cloned();
+        let issuer = kept.unwrap_or_else(|| {
+            let issuer = Issuer::new(wanted.clone(), &settings.state.join("token_issuers"));
+            if let Some(old) = tasks.insert(wanted.name.clone(), tokio::spawn(issuer.clone().keep_fresh())) {
+                old.abort();
+            }
+            issuer
+        });
+        now.insert(wanted.name.clone(), issuer);
+    }
+    tasks.retain(|name, task| {
         let stays = now.contains_key(name);
         if !stays {
             task.abort();
@@ -193,6 +220,8 @@ impl Reloader {
         let digest = next.authorize.digest().to_string();
         let control = &self.shared.control;
         let old = control.providers();
+        let issuers = issuers(&next.settings, &control.issuers(), &mut self.key_tasks);
+        control.configure_issuers(issuers);
         let new = providers(&next.settings, &old, &mut self.discovery);
         let stays = |(name, there): (&Name, &Arc<Provider>)| new.get(name).is_some_and(|now| Arc::ptr_eq(now, there));
         let all_stay = old.iter().all(stays);
@@ -305,6 +334,12 @@ fn same(a: &ProviderSettings, b: &ProviderSettings) -> bool {
         settings.secrets().iter().map(|(_, secret)| sha256(secret.expose_secret().as_bytes())).collect()
     };
     secrets(a) == secrets(b) && format!("{a:?}") == format!("{b:?}")
+}
+
+/// Settings of an issuer are compared with their secret.
+fn same_issuer(a: &TokenIssuerSettings, b: &TokenIssuerSettings) -> bool {
+    let secret = |settings: &TokenIssuerSettings| settings.secret().map(|it| sha256(it.expose_secret().as_bytes()));
+    secret(a) == secret(b) && format!("{a:?}") == format!("{b:?}")
 }
 
 /// What people see decides whom we serve, which cookies are ours and what assertions say; half of that is fixed at start.

@@ -5,6 +5,8 @@ use crate::{
     gateway::{Shared, Snapshot},
     identify::Caller,
     membership::Marks,
+    oidc::TokenFault,
+    principal::Bearer,
     refusal::Reason,
     session::{Live, SessionKey, live::Clock},
 };
@@ -37,8 +39,8 @@ type Decided = Mutex<HashMap<StreamId, (Ground, Instant)>>;
 
 /// Whose stream it is now.
 enum Holder {
-    /// Nobody's, or that of a session in order.
-    Known(Option<Arc<Live>>),
+    /// Nobody's, or that of a session or token in order.
+    Known(Caller),
     /// That of a session whose tokens have to be refreshed first.
     ToRefresh(Arc<Live>),
 }
@@ -66,7 +68,7 @@ pub async fn watch(shared: Arc<Shared>) {
             }
             match holder(&shared, &stream).await {
                 Err(reason) => shared.control.streams.cut(id, reason),
-                Ok(Holder::Known(live)) if !is_due(&shared, id, live.as_deref(), &decided) => {}
+                Ok(Holder::Known(caller)) if !is_due(&shared, id, &caller, &decided) => {}
                 Ok(holder) => {
                     let (shared, decided, at_once) = (shared.clone(), decided.clone(), at_once.clone());
                     let work = async move {
@@ -84,17 +86,21 @@ pub async fn watch(shared: Arc<Shared>) {
 
 /// Whose stream it is now, without waiting. Gone sessions end their streams.
 async fn holder(shared: &Shared, stream: &Stream) -> Result<Holder, Reason> {
-    let Some(session) = &stream.session else { return Ok(Holder::Known(None)) };
+    if let Some(bearer) = &stream.bearer {
+        let is_over = bearer.ends.is_some_and(|ends| ends <= SystemTime::now()) && bearer.opaque.is_none();
+        return if is_over { Err(Reason::InvalidToken) } else { Ok(Holder::Known(Caller::Token(bearer.clone()))) };
+    }
+    let Some(session) = &stream.session else { return Ok(Holder::Known(Caller::Anonymous)) };
     let live = shared.control.warm(&SessionKey(session.key)).await.ok_or(Reason::NoSession)?;
     let now = SystemTime::now();
     if live.is_lapsed() {
         return Err(Reason::NoSession);
     }
     match shared.control.clock(&live, now) {
-        Clock::Alive => Ok(Holder::Known(Some(live))),
+        Clock::Alive => Ok(Holder::Known(Caller::Person(live))),
         Clock::RefreshAhead => {
             shared.control.refresh_ahead(&live, now);
-            Ok(Holder::Known(Some(live)))
+            Ok(Holder::Known(Caller::Person(live)))
         }
         Clock::RefreshFirst => Ok(Holder::ToRefresh(live)),
         Clock::Idle => Err(over(shared, &live, "idle", now)),
@@ -112,8 +118,8 @@ fn over(shared: &Shared, live: &Arc<Live>, why: &'static str, now: SystemTime) -
 }
 
 /// A stream is due when it was never decided about here: what it was opened on may have changed since.
-fn is_due(shared: &Shared, id: StreamId, live: Option<&Live>, decided: &Decided) -> bool {
-    let (ground, interval) = (ground(shared, live), interval(shared, live));
+fn is_due(shared: &Shared, id: StreamId, caller: &Caller, decided: &Decided) -> bool {
+    let (ground, interval) = (ground(shared, caller), interval(shared, caller));
     lock(decided).get(&id).is_none_or(|(before, at)| *before != ground || at.elapsed() >= interval)
 }
 
@@ -124,18 +130,31 @@ async fn decide(
     holder: Holder,
     decided: &Decided,
 ) -> Result<(), Reason> {
-    let live = match holder {
-        Holder::Known(live) => live,
-        Holder::ToRefresh(live) => Some(refreshed(shared, live).await?),
+    let caller = match holder {
+        Holder::Known(Caller::Token(bearer)) => Caller::Token(asked_again(shared, bearer).await?),
+        Holder::Known(caller) => caller,
+        Holder::ToRefresh(live) => Caller::Person(refreshed(shared, live).await?),
     };
-    let ground = ground(shared, live.as_deref()); // as it was before, so that what changes meanwhile is seen next time
-    let caller = live.map_or(Caller::Anonymous, Caller::Person);
+    let ground = ground(shared, &caller); // as it was before, so that what changes meanwhile is seen next time
     match shared.rejudge(stream, &caller).await {
         Some(reason) => Err(reason),
         None => {
             lock(decided).insert(id, (ground, Instant::now()));
             Ok(())
         }
+    }
+}
+
+/// A token that says nothing by itself: its issuer is asked again.
+async fn asked_again(shared: &Shared, bearer: Arc<Bearer>) -> Result<Arc<Bearer>, Reason> {
+    let Some(token) = bearer.opaque.clone().filter(|_| bearer.ends.is_none_or(|ends| ends <= SystemTime::now())) else {
+        return Ok(bearer);
+    };
+    let issuer = shared.control.issuers().get(&bearer.issuer).cloned().ok_or(Reason::InvalidToken)?;
+    match issuer.ask(&token).await {
+        Ok(again) => Ok(again),
+        Err(TokenFault::Bad { .. }) => Err(Reason::InvalidToken),
+        Err(TokenFault::Unavailable { .. }) => Err(Reason::ProviderUnavailable),
     }
 }
 
@@ -147,14 +166,22 @@ async fn refreshed(shared: &Shared, live: Arc<Live>) -> Result<Arc<Live>, Reason
     }
 }
 
-fn ground(shared: &Shared, live: Option<&Live>) -> Ground {
-    let groups = live.map(|live| shared.membership.marks(&live.session.person.id));
+fn ground(shared: &Shared, caller: &Caller) -> Ground {
+    let groups = match caller {
+        Caller::Anonymous => None,
+        Caller::Person(live) | Caller::Foreign(live) => Some(shared.membership.marks(&live.session.person.id)),
+        Caller::Token(bearer) => bearer.holder.person().map(|person| shared.membership.marks_behind(&person.id)),
+    };
     Ground { generation: shared.snapshot.load_full(), groups, locks: shared.control.locks.version() }
 }
 
 /// As often as the person's groups are read, and at least once a minute.
-fn interval(shared: &Shared, live: Option<&Live>) -> Duration {
-    let provider = live.and_then(|live| shared.control.provider_of(&live.session.person));
+fn interval(shared: &Shared, caller: &Caller) -> Duration {
+    let provider = match caller {
+        Caller::Anonymous => None,
+        Caller::Person(live) | Caller::Foreign(live) => shared.control.provider_of(&live.session.person),
+        Caller::Token(bearer) => bearer.holder.person().and_then(|person| shared.control.provider(&person.id.provider)),
+    };
     provider.map_or(AT_LEAST, |provider| provider.settings.membership_refresh.min(AT_LEAST))
 }
 

@@ -33,7 +33,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("session", &["finding", "group", "guid", "oidc", "principal"]),
     ("control", &["audit", "config", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
     // steps, in the order of the hallway
-    ("identify", &["audit", "canonical", "control", "principal", "refusal", "route", "session"]),
+    ("identify", &["audit", "canonical", "control", "oidc", "principal", "refusal", "route", "session"]),
     (
         "membership",
         &["audit", "config", "control", "gitlab", "group", "identify", "oidc", "principal", "refusal", "session"],
@@ -85,7 +85,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "route",
         ],
     ),
-    ("vigil", &["forward", "gateway", "identify", "membership", "refusal", "session"]),
+    ("vigil", &["forward", "gateway", "identify", "membership", "oidc", "principal", "refusal", "session"]),
     (
         "reload",
         &[

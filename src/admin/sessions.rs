@@ -107,7 +107,7 @@ impl Meant {
             Some(live) => self.membership.at_hand(live, self.now),
             None => self.membership.of(person, self.now),
         };
-        let is = Target::Group(members.clone()).means(person, &known);
+        let is = Target::Group(members.clone()).means(&person.id, &known);
         if is.is_none() {
             self.unknown.lock().unwrap_or_else(PoisonError::into_inner).insert(person.id.to_string());
         }
@@ -211,7 +211,8 @@ impl Admin {
     ) -> Result<Value, String> {
         let (reason, now) = (sound(reason)?, SystemTime::now());
         let target = read_target(&self.shared.control, kind, target)?;
-        if self.shared.control.provider(target.provider()).is_none() {
+        let name = target.provider();
+        if self.shared.control.provider(name).is_none() && !self.shared.control.issuers().contains_key(name) {
             return Err(format!("there is no provider `{}` in the configuration", target.provider()));
         }
         if is_of_entra(&self.shared.control, &target) && !target.may_be_of_entra() {
@@ -318,7 +319,7 @@ fn sound(reason: &str) -> Result<&str, String> {
 }
 
 fn is_hit(lock: &Lock, live: &Live, membership: &Memberships, now: SystemTime) -> bool {
-    lock.target.means(&live.session.person, &membership.at_hand(live, now)) != Some(false)
+    lock.target.means(&live.session.person.id, &membership.at_hand(live, now)) != Some(false)
 }
 
 /// A whole name of a session, as a page's `next` has it.

@@ -4,7 +4,7 @@ use super::queue::{Message, Queue};
 use crate::{
     authorize::Decision,
     canonical::{Canonical, Class, ClientCertificate, RequestId},
-    principal::{Membership, MembershipSource, Name, Person, Principal, Unknown},
+    principal::{Bearer, Job, Membership, MembershipSource, Name, Person, Principal, Service, Unknown},
     refusal::{Reason, Refusal},
     route::Route,
 };
@@ -53,6 +53,8 @@ pub(super) struct Draft {
     pub(super) who: Option<Who>,
     /// Hash of the session's handle.
     pub(super) session: Option<Box<str>>,
+    /// The token or certificate.
+    pub(super) credential: Option<Credential>,
     /// What the policies say.
     pub(super) decision: Option<Decision>,
     /// The number of the record of that decision, in `required` mode.
@@ -116,6 +118,17 @@ pub(super) struct Asked {
 pub(super) enum Who {
     Anonymous,
     Person(Arc<Person>, Standing),
+    Job(Arc<Job>, Standing),
+    Service(Arc<Service>, Standing),
+}
+
+/// The token or certificate that somebody came with, as far as it may be told.
+#[derive(Clone, Debug)]
+pub(super) struct Credential {
+    /// Who vouches for it.
+    pub(super) issuer: Name,
+    /// What it is called.
+    pub(super) name: Arc<str>,
 }
 
 /// Where a membership comes from.
@@ -144,6 +157,7 @@ impl Crossing {
             route: None,
             who: None,
             session: None,
+            credential: None,
             decision: None,
             recorded: None,
             refusal: None,
@@ -204,6 +218,8 @@ impl Crossing {
         let who = match principal {
             Principal::Anonymous => Who::Anonymous,
             Principal::User { person, membership, .. } => Who::Person(Arc::clone(person), Standing::of(membership)),
+            Principal::Job { job, membership } => Who::Job(Arc::clone(job), Standing::of(membership)),
+            Principal::Service { service, membership } => Who::Service(Arc::clone(service), Standing::of(membership)),
         };
         self.set(|draft| draft.who = Some(who));
     }
@@ -211,6 +227,12 @@ impl Crossing {
     /// The session, as a hash.
     pub fn session(&self, hash: &str) {
         self.set(|draft| draft.session = Some(hash.into()));
+    }
+
+    /// The token or certificate that it came with, once it is verified.
+    pub fn credential(&self, bearer: &Bearer) {
+        let credential = Credential { issuer: bearer.issuer.clone(), name: bearer.name.clone() };
+        self.set(|draft| draft.credential = Some(credential));
     }
 
     /// It was refused.
@@ -269,9 +291,9 @@ impl Crossing {
         });
     }
 
-    /// True if a person asks, false for anybody else.
-    pub(super) fn is_person(&self) -> bool {
-        self.draft().as_ref().is_some_and(|draft| matches!(draft.who, Some(Who::Person(..))))
+    /// True if somebody known asks.
+    pub(super) fn is_known(&self) -> bool {
+        self.draft().as_ref().is_some_and(|draft| !matches!(draft.who, None | Some(Who::Anonymous)))
     }
 
     /// What is known so far, as the record of `phase`.

@@ -18,14 +18,14 @@ use super::{
     json::clip,
     ocsf::{
         AUTHENTICATION, Actor, Authorization, Control, Destination, ENTITY, Entity, HTTP, Hex, HttpRequest,
-        HttpResponse, LIFECYCLE, List, MembershipOf, Named, Ocsf, Policy, Product, Session, Source, USER_ACCESS,
+        HttpResponse, JobOf, LIFECYCLE, List, MembershipOf, Named, Ocsf, Policy, Product, Session, Source, USER_ACCESS,
         Unmapped, Url, User,
     },
     time::millis,
 };
 use crate::{
     authorize::Decision,
-    principal::Person,
+    principal::{Job, Person, Service},
     refusal::{Reason, table::Kind},
 };
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
@@ -272,6 +272,16 @@ impl<'a> Actor<'a> {
                 idp: Some(Named { name: person.id.provider.as_str(), uid: Some(&person.issuer) }),
                 session: session(Some(&*person.issuer)),
             },
+            Who::Job(job, _) => Self {
+                user: User::of(&job.person),
+                idp: Some(Named { name: job.namespace.as_str(), uid: Some(&job.person.issuer) }),
+                session: session(None),
+            },
+            Who::Service(service, _) => Self {
+                user: User::of_service(service),
+                idp: Some(Named { name: service.id.provider.as_str(), uid: Some(&service.issuer) }),
+                session: session(None),
+            },
         }
     }
 }
@@ -284,6 +294,35 @@ impl<'a> User<'a> {
             name: clip(&person.login, TEXT),
             kind: Some("User"),
             type_id: 1,
+        }
+    }
+
+    fn of_service(service: &'a Service) -> Self {
+        Self {
+            uid: Some(clip(&service.id.subject, TEXT)),
+            uid_alt: Some(format!("{}:{}", service.id.provider, clip(&service.id.subject, TEXT))),
+            name: clip(&service.client_id, TEXT),
+            kind: Some("System"),
+            type_id: 3,
+        }
+    }
+}
+
+impl<'a> JobOf<'a> {
+    fn of(job: &'a Job) -> Self {
+        Self {
+            id: job.job_id,
+            pipeline: job.pipeline_id,
+            source: clip(&job.pipeline_source, TEXT),
+            project: clip(&job.project_path, TEXT),
+            project_id: job.project_id,
+            runs_in: job.job_project_id,
+            in_project: job.project.is_some(),
+            renamed: job.renamed,
+            git_ref: clip(&job.git_ref, TEXT),
+            ref_protected: job.ref_protected,
+            environment: job.environment.as_deref().map(|environment| clip(environment, TEXT)),
+            runner: job.runner_id,
         }
     }
 }
@@ -304,7 +343,14 @@ impl<'a> Unmapped<'a> {
             principal: draft.who.as_ref().map(|who| match who {
                 Who::Anonymous => "anonymous",
                 Who::Person(..) => "user",
+                Who::Job(..) => "job",
+                Who::Service(..) => "service",
             }),
+            job: match &draft.who {
+                Some(Who::Job(job, _)) => Some(JobOf::of(job)),
+                Some(Who::Anonymous | Who::Person(..) | Who::Service(..)) | None => None,
+            },
+            credential: draft.credential.as_ref().map(|it| Named { name: it.issuer.as_str(), uid: Some(&it.name) }),
             outcome: decision.map(outcome),
             policy_digest: decision.map(|decision| &*decision.digest),
             decision_seq: draft.recorded,
@@ -329,15 +375,18 @@ fn outcome(decision: &Decision) -> &'static str {
 
 impl MembershipOf {
     fn of(who: &Who, now: SystemTime) -> Option<Self> {
-        match who {
-            Who::Anonymous => None,
-            Who::Person(_, Standing::Known { source, read, stale }) => Some(Self {
+        let standing = match who {
+            Who::Anonymous => return None,
+            Who::Person(_, standing) | Who::Job(_, standing) | Who::Service(_, standing) => standing,
+        };
+        match standing {
+            Standing::Known { source, read, stale } => Some(Self {
                 source: Some(source.as_str()),
                 age_seconds: Some(now.duration_since(*read).map_or(0, |age| age.as_secs())),
                 stale: Some(*stale),
                 unknown: None,
             }),
-            Who::Person(_, Standing::Unknown(why)) => {
+            Standing::Unknown(why) => {
                 Some(Self { source: None, age_seconds: None, stale: None, unknown: Some(why.as_str()) })
             }
         }

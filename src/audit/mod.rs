@@ -254,7 +254,7 @@ impl Audit {
     /// The refusal that the decision is; `AuditUnavailable` if it cannot be recorded as `audit.mode` demands.
     pub async fn admit(&self, decision: Decision, crossing: &Crossing) -> Result<Permit, Refusal> {
         crossing.decided(&decision);
-        let refusal = refusal(&decision, crossing.is_person());
+        let refusal = refusal(&decision, crossing.is_known());
         if let Some(refusal) = &refusal {
             crossing.refused(refusal);
         }

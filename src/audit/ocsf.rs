@@ -212,6 +212,12 @@ pub(super) struct Unmapped<'a> {
     pub(super) trace_id: Option<Hex>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) principal: Option<&'static str>,
+    /// What a CI job says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<JobOf<'a>>,
+    /// The token or certificate: who vouches for it, and what it is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) credential: Option<Named<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,6 +246,28 @@ pub(super) struct Unmapped<'a> {
     pub(super) removed: Option<List<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<&'a str>,
+}
+
+/// A CI job. `in_project` says whether it counted as one of its project.
+#[derive(Serialize)]
+pub(super) struct JobOf<'a> {
+    pub(super) id: u64,
+    pub(super) pipeline: u64,
+    pub(super) source: &'a str,
+    pub(super) project: &'a str,
+    pub(super) project_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runs_in: Option<u64>,
+    pub(super) in_project: bool,
+    /// Its path is configured with the id of another project.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) renamed: bool,
+    #[serde(rename = "ref")]
+    pub(super) git_ref: &'a str,
+    pub(super) ref_protected: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) environment: Option<&'a str>,
+    pub(super) runner: u64,
 }
 
 #[derive(Serialize)]

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     group::{GroupPath, Role},
-    principal::{Person, UserId},
+    principal::{Asker, Job, Person, Service, UserId},
     route::Route,
 };
 use cedar_policy::{Entity, EntityUid, RestrictedExpression};
@@ -89,9 +89,30 @@ impl Named {
     }
 }
 
-/// The entity id of a person.
-pub(super) fn user(id: &UserId) -> Uid {
-    Uid::new(Kind::User, id.to_string())
+/// The entity id of whoever asks.
+pub(super) fn uid(asker: &Asker) -> Uid {
+    match asker.id() {
+        None => Uid::new(Kind::Anonymous, "anonymous"),
+        Some(id) => Uid::new(Kind::asking(asker), id.to_string()),
+    }
+}
+
+/// Where a job is: its project, and every namespace above that. Nowhere, where nobody can say in which project it runs.
+pub(super) fn places(job: &Job) -> Vec<Uid> {
+    let Some(project) = &job.project else { return Vec::new() };
+    let at = |kind, path: &str| Uid::new(kind, format!("{}:{path}", job.namespace));
+    let above = project.lineage().filter(|path| *path != project.as_str());
+    std::iter::once(at(Kind::Project, project.as_str())).chain(above.map(|path| at(Kind::Namespace, path))).collect()
+}
+
+/// The entities of whoever asks, who is in `parents`; of a job also its person, who is a member of `groups`.
+pub(super) fn asker(asker: &Asker, parents: &[Uid], groups: &[Uid]) -> Vec<Entity> {
+    match asker {
+        Asker::Nobody => vec![Entity::with_uid(uid(asker).to_cedar())],
+        Asker::Person(it) => vec![person(it, parents)],
+        Asker::Job(it) => vec![job(it, parents), person(&it.person, groups)],
+        Asker::Service(it) => vec![service(it, parents)],
+    }
 }
 
 /// The entity of a person.
@@ -100,30 +121,66 @@ pub(super) fn person(person: &Person, parents: &[Uid]) -> Entity {
         vec![("provider", person.id.provider.as_str()), ("subject", &*person.id.subject), ("login", &*person.login)];
     attributes.extend(person.email.as_deref().map(|email| ("email", email)));
     attributes.extend(person.name.as_deref().map(|name| ("name", name)));
-    entity(user(&person.id).to_cedar(), attributes, parents.iter().map(Uid::to_cedar).collect())
+    entity(user(&person.id).to_cedar(), texts(attributes), parents)
 }
 
-/// The entity of nobody known.
-pub(super) fn anonymous() -> Entity {
-    Entity::with_uid(Uid::new(Kind::Anonymous, "anonymous").to_cedar())
+fn user(id: &UserId) -> Uid {
+    Uid::new(Kind::User, id.to_string())
+}
+
+fn job(job: &Job, parents: &[Uid]) -> Entity {
+    let number = |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
+    let truth = RestrictedExpression::new_bool;
+    let required: [(&str, &str); 5] = [
+        ("ref", &job.git_ref),
+        ("ref_type", &job.ref_type),
+        ("pipeline_source", &job.pipeline_source),
+        ("runner_environment", &job.runner_environment),
+        ("sha", &job.sha),
+    ];
+    let optional = [
+        ("environment", job.environment.as_deref()),
+        ("deployment_tier", job.deployment_tier.as_deref()),
+        ("environment_action", job.environment_action.as_deref()),
+        ("ci_config_ref_uri", job.ci_config_ref_uri.as_deref()),
+        ("source_project", job.source_project()),
+    ];
+    let mut attributes =
+        texts(required.into_iter().chain(optional.into_iter().filter_map(|(name, it)| Some((name, it?)))));
+    attributes.extend([
+        ("user".to_owned(), RestrictedExpression::new_entity_uid(user(&job.person.id).to_cedar())),
+        ("ref_protected".to_owned(), truth(job.ref_protected)),
+        ("runner_id".to_owned(), number(job.runner_id)),
+        ("project_id".to_owned(), number(job.project_id)),
+        ("job_id".to_owned(), number(job.job_id)),
+    ]);
+    attributes.extend(job.environment_protected.map(|is| ("environment_protected".to_owned(), truth(is))));
+    entity(Uid::new(Kind::Job, job.id.to_string()).to_cedar(), attributes, parents)
+}
+
+fn service(service: &Service, parents: &[Uid]) -> Entity {
+    let mut attributes = texts([("issuer", &*service.issuer), ("client_id", &*service.client_id)]);
+    let scopes = service.scopes.iter().map(|scope| RestrictedExpression::new_string(scope.clone()));
+    attributes.insert("scopes".to_owned(), RestrictedExpression::new_set(scopes));
+    entity(Uid::new(Kind::Service, service.id.to_string()).to_cedar(), attributes, parents)
 }
 
 /// The entity of a route, with its labels.
 pub(super) fn route(route: &Route) -> Entity {
     let labels = route.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    entity(Uid::new(Kind::Route, route.name.as_str()).to_cedar(), labels, HashSet::new())
+    entity(Uid::new(Kind::Route, route.name.as_str()).to_cedar(), texts(labels), &[])
 }
 
-fn entity<'a>(
-    uid: EntityUid,
-    attributes: impl IntoIterator<Item = (&'a str, &'a str)>,
-    parents: HashSet<EntityUid>,
-) -> Entity {
-    let attributes = attributes
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), RestrictedExpression::new_string(value.to_owned())))
-        .collect();
-    Entity::new(uid, attributes, parents).expect("strings evaluate to themselves")
+type Attributes = HashMap<String, RestrictedExpression>;
+
+fn texts<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Attributes {
+    let text = |(name, value): (&str, &str)| (name.to_owned(), RestrictedExpression::new_string(value.to_owned()));
+    values.into_iter().map(text).collect()
+}
+
+fn entity(uid: EntityUid, attributes: Attributes, parents: &[Uid]) -> Entity {
+    let parents = parents.iter().map(Uid::to_cedar).collect();
+    Entity::new(uid, attributes, parents).expect("texts, numbers and truth values evaluate to themselves")
 }
 
 #[cfg(test)]

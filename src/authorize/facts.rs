@@ -20,7 +20,7 @@ pub(super) struct Facts {
     pub(super) reads: Reads,
     /// Every entity it names, in scopes and conditions, without actions.
     pub(super) uids: Vec<Uid>,
-    /// Providers whose people's membership the conditions mention.
+    /// Providers and token issuers whose groups, roles or namespaces the conditions mention.
     pub(super) conditions: BTreeSet<Arc<str>>,
     /// Memberships that keep people out: by which a forbid applies, or a permit does not.
     pub(super) barring: Vec<Uid>,
@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) unfolded: Vec<String>,
     /// It reads the person behind a job.
     pub(super) job_person: bool,
+    /// Whose member that person is asked to be.
+    pub(super) behind_jobs: Vec<Uid>,
     /// It asks about an entity that is not part of the request.
     pub(super) strangers: Vec<Uid>,
 }
@@ -51,6 +53,7 @@ impl Facts {
             path_negated: false,
             unfolded: Vec::new(),
             job_person: false,
+            behind_jobs: Vec::new(),
             strangers: Vec::new(),
         };
         for clause in template.clauses() {
@@ -59,10 +62,8 @@ impl Facts {
                 Clause::Unless(expr) => facts.walk(expr, Sign::Negated)?,
             }
         }
-        if facts.about_people() {
-            let groups = facts.uids.iter().filter(|uid| uid.kind.is_membership());
-            facts.conditions = groups.filter_map(Uid::provider).map(Arc::from).collect();
-        }
+        let groups = facts.uids.iter().filter(|uid| uid.kind.is_membership());
+        facts.conditions = groups.filter_map(Uid::provider).map(Arc::from).collect();
         if !facts.permits {
             facts.barring.extend(facts.member_scope().cloned());
         }
@@ -73,19 +74,32 @@ impl Facts {
         Some(facts)
     }
 
-    /// True if the policy mentions what people of `provider` are members of.
-    pub(super) fn mentions(&self, provider: &str) -> bool {
-        self.conditions.contains(provider) || self.member_scope().is_some_and(|uid| uid.provider() == Some(provider))
+    /// True if what the policy says of principals of this kind hinges on what those of `provider` are members of: for a job that
+    /// is the person behind it.
+    pub(super) fn mentions(&self, kind: Kind, provider: &str) -> bool {
+        let in_scope = || self.member_scope().is_some_and(|uid| uid.provider() == Some(provider));
+        self.asks_members(kind) && (self.conditions.contains(provider) || in_scope())
     }
 
-    /// True if the policy mentions one of these groups, namespaces or roles of people.
-    pub(super) fn mentions_any(&self, named: &HashSet<Uid>) -> bool {
-        self.about_people() && self.uids.iter().any(|uid| named.contains(uid))
+    /// The same by its conditions alone.
+    pub(super) fn mentions_in_conditions(&self, kind: Kind, provider: &str) -> bool {
+        self.asks_members(kind) && self.conditions.contains(provider)
+    }
+
+    /// The same for one of these groups, namespaces or roles.
+    pub(super) fn mentions_any(&self, kind: Kind, named: &HashSet<Uid>) -> bool {
+        self.asks_members(kind) && self.uids.iter().any(|uid| named.contains(uid))
+    }
+
+    /// Whether a membership that it mentions may be one of a principal of this kind, or of the person behind it.
+    fn asks_members(&self, kind: Kind) -> bool {
+        self.principal.kind().is_none_or(|own| own == kind) && (kind != Kind::Job || self.job_person)
     }
 
     /// The group, namespace or role whose members the principal scope names.
     pub(super) fn member_scope(&self) -> Option<&Uid> {
-        self.principal.uid().filter(|uid| uid.kind.is_membership() && self.about_people())
+        let is_place = self.principal.kind() == Some(Kind::Job);
+        self.principal.uid().filter(|uid| uid.kind.is_membership() && !is_place)
     }
 
     /// False where the principal scope leaves people out: a namespace is a place then, not a membership.
@@ -111,6 +125,7 @@ impl Facts {
                 self.folded_is(right, left);
                 if *op == BinaryOp::In {
                     self.ask_about(left)?;
+                    self.ask_behind(left, right)?;
                 }
                 let sign = match op {
                     BinaryOp::And | BinaryOp::Or => sign,
@@ -124,6 +139,7 @@ impl Facts {
             Expr::Is { expr, in_expr, .. } => {
                 self.ask_about(expr)?;
                 self.walk(expr, sign)?;
+                in_expr.iter().try_for_each(|within| self.ask_behind(expr, within))?;
                 in_expr.iter().try_for_each(|expr| self.walk(expr, sign))?;
             }
             Expr::IfThenElse { cond, then_expr, else_expr } => {
@@ -184,6 +200,17 @@ impl Facts {
         self.job_person |= name == "user" && *of != Expr::Var(Var::Resource);
         self.ask_about(of)?;
         self.walk(of, sign)
+    }
+
+    /// Notes what the person behind a job is asked to be a member of.
+    fn ask_behind(&mut self, whom: &Expr, within: &Expr) -> Option<()> {
+        let is_person = !matches!(whom, Expr::Var(_) | Expr::Literal(_)); // it is `principal.user`, or comes to that
+        match within {
+            Expr::Literal(Literal::EntityUID(uid)) if is_person => self.behind_jobs.push(Uid::of(uid)?),
+            Expr::Set(items) if is_person => items.iter().try_for_each(|item| self.ask_behind(whom, item))?,
+            _ => {}
+        }
+        Some(())
     }
 
     /// Notes an entity written out where only the principal, the action or the resource can be asked.
@@ -264,15 +291,18 @@ mod tests {
     #[test]
     fn a_namespace_is_membership_for_people_and_a_place_for_jobs() {
         let people = facts(r#"permit (principal is User in Namespace::"gitlab:acme", action, resource);"#);
-        assert!(people.mentions("gitlab") && !people.mentions("okta"));
+        assert!(people.mentions(Kind::User, "gitlab") && !people.mentions(Kind::User, "okta"));
         let jobs = facts(r#"permit (principal is Job in Namespace::"gitlab:acme", action, resource);"#);
-        assert!(!jobs.mentions("gitlab"));
+        assert!(!jobs.mentions(Kind::Job, "gitlab") && !jobs.mentions(Kind::User, "gitlab"));
+        let behind =
+            facts(r#"permit (principal is Job, action, resource) when { principal.user in Group::"gitlab:acme" };"#);
+        assert!(behind.mentions(Kind::Job, "gitlab") && !behind.mentions(Kind::User, "gitlab"));
     }
 
     #[test]
     fn negated_conditions_mention_membership_too() {
         let facts = facts(r#"permit (principal, action, resource) unless { principal in Group::"gitlab:acme" };"#);
-        assert!(facts.mentions("gitlab"));
+        assert!(facts.mentions(Kind::User, "gitlab") && !facts.mentions(Kind::Job, "gitlab"));
         assert_eq!(facts.member_scope(), None);
     }
 

@@ -82,8 +82,8 @@ impl Index {
     }
 
     /// The policies on `route` whose principal scope is membership of one of `named`.
-    pub(super) fn of_members(&self, named: &HashSet<Uid>, route: &str) -> impl Iterator<Item = u32> {
-        let scopes = named.iter().flat_map(|uid| [Scope::In(uid.clone()), Scope::IsIn(Kind::User, uid.clone())]);
+    pub(super) fn of_members(&self, kind: Kind, named: &HashSet<Uid>, route: &str) -> impl Iterator<Item = u32> {
+        let scopes = named.iter().flat_map(|uid| [Scope::In(uid.clone()), Scope::IsIn(kind, uid.clone())]);
         let cells: Vec<_> = scopes.flat_map(|scope| self.resources(route).map(move |it| (it, scope.clone()))).collect();
         cells.into_iter().filter_map(|cell| self.scopes.get(&cell)).flatten().copied()
     }

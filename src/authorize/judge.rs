@@ -1,6 +1,12 @@
 //! Reads Cedar's answer: the outcome, the policies it rests on, and what to tell those refused.
 
-use super::{Decision, Outcome, index::Index, policies::Loaded, slice::Slice, words::Action};
+use super::{
+    Decision, Outcome,
+    index::Index,
+    policies::Loaded,
+    slice::Slice,
+    words::{Action, Kind},
+};
 use crate::refusal::Note;
 use cedar_policy::{AuthorizationError, Decision as Verdict, PolicyId, Response};
 use std::{collections::HashMap, sync::Arc};
@@ -71,8 +77,8 @@ impl Book {
     }
 
     fn forbidden(&self, slice: &Slice, forbids: &[u32]) -> Decision {
-        let provider = slice.person.as_ref().map(|person| person.id.provider.as_str());
-        let hinges = |number: &u32| provider.is_some_and(|provider| self.get(*number).facts.mentions(provider));
+        let (kind, provider) = (Kind::asking(&slice.asker), slice.asker.provider());
+        let hinges = |number: &u32| provider.is_some_and(|provider| self.get(*number).facts.mentions(kind, provider));
         Decision {
             notes: self.notes(forbids.iter().copied()),
             hinges_on_groups: forbids.iter().all(hinges),
@@ -83,8 +89,7 @@ impl Book {
     /// Nobody unknown is told of permits: their remedy is to sign in.
     fn not_permitted(&self, slice: &Slice, route: &str, action: Action) -> Decision {
         let refused = self.decision(Outcome::NotPermitted, &[]);
-        let Some(person) = &slice.person else { return refused };
-        let provider = person.id.provider.as_str();
+        let (kind, Some(provider)) = (Kind::asking(&slice.asker), slice.asker.provider()) else { return refused };
         let matching = |number: &&u32| {
             let facts = &self.get(**number).facts;
             facts.permits && facts.actions.contains(action)
@@ -92,9 +97,17 @@ impl Book {
         let own = || slice.subset.members.iter().filter(matching);
         let held = own().filter(|number| self.get(**number).facts.member_scope().is_some()).count();
         let all: u32 = self.index.members(provider, route).map(|members| members.counts[action as usize]).sum();
-        let conditional = || own().filter(|number| self.get(**number).facts.conditions.contains(provider));
+        let conditional = || own().filter(|number| self.get(**number).facts.mentions_in_conditions(kind, provider));
         let missed = self.index.members(provider, route).flat_map(|members| &members.told).filter(matching);
         let missed = missed.filter(|number| slice.subset.members.binary_search(number).is_err());
+        if kind == Kind::Job {
+            // whoever wrote the pipeline can do something about every condition
+            return Decision {
+                notes: self.notes(own().copied()),
+                hinges_on_groups: conditional().next().is_some(),
+                ..refused
+            };
+        }
         Decision {
             notes: self.notes(missed.chain(conditional()).copied()),
             hinges_on_groups: (all as usize) > held || conditional().next().is_some(),
@@ -119,8 +132,8 @@ impl Book {
         numbers
     }
 
-    /// Policies among `candidates` that a person of `provider` needs a known membership for.
-    pub(super) fn hinging(&self, candidates: &mut Vec<u32>, provider: &str) -> Vec<u32> {
-        candidates.extract_if(.., |number| self.get(*number).facts.mentions(provider)).collect()
+    /// Policies among `candidates` that a principal of this kind, of `provider`, needs a known membership for.
+    pub(super) fn hinging(&self, candidates: &mut Vec<u32>, kind: Kind, provider: &str) -> Vec<u32> {
+        candidates.extract_if(.., |number| self.get(*number).facts.mentions(kind, provider)).collect()
     }
 }

@@ -9,19 +9,22 @@ use super::{
 };
 use crate::route::Route;
 use crate::{
-    config::{ProviderKind, ProviderSettings},
+    config::{ProviderKind, ProviderSettings, TokenIssuerSettings},
     group::{GroupPath, Role},
     guid::{self, Guid},
+    principal::Name,
 };
 use std::sync::Arc;
 
 /// What policies may name.
-pub(super) struct Lint<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
     pub(super) routes: &'a [Route],
     pub(super) providers: &'a [Arc<ProviderSettings>],
+    pub(super) issuers: &'a [Arc<TokenIssuerSettings>],
 }
 
-impl Lint<'_> {
+impl Known<'_> {
     /// Adds every mistake of one policy, which starts at `start` of `source`.
     pub(super) fn policy(&self, source: &Source, start: usize, facts: &Facts, errors: &mut Vec<PolicyError>) {
         let mut mistakes: Vec<(String, String)> = Vec::new();
@@ -46,7 +49,8 @@ impl Lint<'_> {
             let message = match uid.kind {
                 Kind::Route => self.route(uid),
                 Kind::User | Kind::Group | Kind::Role | Kind::Namespace | Kind::Project => self.provider_id(uid),
-                Kind::Anonymous | Kind::Job | Kind::Service | Kind::Console | Kind::Action => None,
+                Kind::Job | Kind::Service => self.issuer_id(uid),
+                Kind::Anonymous | Kind::Console | Kind::Action => None,
             };
             mistakes.extend(message.map(|message| (written(uid), message)));
         }
@@ -63,9 +67,11 @@ impl Lint<'_> {
         let Some((provider, rest)) = uid.id.split_once(':') else {
             return Some(format!("`{}` has no provider, expected `{kind}::\"PROVIDER:…\"`", written(uid)));
         };
-        let names = self.providers.iter().map(|provider| provider.name.as_str());
-        if !names.clone().any(|name| name == provider) {
-            return Some(format!("no provider is named `{provider}`{}", hint(provider, names)));
+        let names = self.namespaces(uid.kind);
+        if !names.contains(&provider) {
+            let what =
+                if uid.kind == Kind::Project { "token issuer of CI jobs has projects of" } else { "provider is named" };
+            return Some(format!("no {what} `{provider}`{}", hint(provider, names)));
         }
         if let Some(tree) = rest.strip_suffix("/**") {
             return Some(format!(
@@ -86,6 +92,37 @@ impl Lint<'_> {
             (_, Ok(_)) => None,
             (_, Err(error)) => Some(error.to_string()),
         }
+    }
+
+    /// What the ids of people, groups and projects may begin with.
+    fn namespaces(&self, kind: Kind) -> Vec<&str> {
+        let issuers = self.issuers.iter().filter(|issuer| match kind {
+            Kind::Project => issuer.has_jobs(),
+            Kind::Namespace => true,
+            _ => !issuer.has_jobs(),
+        });
+        let own = issuers.map(|issuer| if issuer.has_services() { &issuer.name } else { issuer.namespace() });
+        // where nobody says that there are jobs, a policy about them can do no harm
+        let any = kind != Kind::Project || !self.issuers.iter().any(|issuer| issuer.has_jobs());
+        let providers = self.providers.iter().filter(|_| any).map(|provider| &provider.name);
+        let mut names: Vec<&str> = providers.chain(own).map(Name::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Jobs and services of issuers that do not exist.
+    fn issuer_id(&self, uid: &Uid) -> Option<String> {
+        let kind = uid.kind.as_str();
+        let Some((issuer, _)) = uid.id.split_once(':').filter(|(_, rest)| !rest.is_empty()) else {
+            return Some(format!("`{}` has no token issuer, expected `{kind}::\"ISSUER:…\"`", written(uid)));
+        };
+        let fits =
+            |it: &&Arc<TokenIssuerSettings>| if uid.kind == Kind::Job { it.has_jobs() } else { it.has_services() };
+        let names: Vec<&str> = self.issuers.iter().filter(fits).map(|it| it.name.as_str()).collect();
+        let whom = if uid.kind == Kind::Job { "jobs" } else { "services" };
+        (!names.contains(&issuer))
+            .then(|| format!("no token issuer of {whom} is named `{issuer}`{}", hint(issuer, names)))
     }
 
     /// What only a reader of memberships with a token of ours can tell.
@@ -114,11 +151,19 @@ impl Lint<'_> {
                            the project, ref or environment instead";
             mistakes.push((".user".into(), message.into()));
         }
+        for uid in facts.behind_jobs.iter().filter(|uid| uid.kind == Kind::Namespace) {
+            let message = format!(
+                "of the person behind a job only groups that policies name are read: write `principal.user in Group::\"{0}\"` for \
+                 the members of `{0}`, who are members of all groups below it",
+                uid.id
+            );
+            mistakes.push((written(uid), message));
+        }
         for uid in facts.uids.iter().filter(|uid| uid.kind.is_membership() && uid.kind != Kind::Role) {
             let Some(provider) = self.provider_of(uid).filter(|provider| provider.kind == ProviderKind::Gitlab) else {
                 continue;
             };
-            let hinges = facts.mentions(provider.name.as_str());
+            let hinges = facts.mentions(Kind::User, provider.name.as_str());
             mistakes.extend(unseen(facts, uid, provider).filter(|_| hinges).map(|message| (written(uid), message)));
         }
     }

@@ -29,9 +29,9 @@ mod words;
 
 use crate::{
     canonical::{Canonical, Judged},
-    config::ProviderSettings,
+    config::{ProviderSettings, TokenIssuerSettings},
     group::GroupPath,
-    principal::{Membership, Principal, Strength},
+    principal::{Asker, Membership, Principal, Strength},
     refusal::Note,
     route::Route,
 };
@@ -39,6 +39,7 @@ use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Request};
 use context::Inputs;
 use entities::Named;
 use judge::Book;
+use lint::Known;
 use moka::sync::Cache;
 use policies::Checked;
 use slice::{Hinging, Key, Slice, Subset};
@@ -146,8 +147,9 @@ impl Authorize {
         policies: Option<&Path>,
         routes: &[Route],
         providers: &[Arc<ProviderSettings>],
+        issuers: &[Arc<TokenIssuerSettings>],
     ) -> Result<Self, Vec<PolicyError>> {
-        Self::new(policies::load(policies, routes, providers)?)
+        Self::new(policies::load(policies, Known { routes, providers, issuers })?)
     }
 
     fn new(Checked { policies, schema }: Checked) -> Result<Self, Vec<PolicyError>> {
@@ -197,10 +199,7 @@ impl Authorize {
         let Some(action) = action else {
             return self.book.without_policy(Outcome::NotPermitted); // no policy can name such a method
         };
-        let strength = match principal {
-            Principal::Anonymous => None,
-            Principal::User { strength, .. } => Some(&**strength),
-        };
+        let strength = principal.strength();
         let slice = self.slice(principal, route);
         let inputs = Inputs::of(slice.subset.reads, action, asked, strength);
         if let Some(kept) = inputs.as_ref().and_then(|inputs| slice.recall(inputs)) {
@@ -237,50 +236,57 @@ impl Authorize {
 
     /// The slice of `principal` on `route`: kept from an earlier request, or built now.
     fn slice(&self, principal: &Principal, route: &Route) -> Arc<Slice> {
-        let person = principal.person();
-        let membership = match principal {
-            Principal::User { membership: Membership::Known(groups), .. } => Some(groups.version),
-            Principal::User { membership: Membership::Unknown(_), .. } | Principal::Anonymous => None,
+        let asker = Asker::of(principal);
+        let membership = match principal.membership() {
+            Some(Membership::Known(groups)) => Some(groups.version),
+            Some(Membership::Unknown(_)) | None => None,
         };
-        let key = Key { user: person.map(|person| person.id.clone()), membership, route: route.index };
-        if let Some(kept) = self.slices.get(&key).filter(|slice| slice.is_of(person)) {
+        let key =
+            Key { asker: asker.id().map(|id| (Kind::asking(&asker), id.clone())), membership, route: route.index };
+        if let Some(kept) = self.slices.get(&key).filter(|slice| slice.is_of(&asker)) {
             return kept;
         }
-        let slice = Arc::new(self.build(principal, route));
+        let slice = Arc::new(self.build(asker, principal.membership(), route));
         self.slices.insert(key, slice.clone());
         slice
     }
 
-    fn build(&self, principal: &Principal, route: &Route) -> Slice {
-        let (uid, parents, unknown) = match principal {
-            Principal::Anonymous => (Uid::new(Kind::Anonymous, "anonymous"), Vec::new(), None),
-            Principal::User { person, membership, .. } => {
-                let provider = person.id.provider.as_str();
-                match membership {
-                    Membership::Known(groups) => {
-                        let parents = self.named.parents(provider, &groups.paths, &groups.roles);
-                        let unread = (!groups.unread.is_empty()).then_some(Unknown::These(provider, &groups.unread));
-                        (entities::user(&person.id), parents, unread)
-                    }
-                    Membership::Unknown(_) => (entities::user(&person.id), Vec::new(), Some(Unknown::All(provider))),
-                }
+    fn build(&self, asker: Asker, membership: Option<&Membership>, route: &Route) -> Slice {
+        let uid = entities::uid(&asker);
+        let (groups, unknown) = match (asker.provider(), membership) {
+            (Some(provider), Some(Membership::Known(groups))) => {
+                let unread = (!groups.unread.is_empty()).then_some(Unknown::These(provider, &groups.unread));
+                (self.named.parents(provider, &groups.paths, &groups.roles), unread)
             }
+            (Some(provider), Some(Membership::Unknown(_))) => (Vec::new(), Some(Unknown::All(provider))),
+            (None, _) | (_, None) => (Vec::new(), None),
+        };
+        let parents = match &asker {
+            Asker::Job(job) => entities::places(job), // its groups are those of its person, which it is not in
+            Asker::Nobody | Asker::Person(_) | Asker::Service(_) => groups.clone(),
         };
         let name = route.name.as_str();
         let mut candidates = self.book.index.candidates(&uid, &parents, name);
-        let hinging =
-            unknown.map(|unknown| self.set_aside(&mut candidates, unknown, &parents, name)).unwrap_or_default();
-        let person = principal.person().cloned();
-        let asker = person.as_ref().map_or_else(entities::anonymous, |person| entities::person(person, &parents));
+        let hinging = unknown
+            .map(|unknown| self.set_aside(&mut candidates, Kind::asking(&asker), unknown, &groups, name))
+            .unwrap_or_default();
         let resource = entities::route(route);
-        let (principal, asked) = (asker.uid(), resource.uid());
-        let entities = self.hierarchy.clone().add_entities([asker, resource], None);
+        let asked = resource.uid();
+        let all = entities::asker(&asker, &parents, &groups).into_iter().chain([resource]);
+        let entities = self.hierarchy.clone().add_entities(all, None);
         let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
-        Slice::new(person, principal, asked, entities, self.subset(candidates), hinging)
+        Slice::new(asker, uid.to_cedar(), asked, entities, self.subset(candidates), hinging)
     }
 
-    /// Takes out what cannot be decided while nobody knows all groups of a person.
-    fn set_aside(&self, candidates: &mut Vec<u32>, unknown: Unknown<'_>, held: &[Uid], route: &str) -> Hinging {
+    /// Takes out what cannot be decided while nobody knows all groups of a person or service, or of the person behind a job.
+    fn set_aside(
+        &self,
+        candidates: &mut Vec<u32>,
+        kind: Kind,
+        unknown: Unknown<'_>,
+        held: &[Uid],
+        route: &str,
+    ) -> Hinging {
         let mut hinging = Hinging::default();
         let mut add = |number| {
             let facts = &self.book.get(number).facts;
@@ -290,17 +296,20 @@ impl Authorize {
         };
         match unknown {
             Unknown::All(provider) => {
-                self.book.hinging(candidates, provider).into_iter().for_each(add);
-                for members in self.book.index.members(provider, route) {
+                self.book.hinging(candidates, kind, provider).into_iter().for_each(add);
+                // no scope is about groups of the person behind a job
+                for members in self.book.index.members(provider, route).filter(|_| kind != Kind::Job) {
                     hinging.add(members.permits, members.forbids);
                 }
             }
             Unknown::These(provider, paths) => {
                 let mut named = self.named.among(provider, paths);
                 named.retain(|uid| !held.contains(uid)); // known by another group
-                let mentions = |number: &u32| self.book.get(*number).facts.mentions_any(&named);
+                let mentions = |number: &u32| self.book.get(*number).facts.mentions_any(kind, &named);
                 candidates.extract_if(.., |number| mentions(number)).for_each(&mut add);
-                self.book.index.of_members(&named, route).for_each(add);
+                if kind != Kind::Job {
+                    self.book.index.of_members(kind, &named, route).for_each(add);
+                }
             }
         }
         hinging

@@ -3,11 +3,10 @@
 use super::{
     PolicyError,
     facts::Facts,
-    lint::Lint,
+    lint::Known,
     schema,
     sources::{self, Source},
 };
-use crate::config::ProviderSettings;
 use crate::route::Route;
 use aws_lc_rs::digest;
 use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
@@ -44,11 +43,8 @@ pub(super) struct Checked {
 }
 
 /// Loads and checks all policies: the files below `directory` in the order of their paths, then the `allow` lists.
-pub(super) fn load(
-    directory: Option<&Path>,
-    routes: &[Route],
-    providers: &[Arc<ProviderSettings>],
-) -> Result<Checked, Vec<PolicyError>> {
+pub(super) fn load(directory: Option<&Path>, known: Known<'_>) -> Result<Checked, Vec<PolicyError>> {
+    let routes = known.routes;
     let mut errors = Vec::new();
     let mut found = directory.map_or_else(Vec::new, |directory| sources::files(directory, &mut errors));
     if let Some(directory) = directory {
@@ -66,7 +62,7 @@ pub(super) fn load(
             return Err(errors);
         }
     };
-    let (policies, mistakes) = check(&found, routes, providers, &schema);
+    let (policies, mistakes) = check(&found, known, &schema);
     errors.extend(mistakes);
     if policies.is_empty() && errors.is_empty() {
         let message = "no policy: nobody could be let in; name a directory, or write `allow` on a route".into();
@@ -76,15 +72,10 @@ pub(super) fn load(
 }
 
 /// Checks the policies of `sources`: the good ones, and every mistake in the others.
-pub(super) fn check(
-    sources: &[Source],
-    routes: &[Route],
-    providers: &[Arc<ProviderSettings>],
-    schema: &Schema,
-) -> (Vec<Loaded>, Vec<PolicyError>) {
+pub(super) fn check(sources: &[Source], known: Known<'_>, schema: &Schema) -> (Vec<Loaded>, Vec<PolicyError>) {
     let mut loader = Loader {
         validator: Validator::new(schema.clone()),
-        lint: Lint { routes, providers },
+        lint: known,
         loaded: Vec::new(),
         places: HashMap::new(),
         errors: Vec::new(),
@@ -122,7 +113,7 @@ fn stale_schema(directory: &Path, routes: &[Route]) -> Option<PolicyError> {
 
 struct Loader<'a> {
     validator: Validator,
-    lint: Lint<'a>,
+    lint: Known<'a>,
     loaded: Vec<Loaded>,
     places: HashMap<Arc<str>, String>,
     errors: Vec<PolicyError>,

@@ -16,11 +16,14 @@ impl Authorize {
         routes.iter().filter(|route| !permits.iter().any(|facts| is_about(facts, route))).collect()
     }
 
-    /// The ids of all groups, namespaces and roles that policies about people name, such as `gitlab:acme/platform`.
+    /// The ids of all groups, namespaces and roles that policies name about people, or about those behind jobs, such as
+    /// `gitlab:acme/platform`.
     pub fn groups(&self) -> BTreeSet<String> {
         let people = self.book.policies.iter().map(|policy| &policy.facts).filter(|facts| is_about_people(facts));
         let named = people.flat_map(|facts| &facts.uids).filter(|uid| uid.kind.is_membership());
-        named.map(|uid| uid.id.to_string()).collect()
+        let behind = self.book.policies.iter().map(|policy| &policy.facts).filter(|facts| facts.job_person);
+        let behind = behind.flat_map(|facts| &facts.uids).filter(|uid| matches!(uid.kind, Kind::Group | Kind::Role));
+        named.chain(behind).map(|uid| uid.id.to_string()).collect()
     }
 }
 
@@ -51,7 +54,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("a.cedar"), text).expect("written");
         let routes = vec![route("portal"), route("api")];
-        let policies = Authorize::load(Some(directory.path()), &routes, &[gitlab("gitlab")]);
+        let policies = Authorize::load(Some(directory.path()), &routes, &[gitlab("gitlab")], &[]);
         (policies.unwrap_or_else(|errors| panic!("{errors:?}")), routes)
     }
 
@@ -71,12 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_those_of_people() {
+    fn groups_are_those_of_people_and_of_those_behind_jobs() {
         let (policies, _) = policies(
             r#"@id("a") permit (principal is User in Namespace::"gitlab:acme", action, resource)
                when { principal in Group::"gitlab:acme/infra" };
-               @id("b") permit (principal is Job in Namespace::"gitlab:jobs", action, resource);"#,
+               @id("b") permit (principal is Job in Namespace::"gitlab:jobs", action, resource);
+               @id("c") permit (principal is Job in Namespace::"gitlab:jobs", action, resource)
+               when { principal.user in Group::"gitlab:release" };"#,
         );
-        assert_eq!(Vec::from_iter(policies.groups()), ["gitlab:acme", "gitlab:acme/infra"]);
+        assert_eq!(Vec::from_iter(policies.groups()), ["gitlab:acme", "gitlab:acme/infra", "gitlab:release"]);
     }
 }

@@ -54,7 +54,7 @@ fn allow_takes_a_role() {
     let mut open = route("r");
     let (gitlab_name, path) = ("gitlab".parse().expect("a name"), "acme/platform".parse().expect("a path"));
     open.allow = vec![Allow::Role(gitlab_name, path, Role::Developer)];
-    let with_api = Authorize::load(None, std::slice::from_ref(&open), &[gitlab_with_api("gitlab")]).expect("good");
+    let with_api = Authorize::load(None, std::slice::from_ref(&open), &[gitlab_with_api("gitlab")], &[]).expect("good");
     let asks =
         |principal: &Principal| with_api.decide(principal, &Judged { asked: asked("GET", "/") }, &open, UNIX_EPOCH);
     assert!(asks(&member("1", &[("acme/platform", Role::Developer)], &[], 1)).permits());
@@ -62,7 +62,7 @@ fn allow_takes_a_role() {
     assert_eq!((refused.outcome, refused.hinges_on_groups), (Outcome::NotPermitted, true));
     let notes: Vec<_> = refused.notes.iter().filter_map(|note| note.reason.as_deref()).collect();
     assert_eq!(notes, ["This is open to those who are developer of acme/platform, or more."]);
-    let without = Authorize::load(None, &[open], &[gitlab("gitlab")]).err().expect("refused");
+    let without = Authorize::load(None, &[open], &[gitlab("gitlab")], &[]).err().expect("refused");
     assert!(without[0].place.starts_with("routes[0].allow[0]"), "{without:?}");
 }
 

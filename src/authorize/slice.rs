@@ -3,9 +3,9 @@
 use super::{
     Decision,
     context::Inputs,
-    words::{Action, Actions, Reads},
+    words::{Action, Actions, Kind, Reads},
 };
-use crate::principal::{Person, UserId};
+use crate::principal::{Asker, UserId};
 use cedar_policy::{Entities, EntityUid, PolicySet};
 use std::{
     collections::HashMap,
@@ -18,9 +18,9 @@ const DECISIONS: usize = 128;
 /// Names one slice. The policies are fixed: a new generation of policies has slices of its own.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Key {
-    /// The person; `None` for nobody known.
-    pub(super) user: Option<UserId>,
-    /// The version of the person's membership; `None` while it is unknown.
+    /// Who it is; `None` for nobody known.
+    pub(super) asker: Option<(Kind, UserId)>,
+    /// The version of the membership; `None` while it is unknown.
     pub(super) membership: Option<u64>,
     /// The route's position.
     pub(super) route: usize,
@@ -40,7 +40,7 @@ pub(super) struct Subset {
 #[derive(Debug)]
 pub(super) struct Slice {
     /// Whose attributes `entities` holds.
-    pub(super) person: Option<Arc<Person>>,
+    pub(super) asker: Asker,
     pub(super) principal: EntityUid,
     pub(super) resource: EntityUid,
     pub(super) entities: Entities,
@@ -74,23 +74,19 @@ impl Hinging {
 
 impl Slice {
     pub(super) fn new(
-        person: Option<Arc<Person>>,
+        asker: Asker,
         principal: EntityUid,
         resource: EntityUid,
         entities: Entities,
         subset: Arc<Subset>,
         unknown: Hinging,
     ) -> Self {
-        Self { person, principal, resource, entities, subset, unknown, decisions: Mutex::default() }
+        Self { asker, principal, resource, entities, subset, unknown, decisions: Mutex::default() }
     }
 
-    /// True if the slice was built from the attributes that `person` has now.
-    pub(super) fn is_of(&self, person: Option<&Arc<Person>>) -> bool {
-        match (&self.person, person) {
-            (None, None) => true,
-            (Some(built), Some(now)) => Arc::ptr_eq(built, now) || built == now,
-            (None, Some(_)) | (Some(_), None) => false,
-        }
+    /// True if the slice was built from the attributes that `asker` has now.
+    pub(super) fn is_of(&self, asker: &Asker) -> bool {
+        self.asker.is(asker)
     }
 
     /// What was decided for equal inputs.
@@ -122,7 +118,7 @@ mod tests {
     fn keeps_a_bounded_number_of_decisions() {
         let uid = || r#"Route::"r""#.parse::<EntityUid>().expect("an entity");
         let subset = Subset { policies: PolicySet::new(), members: Box::new([]), reads: Reads::PATH };
-        let slice = Slice::new(None, uid(), uid(), Entities::empty(), Arc::new(subset), Hinging::default());
+        let slice = Slice::new(Asker::Nobody, uid(), uid(), Entities::empty(), Arc::new(subset), Hinging::default());
         let inputs = |path: &str| Inputs::of(Reads::PATH, Action::Get, &asked("GET", path), None).expect("short");
         let decision = Decision {
             outcome: Outcome::Permitted,

@@ -2,24 +2,26 @@
 
 use super::{
     Authorize, Outcome, context, entities,
+    lint::Known,
     policies::{self, Checked},
     schema,
-    testing::{asked, oidc, paths, person, placed, route, source},
+    testing::{asked, gitlab_with_api, job, jobs, oidc, paths, person, placed, route, services, source},
     words::{Action, Kind, Reads, Uid},
 };
 use crate::{
     canonical::{Class, Judged},
     group::GroupPath,
-    principal::{Groups, Membership, MembershipSource, Principal, Strength, Unknown},
+    principal::{Asker, Groups, Job, Membership, MembershipSource, Principal, Service, Strength, Unknown, UserId},
     route::Route,
 };
-use cedar_policy::{Authorizer, Decision, Entities, PolicySet, Request, Schema};
+use cedar_policy::{Authorizer, Decision, Entities, Entity, PolicySet, Request, Schema};
 use proptest::{
     prelude::*,
     sample::{select, subsequence},
     test_runner::Config,
 };
 use std::{
+    collections::HashSet,
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -36,6 +38,12 @@ const PRINCIPALS: &[&str] = &[
     r#"principal is User in Group::"b:g""#,
     r#"principal is User in Namespace::"a:g""#,
     r#"principal is User in Namespace::"b:g/h""#,
+    r#"principal is Job in Project::"a:g/h/p""#,
+    r#"principal is Job in Namespace::"a:g""#,
+    r#"principal == Job::"ci:1""#,
+    "principal is Service",
+    r#"principal is Service in Group::"s:g""#,
+    r#"principal == Service::"s:1""#,
 ];
 const ACTIONS: &[&str] = &[
     "action",
@@ -71,7 +79,15 @@ const CONDITIONS: &[&str] = &[
     r#"when { principal is User && principal has email }"#,
     r#"when { action == Action::"GET" }"#,
     r#"when { context.host == "app.test" && context has auth_time }"#,
+    r#"when { principal is Job && principal.ref_protected }"#,
+    r#"when { principal is Job && principal.user in Group::"a:g" }"#,
+    r#"unless { principal is Job && principal.user in Group::"a:h" }"#,
+    r#"when { principal is Job && principal has environment && principal.user.login == "1" }"#,
+    r#"when { principal in Project::"a:g/p" || principal in Group::"s:h" }"#,
+    r#"when { principal is Service && principal.scopes.contains("w") }"#,
 ];
+const PROJECTS: &[Option<&str>] = &[None, Some("g/p"), Some("g/h/p"), Some("gg/p"), Some("G/p")];
+
 const PATHS: &[&str] = &["g", "g/h", "g/h/i", "gg", "h"];
 
 static ROUTES: LazyLock<[Route; 2]> = LazyLock::new(|| {
@@ -98,6 +114,8 @@ prop_compose! {
 /// One request, and who asks.
 #[derive(Clone, Debug)]
 struct Asks {
+    kind: Kind,
+    project: Option<&'static str>,
     provider: Option<&'static str>,
     subject: &'static str,
     groups: Vec<&'static str>,
@@ -113,6 +131,8 @@ struct Asks {
 
 prop_compose! {
     fn asks()(
+        kind in select(&[Kind::User, Kind::User, Kind::Job, Kind::Service][..]),
+        project in select(PROJECTS),
         provider in select(&[None, Some("a"), Some("a"), Some("b")][..]),
         subject in select(&["1", "2"][..]),
         groups in subsequence(PATHS, 0..=PATHS.len()),
@@ -125,7 +145,7 @@ prop_compose! {
         strong in any::<bool>(),
         second in select(&[0_u64, 1, 100][..]),
     ) -> Asks {
-        Asks { provider, subject, groups, route, method, target, websocket, client, class, strong, second }
+        Asks { kind, project, provider, subject, groups, route, method, target, websocket, client, class, strong, second }
     }
 }
 
@@ -145,6 +165,8 @@ impl Asks {
     fn mixed(&self, other: &Self, parts: u8) -> Self {
         let from = |part: u8| if parts & 1 << part == 0 { self } else { other };
         Self {
+            kind: from(0).kind,
+            project: from(1).project,
             provider: from(0).provider,
             subject: from(0).subject,
             groups: from(1).groups.clone(),
@@ -170,18 +192,33 @@ impl Asks {
             amr: if self.strong { Arc::new(["otp".to_owned()]) } else { Arc::new([]) },
             acr: self.strong.then(|| "2".into()),
         };
-        Principal::User {
-            person: person(provider, self.subject),
-            membership: Membership::Known(Groups {
-                paths: paths(&self.groups).into(),
-                roles: Arc::default(),
-                unread: Arc::default(),
-                source: MembershipSource::Userinfo,
-                read: UNIX_EPOCH,
-                version: groups << 2 | who,
-                stale: false,
-            }),
-            strength: Arc::new(strength),
+        let membership = Membership::Known(Groups {
+            paths: paths(&self.groups).into(),
+            roles: Arc::default(),
+            unread: Arc::default(),
+            source: MembershipSource::Userinfo,
+            read: UNIX_EPOCH,
+            version: groups << 2 | who,
+            stale: false,
+        });
+        match self.kind {
+            Kind::Job => Principal::Job { job: Arc::new(self.job()), membership },
+            Kind::Service => Principal::Service { service: Arc::new(self.service()), membership },
+            _ => Principal::User { person: person(provider, self.subject), membership, strength: Arc::new(strength) },
+        }
+    }
+
+    /// Its person is of `a`; a number stands for one job, whose claims never change.
+    fn job(&self) -> Job {
+        job(self.subject.parse().expect("a number"), self.project, person("a", self.subject), self.strong)
+    }
+
+    fn service(&self) -> Service {
+        Service {
+            id: UserId { provider: "s".parse().expect("a name"), subject: self.subject.into() },
+            issuer: "https://s.test".into(),
+            client_id: self.subject.into(),
+            scopes: if self.strong { Arc::new(["w".to_owned()]) } else { Arc::new([]) },
         }
     }
 
@@ -199,26 +236,44 @@ impl Asks {
 
     /// Every group and namespace the person is in, whether a policy names it or not.
     fn parents(&self) -> Vec<Uid> {
-        let provider = self.provider.expect("asked for people");
+        let provider = match self.kind {
+            Kind::Job => "a",
+            Kind::Service => "s",
+            _ => self.provider.expect("asked for people"),
+        };
         let paths = paths(&self.groups);
         let groups = paths.iter().map(|path| Uid::new(Kind::Group, format!("{provider}:{path}")));
         let above = paths.iter().flat_map(GroupPath::lineage);
+        let above = above.filter(|_| self.kind != Kind::Service); // which the schema has in groups only
         groups.chain(above.map(|path| Uid::new(Kind::Namespace, format!("{provider}:{path}")))).collect()
+    }
+
+    /// Everything about who asks, as the schema has it: a job is in its project, and that in the namespaces above.
+    fn entities(&self, principal: &Principal) -> Vec<Entity> {
+        let asker = Asker::of(principal);
+        let Asker::Job(job) = &asker else {
+            let parents = if principal.is_anonymous() { Vec::new() } else { self.parents() };
+            return entities::asker(&asker, &parents, &[]);
+        };
+        let places = entities::places(job);
+        let (project, above) = places.split_at(places.len().min(1));
+        let mut all = entities::asker(&asker, project, &self.parents());
+        let above: HashSet<_> = above.iter().map(Uid::to_cedar).collect();
+        all.extend(project.iter().map(|project| Entity::new_no_attrs(project.to_cedar(), above.clone())));
+        all
     }
 }
 
 /// What plain Cedar says of the whole set: outcome and determining policies, any error being a failure.
 fn whole(policies: &PolicySet, asks: &Asks) -> (Outcome, Vec<String>) {
     let (principal, judged) = (asks.principal(), asks.judged());
-    let (asker, strength) = match &principal {
-        Principal::Anonymous => (entities::anonymous(), None),
-        Principal::User { person, strength, .. } => (entities::person(person, &asks.parents()), Some(&**strength)),
-    };
+    let (asker, strength) = (entities::uid(&Asker::of(&principal)).to_cedar(), principal.strength());
     let resource = entities::route(&placed(asks.route, &ROUTES[asks.route]));
     let action = Uid::new(Kind::Action, if asks.websocket { "connect" } else { asks.method }).to_cedar();
     let context = context::context(Reads::ALL, &judged.asked, strength, asks.now()).expect("a context");
-    let request = Request::new(asker.uid(), action, resource.uid(), context, Some(&SCHEMA)).expect("a request");
-    let entities = Entities::from_entities([asker, resource], Some(&SCHEMA)).expect("entities fit the schema");
+    let request = Request::new(asker, action, resource.uid(), context, Some(&SCHEMA)).expect("a request");
+    let all = asks.entities(&principal).into_iter().chain([resource]);
+    let entities = Entities::from_entities(all, Some(&SCHEMA)).expect("entities fit the schema");
     let response = Authorizer::new().is_authorized(&request, policies, &entities);
     let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
     reasons.sort();
@@ -236,7 +291,9 @@ fn whole(policies: &PolicySet, asks: &Asks) -> (Outcome, Vec<String>) {
 fn authorize(policies: &[String]) -> Authorize {
     let numbered = (0..).zip(policies).map(|(number, policy)| format!("@id(\"p{number}\") {policy}\n"));
     let text: String = numbered.collect();
-    let (policies, _) = policies::check(&[source(&text)], &*ROUTES, &[oidc("a"), oidc("b")], &SCHEMA);
+    let providers = [oidc("a"), oidc("b"), gitlab_with_api("c")];
+    let known = Known { routes: &*ROUTES, providers: &providers, issuers: &[jobs("ci", "a"), services("s")] };
+    let (policies, _) = policies::check(&[source(&text)], known, &SCHEMA);
     Authorize::new(Checked { policies, schema: SCHEMA.clone() }).expect("a step")
 }
 
@@ -277,9 +334,14 @@ proptest! {
         policies in prop::collection::vec(policy(), 1..6),
         asks in asks(),
     ) {
-        let Principal::User { person, strength, .. } = asks.principal() else { return Ok(()) };
+        let membership = Membership::Unknown(Unknown::NeverRead);
+        let unknown = match asks.principal() {
+            Principal::Anonymous => return Ok(()),
+            Principal::User { person, strength, .. } => Principal::User { person, strength, membership },
+            Principal::Job { job, .. } => Principal::Job { job, membership },
+            Principal::Service { service, .. } => Principal::Service { service, membership },
+        };
         let authorize = authorize(&policies);
-        let unknown = Principal::User { person, strength, membership: Membership::Unknown(Unknown::NeverRead) };
         let route = placed(asks.route, &ROUTES[asks.route]);
         let decide = |principal| authorize.decide(principal, &asks.judged(), &route, asks.now()).outcome;
         let (blind, seeing) = (decide(&unknown), decide(&asks.principal()));

@@ -19,7 +19,8 @@ fn routes() -> Vec<Route> {
 }
 
 fn policies() -> Authorize {
-    Authorize::load(Some(directory()), &routes(), &[gitlab_with_api("gitlab")]).expect("the starter policies are good")
+    Authorize::load(Some(directory()), &routes(), &[gitlab_with_api("gitlab")], &[])
+        .expect("the starter policies are good")
 }
 
 fn people() -> [(&'static str, Principal); 5] {

@@ -2,19 +2,26 @@
 
 use super::{
     PolicyError,
+    lint::Known,
     policies::{self, Checked},
     schema,
     sources::Source,
 };
 use crate::{
     canonical::{Canonical, Class, OwnCookie, RequestId, Target},
-    config::{MembershipApi, ProviderKind, ProviderSettings},
+    config::{
+        GitlabCi, JwtTokens, KeySource, MembershipApi, ProviderKind, ProviderSettings, TokenClaims,
+        TokenIssuerSettings, TokenKind, TokenPrincipal,
+    },
     group::{GroupPath, Role},
-    principal::{Groups, Membership, MembershipSource, Person, Principal, Strength, UserId},
+    principal::{Groups, Job, Membership, MembershipSource, Person, Principal, Strength, UserId},
     route::Route,
 };
 use http::HeaderMap;
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 pub(super) use crate::route::testing::route;
 
@@ -53,7 +60,7 @@ pub(super) fn load(
     providers: &[Arc<ProviderSettings>],
 ) -> Result<Checked, Vec<PolicyError>> {
     let schema = schema::schema(routes).expect("the schema parses");
-    let (policies, errors) = policies::check(&[source(text)], routes, providers, &schema);
+    let (policies, errors) = policies::check(&[source(text)], Known { routes, providers, issuers: &[] }, &schema);
     if errors.is_empty() { Ok(Checked { policies, schema }) } else { Err(errors) }
 }
 
@@ -114,6 +121,60 @@ pub(super) fn user(subject: &str, groups: &[&str], version: u64) -> Principal {
             stale: false,
         }),
         strength: Arc::new(Strength::default()),
+    }
+}
+
+/// An issuer of CI jobs at `provider`.
+pub(super) fn jobs(name: &str, provider: &str) -> Arc<TokenIssuerSettings> {
+    issuer(name, Some(provider), TokenKind::GitlabCi(GitlabCi::default()))
+}
+
+/// An issuer of services.
+pub(super) fn services(name: &str) -> Arc<TokenIssuerSettings> {
+    let (principal, claims) = (TokenPrincipal::Service, TokenClaims::default());
+    issuer(name, None, TokenKind::Jwt(JwtTokens { principal, media_type: None, claims }))
+}
+
+fn issuer(name: &str, provider: Option<&str>, kind: TokenKind) -> Arc<TokenIssuerSettings> {
+    Arc::new(TokenIssuerSettings {
+        name: name.parse().expect("a name"),
+        kind,
+        issuer: Some(format!("https://{name}.test")),
+        provider: provider.map(|provider| provider.parse().expect("a name")),
+        provider_kind: None,
+        audiences: vec!["https://api.test".into()],
+        algorithms: vec!["RS256".into()],
+        max_age: Duration::from_secs(3600),
+        keys: KeySource::Discovery,
+    })
+}
+
+/// A job with the number `id` at provider `a`, in a project if there is one.
+pub(super) fn job(id: u64, project: Option<&str>, person: Arc<Person>, protected: bool) -> Job {
+    let word = |text: &str| -> Arc<str> { text.into() };
+    Job {
+        id: UserId { provider: "ci".parse().expect("a name"), subject: id.to_string().into() },
+        namespace: person.id.provider.clone(),
+        person,
+        job_id: id,
+        pipeline_id: 5,
+        project_id: 7,
+        project_path: word(project.unwrap_or("x/y")),
+        job_project_id: project.map(|_| 7),
+        project: project.map(|path| path.parse().expect("a path")),
+        renamed: false,
+        git_ref: word("main"),
+        ref_type: word("branch"),
+        ref_protected: protected,
+        pipeline_source: word("push"),
+        runner_id: 3,
+        runner_environment: word("self-hosted"),
+        sha: word("abc"),
+        environment: protected.then(|| word("x")),
+        environment_protected: protected.then_some(true),
+        deployment_tier: None,
+        environment_action: None,
+        ci_config_ref_uri: None,
     }
 }
 

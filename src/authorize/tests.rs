@@ -246,7 +246,7 @@ fn allow_lists_are_policies_like_any_other() {
     let mut settings = route("r");
     let (name, path) = ("gitlab".parse().expect("a name"), "acme".parse().expect("a path"));
     settings.allow = vec![Allow::Groups(GroupPattern::Tree(name, path))];
-    let authorize = Authorize::load(None, &[settings], &[gitlab("gitlab")]).expect("the policies are good");
+    let authorize = Authorize::load(None, &[settings], &[gitlab("gitlab")], &[]).expect("the policies are good");
     let ids: Vec<_> = authorize.ids().into_iter().collect();
     assert_eq!(ids, ["route:r:allow:1".into()]);
     assert!(authorize.show().starts_with("// routes[0].allow[0]\n@id(\"route:r:allow:1\")\n"), "{}", authorize.show());
@@ -261,14 +261,14 @@ fn no_policy_at_all_is_an_error() {
         result.err().unwrap_or_default().into_iter().map(|error| error.message).collect::<Vec<_>>()
     };
     let message = "no policy: nobody could be let in; name a directory, or write `allow` on a route";
-    assert_eq!(errors(Authorize::load(None, &[route("r")], &[])), [message]);
+    assert_eq!(errors(Authorize::load(None, &[route("r")], &[], &[])), [message]);
     let empty = tempfile::tempdir().expect("a directory");
     let mut settings = route("r");
     settings.allow = vec![Allow::Public];
     let message = "no policy here, expected `*.cedar` files";
-    assert_eq!(errors(Authorize::load(Some(empty.path()), &[settings], &[])), [message]);
+    assert_eq!(errors(Authorize::load(Some(empty.path()), &[settings], &[], &[])), [message]);
     let missing = empty.path().join("missing");
-    assert!(errors(Authorize::load(Some(&missing), &[route("r")], &[]))[0].starts_with("cannot read: "));
+    assert!(errors(Authorize::load(Some(&missing), &[route("r")], &[], &[]))[0].starts_with("cannot read: "));
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_stale_schema_is_an_error() {
     let file = directory.path().join("vestibule.cedarschema");
     std::fs::write(directory.path().join("a.cedar"), r#"@id("a") permit (principal, action, resource);"#)
         .expect("written");
-    let load = || Authorize::load(Some(directory.path()), &[route("r")], &[]);
+    let load = || Authorize::load(Some(directory.path()), &[route("r")], &[], &[]);
     assert!(load().is_ok());
     std::fs::write(&file, "entity User;").expect("written");
     let errors = load().err().expect("stale");

@@ -1,5 +1,6 @@
 //! The words that policies are written in: entities, scopes, actions, attributes of the context.
 
+use crate::principal::Asker;
 use cedar_policy::{
     EntityId, EntityTypeName, EntityUid,
     pst::{ActionConstraint, EntityOrSlot, EntityType, EntityUID, PrincipalConstraint, ResourceConstraint},
@@ -58,6 +59,16 @@ impl Kind {
     /// True for what a person is a member of.
     pub(super) fn is_membership(self) -> bool {
         matches!(self, Self::Group | Self::Role | Self::Namespace)
+    }
+
+    /// What whoever asks is.
+    pub(super) fn asking(asker: &Asker) -> Self {
+        match asker {
+            Asker::Nobody => Self::Anonymous,
+            Asker::Person(_) => Self::User,
+            Asker::Job(_) => Self::Job,
+            Asker::Service(_) => Self::Service,
+        }
     }
 
     pub(super) fn of(name: &EntityType) -> Option<Self> {

@@ -30,7 +30,7 @@ use crate::{
     refusal::{Reason, Refusal},
     route::Route,
 };
-use http::{HeaderMap, Method, Request, Uri, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Request, Uri, request::Parts};
 use ipnet::IpNet;
 use std::{net::IpAddr, sync::Arc};
 use target::TargetError;
@@ -143,6 +143,14 @@ impl Canonical {
             websocket,
         };
         Ok(asked)
+    }
+
+    /// The request without the field that a spent credential stood in.
+    pub fn without(mut self, field: Option<&HeaderName>) -> Self {
+        if let Some(field) = field {
+            self.headers.remove(field);
+        }
+        self
     }
 
     /// Reads the declared fields of the body, where a rule of the route asks for them.

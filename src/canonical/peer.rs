@@ -47,6 +47,8 @@ pub struct TlsClient {
 pub struct ClientCertificate {
     /// The distinguished name of its subject, as RFC 4514 writes it, such as `CN=portal,O=acme`.
     pub subject: Arc<str>,
+    /// The distinguished name of who issued it.
+    pub issuer: Arc<str>,
     /// Its only URI, if that is a SPIFFE id (SPIFFE X.509-SVID, section 2).
     pub spiffe_id: Option<Arc<str>>,
 }

@@ -3,7 +3,7 @@
 use crate::route::Route;
 use crate::{
     authorize::{Authorize, PolicyError, schema_text},
-    config::{ProviderSettings, Settings},
+    config::{ProviderSettings, Settings, TokenIssuerSettings},
 };
 use clap::Subcommand;
 use std::{
@@ -28,7 +28,11 @@ pub enum PolicyCommand {
 /// # Errors
 /// A sentence, if there are no policies to show or standard output is closed.
 pub fn run(command: &PolicyCommand, settings: &Settings) -> Result<bool, String> {
-    let (text, good) = answer(*command, settings.policies.as_deref(), &settings.routes, &settings.providers)?;
+    let (text, good) = answer(
+        *command,
+        settings.policies.as_deref(),
+        (&settings.routes, &settings.providers, &settings.token_issuers),
+    )?;
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("cannot write: {error}"))?;
     Ok(good)
@@ -37,10 +41,10 @@ pub fn run(command: &PolicyCommand, settings: &Settings) -> Result<bool, String>
 fn answer(
     command: PolicyCommand,
     directory: Option<&Path>,
-    routes: &[Route],
-    providers: &[Arc<ProviderSettings>],
+    known: (&[Route], &[Arc<ProviderSettings>], &[Arc<TokenIssuerSettings>]),
 ) -> Result<(String, bool), String> {
-    let load = || Authorize::load(directory, routes, providers);
+    let (routes, providers, issuers) = known;
+    let load = || Authorize::load(directory, routes, providers, issuers);
     match command {
         PolicyCommand::Schema => Ok((schema_text(routes), true)),
         PolicyCommand::Show => load().map(|policies| (policies.show(), true)).map_err(|errors| lines(&errors)),
@@ -65,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_schema_needs_no_policies_and_the_others_say_what_is_missing() {
-        let ask = |command| answer(command, None, &[], &[]);
+        let ask = |command| answer(command, None, (&[], &[], &[]));
         assert_eq!(ask(PolicyCommand::Schema), Ok((schema_text(&[]), true)));
         let message = "policies: no policy: nobody could be let in; name a directory, or write `allow` on a route";
         assert_eq!(ask(PolicyCommand::Show), Err(message.into()));
@@ -77,7 +81,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let text = "@id(\"all\")\npermit (principal, action, resource);";
         std::fs::write(directory.path().join("all.cedar"), text).expect("written");
-        let ask = |command| answer(command, Some(directory.path()), &[], &[]);
+        let ask = |command| answer(command, Some(directory.path()), (&[], &[], &[]));
         let place = directory.path().join("all.cedar");
         assert_eq!(ask(PolicyCommand::Show), Ok((format!("// {}:1:1\n{text}\n", place.display()), true)));
         assert_eq!(ask(PolicyCommand::Check), Ok(("1 policy, no mistake\n".into(), true)));

@@ -4,7 +4,7 @@ use crate::{
     admin::{self, Admin},
     audit::{Audit, Event},
     config::{self, Settings},
-    control::{Control, Parts, Providers},
+    control::{Control, Issuers, Parts, Providers},
     cookie::Cookies,
     forward::{self, assertion::AssertionKeys, streams::Streams},
     gateway::{Shared, Snapshot},
@@ -211,6 +211,9 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
     let mut discovery = HashMap::new();
     let providers = reload::providers(settings, &Providers::new(), &mut discovery);
     hall.shared.control.configure(providers, settings.sessions.clone());
+    let mut key_tasks = HashMap::new();
+    let issuers = reload::issuers(settings, &Issuers::new(), &mut key_tasks);
+    hall.shared.control.configure_issuers(issuers);
     let (shared, control, follower) = (hall.shared.clone(), hall.shared.control.clone(), hall.shared.control.clone());
     runtime.block_on(control.recover()).map_err(|error| format!("cannot read what has ended: {error}"))?;
     forever("vigil", move || vigil::watch(shared.clone()));
@@ -247,6 +250,7 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
         audit: hall.audit.clone(),
         metrics: hall.metrics.clone(),
         discovery,
+        key_tasks,
         upkeep,
         asked: watching.asked,
         started: settings.clone(),

@@ -25,6 +25,9 @@ providers:
     client_id: a
     client_secret: { file: secrets/gitlab }
     membership: { graph: {} }
+token_issuers:
+  - { name: ci, kind: gitlab_ci, provider: sso, audiences: ["https://portal.example.com"] }
+  - { name: api, kind: jwt, issuer: "https://api.example.com", audiences: [api], principal: user, claims: {} }
 routes:
   - name: portal
     providers: [sso]

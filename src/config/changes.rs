@@ -24,6 +24,12 @@ pub fn changes(before: &Settings, after: &Settings) -> BTreeSet<String> {
             }
         }
     }
+    for issuer in &after.token_issuers {
+        let old = before.token_issuers.iter().find(|old| old.name == issuer.name).and_then(|old| old.secret());
+        if old.zip(issuer.secret()).is_some_and(|(old, new)| old.expose_secret() != new.expose_secret()) {
+            found.insert(format!("token_issuers[{}].client_secret", issuer.name));
+        }
+    }
     for listen in &after.listen {
         let digest = |tls: &Option<std::sync::Arc<super::Tls>>| tls.as_ref().map(|tls| tls.digest);
         let old = before.listen.iter().find(|old| old.at == listen.at);

@@ -25,9 +25,12 @@ pub(super) struct ConfigFile {
     pub(super) state: Option<String>,
     /// The directory of the ring and assertion keys. Default: `./keys`.
     pub(super) keys: Option<String>,
-    /// The OpenID providers that people sign in with, at least one.
-    #[schemars(required)]
+    /// The OpenID providers that people sign in with. Required unless there are `token_issuers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) providers: Option<Vec<ProviderFile>>,
+    /// Who vouches for callers with tokens of their own: CI jobs, services, command lines. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_issuers: Option<Vec<TokenIssuerFile>>,
     /// What is asked for and where it is forwarded, at least one. The most specific host and path wins.
     #[schemars(required)]
     pub(super) routes: Option<Vec<RouteFile>>,
@@ -298,6 +301,110 @@ pub(super) struct GraphFile {
     pub(super) url: Option<String>,
 }
 
+/// One entry of `token_issuers`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenIssuerFile {
+    /// Begins the ids of its services: `[a-z][a-z0-9-]*`, and no provider's name.
+    #[schemars(required)]
+    pub(super) name: Option<String>,
+    /// Whose tokens: `gitlab_ci` for ID tokens of CI jobs, `jwt` for access tokens and assertions, `introspection` for opaque
+    /// tokens (RFC 7662), `certificate` for clients with a certificate of a listener's `client_certificates`.
+    #[schemars(required)]
+    pub(super) kind: Option<TokenKindFile>,
+    /// `iss` of the tokens, byte for byte. Required unless the kind is `certificate`, or `introspection` with a `prefix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) issuer: Option<String>,
+    /// The provider whose people these are: those behind jobs, or those whom a token is of. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) provider: Option<String>,
+    /// Whom a token must be for: one of these in `aud`, and never the client id of a provider. Required unless the kind is `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) audiences: Option<Vec<String>>,
+    /// The signature algorithms that it may use, such as `ES256`; asymmetric ones only. Default: `[RS256]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) algorithms: Option<Vec<String>>,
+    /// How old a token may be, whatever its `exp`, from `1m` to `30d`. Default: `1h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<DurationText>,
+    /// Where its keys are, if it has no discovery document: an `https` URL. Default: what its discovery document says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_uri: Option<String>,
+    /// A file with its keys in place of a URL: a JWK set. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_file: Option<String>,
+    /// Kinds `jwt` and `introspection`: what its tokens speak for, a `user` or a `service`. Required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) principal: Option<TokenPrincipalFile>,
+    /// Kind `jwt`: the only `typ` that its tokens may have, such as `at+jwt` (RFC 9068) or `vestibule+jwt`. Default: `JWT`, `at+jwt` or none.
+    #[serde(rename = "typ", skip_serializing_if = "Option::is_none")]
+    pub(super) media_type: Option<String>,
+    /// Kinds `jwt` and `introspection`: what it calls what it says of a caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claims: Option<TokenClaimsFile>,
+    /// Kind `gitlab_ci`: projects by path with their ids, such as `acme/shop/api: 5120`. A job of that path and another id is in no
+    /// project. Default: `{}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) projects: Option<BTreeMap<String, u64>>,
+    /// Kind `gitlab_ci`: GitLab before 18.4 does not say in which project a job runs; whether the source project is believed to be
+    /// it for pushes, schedules and the like. Default: `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) legacy_project: Option<bool>,
+    /// Kind `gitlab_ci`: how old-style job tokens (`CI_JOB_TOKEN`) begin, such as `glcbt-`; GitLab is asked about each.
+    /// Default: none, and they are not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job_token_prefix: Option<String>,
+    /// Kind `introspection`: where tokens are asked about, an `https` URL. Required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint: Option<String>,
+    /// Kind `introspection`: as whom we ask. Required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
+    /// Kind `introspection`: the secret we ask with, `{ file: PATH }` or `{ env: NAME }`. Required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_secret: Option<SecretFile>,
+    /// Kind `introspection`: how its opaque tokens begin, so that they are known as its own. Default: none, and tokens are told by their `iss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prefix: Option<String>,
+}
+
+/// `kind` of a token issuer, as written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TokenKindFile {
+    GitlabCi,
+    Jwt,
+    Introspection,
+    Certificate,
+}
+
+/// `principal` of a token issuer, as written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TokenPrincipalFile {
+    User,
+    Service,
+}
+
+/// `claims` of a token issuer, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenClaimsFile {
+    /// Who it is, for ever. Default: `sub`.
+    pub(super) subject: Option<String>,
+    /// The login of a person. Default: `preferred_username`, `username` or the subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) login: Option<String>,
+    /// The list of groups. Default: `groups`.
+    pub(super) groups: Option<String>,
+    /// The client that a service is. Default: `client_id`, `azp`, `cid` or `appid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
+    /// The scopes: a text with blanks, or a list. Default: `scope` or `scp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) scopes: Option<String>,
+}
+
 /// One entry of `routes`, as written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -321,6 +428,19 @@ pub(super) struct RouteFile {
     pub(super) host_header: Option<String>,
     /// Names of the providers whose people may come here. Default: all.
     pub(super) providers: Option<Vec<String>>,
+    /// Names of the token issuers whose callers may come here. Default: `[]`.
+    pub(super) token_issuers: Option<Vec<String>>,
+    /// Whether clients that speak HTTP Basic are asked for a token as password, as `git`, `docker` and `pip` need it. Default: `false`.
+    pub(super) basic: Option<bool>,
+    /// A header in which tokens may come too, such as `X-Job-Token`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_header: Option<String>,
+    /// Whether the upstream gets the token that a caller came with. Default: `false`.
+    pub(super) forward_credential: Option<bool>,
+    /// Whether a token is good for one request only, by its `jti`. Default: `false`.
+    pub(super) one_time: Option<bool>,
+    /// Whether the job of a CI token must still run; GitLab is asked at most every 20 s, by `membership.api`. Default: `false`.
+    pub(super) running_job: Option<bool>,
     /// The provider whose people get identity headers upstream. Required where there are several. Default: the only provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) header_provider: Option<String>,

@@ -5,7 +5,7 @@ use super::{
     file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RouteFile, SessionsFile},
     listen,
     mistake::{Mistake, Report, quote},
-    provider, route,
+    provider, route, token_issuer,
     tree::below,
     value::{self, Expected, write_duration},
     variables,
@@ -41,7 +41,9 @@ pub(super) struct Meaning<'m, 'r> {
 impl Meaning<'_, '_> {
     /// All settings; none only if a mistake is reported.
     pub(super) fn settings(&mut self, file: &Path, digest: String, written: &ConfigFile) -> Option<Settings> {
-        let secrets = written.providers.iter().flatten().filter_map(|it| it.client_secret.as_ref()?.env.as_deref());
+        let secrets = written.providers.iter().flatten().map(|it| &it.client_secret);
+        let secrets = secrets.chain(written.token_issuers.iter().flatten().map(|it| &it.client_secret));
+        let secrets = secrets.filter_map(|it| it.as_ref()?.env.as_deref());
         variables::check(self.report, self.environment, &Vec::from_iter(secrets));
         let public_url = self.read("public_url", written.public_url.as_deref(), value::origin);
         let listen = listen::all(self, written.listen.as_ref());
@@ -52,7 +54,9 @@ impl Meaning<'_, '_> {
         let loopback_http = self.transport(public_url.as_ref(), &listen, &trusted_proxies, written);
         let state = self.directory("state", written.state.as_deref().unwrap_or("./state"));
         let keys = self.directory("keys", written.keys.as_deref().unwrap_or("./keys"));
-        let providers = provider::all(self, written.providers.as_deref().unwrap_or_default());
+        let providers = provider::all(self, written.providers.as_deref(), written.token_issuers.is_some());
+        let token_issuers = written.token_issuers.as_deref().unwrap_or_default();
+        let token_issuers = token_issuer::all(self, token_issuers, &providers);
         let own = |(key, listen): &(String, Listen)| match listen.at {
             ListenAt::Tcp(address) => Some((key.clone(), address)),
             ListenAt::Unix(_) | ListenAt::Systemd(_) => None,
@@ -81,6 +85,7 @@ impl Meaning<'_, '_> {
             state,
             keys,
             providers,
+            token_issuers,
             routes,
             policies,
             sessions,

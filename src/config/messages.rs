@@ -46,21 +46,21 @@ error: `listen` is missing
   |
   = help: where to listen, such as `0.0.0.0:8080`, or a list of `{ address: … }`
 
-error: `providers` is missing
- --> vestibule.yaml:1:1
-  |
-1 |
-  | ^ expected a key `providers` here
-  |
-  = help: the OpenID providers that people sign in with, at least one
-
 error: `routes` is missing
  --> vestibule.yaml:1:1
   |
 1 |
   | ^ expected a key `routes` here
   |
-  = help: what is asked for and where it is forwarded, at least one. The most specific host and path wins"#;
+  = help: what is asked for and where it is forwarded, at least one. The most specific host and path wins
+
+error: `providers` is missing
+ --> vestibule.yaml:1:1
+  |
+1 |
+  | ^ expected at least one provider
+  |
+  = help: or `token_issuers`, where nobody signs in and all callers have tokens"#;
 
     a_document_is_a_mapping: "- a\n", r#"
 error: the document is a list
@@ -83,7 +83,7 @@ error: `colour` is not a known key
 8 | colour: red
   | ^^^^^^ not known
   |
-  = help: known here: `audit`, `contact`, `drain`, `hsts`, `keys`, `limits`, `listen`, `operations`, `policies`, `providers`, `public_url`, `routes`, `sessions`, `state`, `trusted_proxies`, `workers`"#;
+  = help: known here: `audit`, `contact`, `drain`, `hsts`, `keys`, `limits`, `listen`, `operations`, `policies`, `providers`, `public_url`, `routes`, `sessions`, `state`, `token_issuers`, `trusted_proxies`, `workers`"#;
 
     every_doubled_key_is_shown: format!("{START}listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n"), r#"
 error: `listen` is written twice
@@ -195,14 +195,23 @@ error: `providers[0].kind` is `gitlap`
   |
   = help: did you mean `gitlab`?"#;
 
-    a_key_of_a_later_version_is_named: with("allow:", "basic: true, allow:"), r#"
-error: `routes[0].basic` is not supported by this version
+    a_key_of_a_later_version_is_named: with("allow:", "kind: console, allow:"), r#"
+error: `routes[0].kind` is not supported by this version
+ --> vestibule.yaml:7:59
+  |
+7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", kind: console, allow: ["gitlab:acme/**"] }
+  |                                                           ^^^^ not supported
+  |
+  = help: remove the key: every route has an upstream"#;
+
+    keys_about_tokens_need_an_issuer: with("allow:", "basic: true, allow:"), r#"
+error: `routes[0].basic` is about tokens, and this route takes none
  --> vestibule.yaml:7:59
   |
 7 |   - { name: backstage, upstream: "http://127.0.0.1:7007", basic: true, allow: ["gitlab:acme/**"] }
-  |                                                           ^^^^^ not supported
+  |                                                           ^^^^^ expected `token_issuers` beside it
   |
-  = help: remove the key: people sign in with a browser"#;
+  = help: name the issuers of tokens in `token_issuers` of this route, or remove the key"#;
 
     a_key_of_another_certificate_is_refused: with("listen: 0.0.0.0:8080", "listen:\n  - address: 0.0.0.0:8443\n    tls: { certificate: tls/portal.pem, key: tls/apps.key }"), r#"
 error: `listen[0].tls.key` is `tls/apps.key`

@@ -21,12 +21,15 @@ mod provider;
 #[cfg(test)]
 mod provider_messages;
 mod route;
+mod route_tokens;
 mod schema;
 mod secret;
 mod show;
 mod step_up;
 #[cfg(test)]
 mod tests;
+mod token_issuer;
+mod tokens;
 mod tree;
 mod unsupported;
 mod upstream;
@@ -41,6 +44,10 @@ pub use kind::ProviderKind;
 pub use mistake::{ConfigError, ConfigErrors};
 pub use places::Places;
 pub(crate) use secret::open_to_others;
+pub(crate) use token_issuer::ALGORITHMS;
+pub use tokens::{
+    GitlabCi, Introspection, JwtTokens, KeySource, TokenClaims, TokenIssuerSettings, TokenKind, TokenPrincipal,
+};
 
 use crate::{
     group::{GroupPath, Role},
@@ -88,6 +95,8 @@ pub struct Settings {
     pub keys: PathBuf,
     /// The providers, in order.
     pub providers: Vec<Arc<ProviderSettings>>,
+    /// Who vouches for callers with tokens of their own, in order.
+    pub token_issuers: Vec<Arc<TokenIssuerSettings>>,
     /// The routes, in order.
     pub routes: Vec<Route>,
     /// The directory of `*.cedar` files.

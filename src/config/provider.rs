@@ -17,12 +17,26 @@ use secrecy::{ExposeSecret, SecretString};
 use std::{sync::Arc, time::Duration};
 
 /// All providers that are free of mistakes.
-pub(super) fn all(meaning: &mut Meaning<'_, '_>, written: &[ProviderFile]) -> Vec<Arc<ProviderSettings>> {
-    if written.is_empty() {
-        meaning
-            .report
-            .add(Mistake::new("providers", "`providers` is empty").expected("expected at least one provider"));
-    }
+pub(super) fn all(
+    meaning: &mut Meaning<'_, '_>,
+    written: Option<&[ProviderFile]>,
+    tokens: bool,
+) -> Vec<Arc<ProviderSettings>> {
+    let written = match written {
+        None if !tokens => {
+            let lacks = Mistake::new("providers", "`providers` is missing").expected("expected at least one provider");
+            meaning
+                .report
+                .add(lacks.help("or `token_issuers`, where nobody signs in and all callers have tokens".to_owned()));
+            &[]
+        }
+        Some([]) => {
+            let empty = Mistake::new("providers", "`providers` is empty").expected("expected at least one provider");
+            meaning.report.add(empty);
+            &[][..]
+        }
+        written => written.unwrap_or_default(),
+    };
     unique(meaning, "providers", written.iter().map(|it| it.name.as_deref()));
     let read: Vec<_> = written.iter().enumerate().map(|(index, it)| one(meaning, index, it)).collect();
     read.into_iter().flatten().map(Arc::new).collect()
@@ -98,7 +112,8 @@ pub(super) fn kind(written: KindFile) -> ProviderKind {
     }
 }
 
-fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretFile) -> Option<SecretString> {
+/// A secret from where `written` says that it is.
+pub(super) fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretFile) -> Option<SecretString> {
     let (from, found) = match (&written.file, &written.env) {
         (Some(path), None) => {
             let from = format!("{key}.file");

@@ -6,6 +6,7 @@ use super::{
     meaning::{MONTH, Meaning, entry},
     mistake::{Mistake, either, nearest, quote},
     provider::{kind, name, unique},
+    route_tokens::Issuers,
     step_up, upstream,
     value::{self, Expected},
 };
@@ -42,6 +43,7 @@ pub(super) fn all(
         groupless: groupless.collect(),
         providers: kinds.iter().map(|(name, _)| name.clone()).collect(),
         kinds,
+        issuers: Issuers::of(written),
         public_host: public_url.and_then(|url| url.host_str()?.parse().ok()),
         single: routes.len() == 1,
         https: public_url.is_none_or(|url| url.scheme() == "https"),
@@ -57,6 +59,7 @@ pub(super) fn all(
 struct Context<'a> {
     providers: Vec<Name>,
     kinds: Vec<(Name, ProviderKind)>,
+    issuers: Issuers<'a>,
     /// Providers that say nobody's groups.
     groupless: Vec<String>,
     public_host: Option<Host>,
@@ -90,6 +93,8 @@ impl Context<'_> {
             .as_ref()
             .and_then(|it| upstream::one(meaning, &key("upstream"), it, &host_header, self.listen));
         let providers = self.providers(meaning, &key("providers"), written.providers.as_deref());
+        let issuers = self.issuers.named(meaning, &key("token_issuers"), written.token_issuers.as_deref());
+        let tokens = self.issuers.tokens(meaning, index, written, &issuers);
         let header_provider =
             header_provider(meaning, &key("header_provider"), written.header_provider.as_deref(), &providers);
         let audience = meaning.text(&key("audience"), written.audience.as_deref());
@@ -121,6 +126,8 @@ impl Context<'_> {
             strip_path: written.strip_path.unwrap_or(false),
             host_header,
             providers: providers.into(),
+            token_issuers: issuers.into(),
+            tokens,
             header_provider,
             labels: written.labels.clone().unwrap_or_default(),
             groups_header: groups_header.into(),

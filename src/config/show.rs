@@ -1,13 +1,14 @@
 //! The effective configuration, in the shape in which it is written.
 
 use super::{
-    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Settings, TlsVersion,
+    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Settings, TlsVersion, TokenIssuerSettings,
+    TokenKind,
     file::{
         AuditFile, BodyFile, CertificateFile, ClaimsFile, ClientCertificatesFile, ConfigFile, ContactFile, CorsFile,
         DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile, IdleFile, KindFile, LimitsFile,
         ListenFile, ListenerFile, MembershipApiFile, MembershipFile, MembershipHookFile, ModeFile, OperationsFile,
         PathsFile, ProviderFile, RouteFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile,
-        TlsVersionFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
+        TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
     },
     value::{write_duration, write_size},
 };
@@ -29,9 +30,11 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
         trusted_proxies: Some(settings.trusted_proxies.iter().map(ToString::to_string).collect()),
         state: path(&settings.state),
         keys: path(&settings.keys),
-        providers: Some(
-            settings.providers.iter().zip(sources).map(|(it, source)| provider(it, source, base)).collect(),
-        ),
+        providers: written
+            .providers
+            .is_some()
+            .then(|| settings.providers.iter().zip(sources).map(|(it, source)| provider(it, source, base)).collect()),
+        token_issuers: token_issuers(settings, written, base),
         routes: Some(settings.routes.iter().map(route).collect()),
         policies: settings.policies.as_ref().and_then(|it| path(it)),
         sessions: Some(SessionsFile {
@@ -97,10 +100,7 @@ fn cors(settings: &Cors) -> CorsFile {
 }
 
 fn provider(settings: &ProviderSettings, source: &ProviderFile, base: &Path) -> ProviderFile {
-    let absolute = |file: &String| base.join(file.strip_prefix("./").unwrap_or(file)).display().to_string();
-    let secret = |it: &Option<SecretFile>| {
-        it.as_ref().map(|it| SecretFile { file: it.file.as_ref().map(absolute), env: it.env.clone() })
-    };
+    let secret = |it: &Option<SecretFile>| secret(it, base);
     let membership = source.membership.as_ref();
     ProviderFile {
         name: Some(settings.name.to_string()),
@@ -144,6 +144,54 @@ fn provider(settings: &ProviderSettings, source: &ProviderFile, base: &Path) -> 
     }
 }
 
+/// Where a secret is; a file by its whole path.
+fn secret(source: &Option<SecretFile>, base: &Path) -> Option<SecretFile> {
+    source
+        .as_ref()
+        .map(|it| SecretFile { file: it.file.as_deref().map(|file| absolute(file, base)), env: it.env.clone() })
+}
+
+fn absolute(file: &str, base: &Path) -> String {
+    base.join(file.strip_prefix("./").unwrap_or(file)).display().to_string()
+}
+
+fn token_issuers(settings: &Settings, written: &ConfigFile, base: &Path) -> Option<Vec<TokenIssuerFile>> {
+    let sources = written.token_issuers.as_ref()?;
+    Some(settings.token_issuers.iter().zip(sources).map(|(it, source)| token_issuer(it, source, base)).collect())
+}
+
+/// What is written, with the defaults of its kind.
+fn token_issuer(settings: &TokenIssuerSettings, source: &TokenIssuerFile, base: &Path) -> TokenIssuerFile {
+    let verified = matches!(settings.kind, TokenKind::GitlabCi(_) | TokenKind::Jwt(_));
+    let ci = match &settings.kind {
+        TokenKind::GitlabCi(ci) => Some(ci),
+        TokenKind::Jwt(_) | TokenKind::Introspection(_) | TokenKind::Certificate => None,
+    };
+    let names = match &settings.kind {
+        TokenKind::Jwt(tokens) => Some(&tokens.claims),
+        TokenKind::Introspection(asked) => Some(&asked.claims),
+        TokenKind::GitlabCi(_) | TokenKind::Certificate => None,
+    };
+    let has_tokens = !matches!(settings.kind, TokenKind::Certificate);
+    TokenIssuerFile {
+        issuer: settings.issuer.clone(),
+        algorithms: verified.then(|| settings.algorithms.clone()),
+        max_age: duration(settings.max_age).filter(|_| has_tokens),
+        jwks_file: source.jwks_file.as_deref().map(|file| absolute(file, base)),
+        claims: names.map(|names| TokenClaimsFile {
+            subject: Some(names.subject.clone()),
+            login: names.login.clone(),
+            groups: Some(names.groups.clone()),
+            client_id: names.client_id.clone(),
+            scopes: names.scopes.clone(),
+        }),
+        projects: ci.map(|ci| ci.projects.iter().map(|(path, id)| (path.to_string(), *id)).collect()),
+        legacy_project: ci.map(|ci| ci.legacy_project),
+        client_secret: secret(&source.client_secret, base),
+        ..source.clone()
+    }
+}
+
 fn route(settings: &Route) -> RouteFile {
     RouteFile {
         name: Some(settings.name.to_string()),
@@ -158,6 +206,12 @@ fn route(settings: &Route) -> RouteFile {
             HostHeader::Literal(host) => host.to_string(),
         }),
         providers: Some(settings.providers.iter().map(ToString::to_string).collect()),
+        token_issuers: Some(settings.token_issuers.iter().map(ToString::to_string).collect()),
+        basic: Some(settings.tokens.basic),
+        token_header: settings.tokens.header.as_ref().map(ToString::to_string),
+        forward_credential: Some(settings.tokens.forward),
+        one_time: Some(settings.tokens.one_time),
+        running_job: Some(settings.tokens.running_job),
         header_provider: settings.header_provider.as_ref().map(ToString::to_string),
         audience: Some(settings.audience.to_string()),
         labels: Some(settings.labels.clone()),

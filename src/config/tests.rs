@@ -33,6 +33,7 @@ fn place() -> tempfile::TempDir {
         fs::write(&path, text).expect("a writable file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
     }
+    fs::write(directory.path().join("tls/keys.json"), KEYS).expect("a writable file");
     for (name, text) in [
         ("gitlab", "hunter2\n"),
         ("gitlab_api", "glpat-7\n"),
@@ -46,6 +47,10 @@ fn place() -> tempfile::TempDir {
     }
     directory
 }
+
+/// A JWK set with a public key that nobody has the private half of.
+const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"p","alg":"ES256","use":"sig",
+    "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
 
 /// An authority, our certificate and key, a key of somebody else, and what is none of these.
 fn certificates() -> &'static [(&'static str, String)] {
@@ -149,7 +154,7 @@ fn seven_lines_are_enough() {
 fn every_key_of_this_version_loads() {
     let settings = settings(FULL);
     assert_eq!(settings.listen.len(), 5);
-    assert_eq!(settings.files.len(), 14, "{:?}", settings.files);
+    assert_eq!(settings.files.len(), 16, "{:?}", settings.files);
     let tls = settings.listen[2].tls.as_ref().expect("TLS");
     assert_eq!((tls.minimum, tls.certificates.len()), (TlsVersion::Tls13, 2));
     assert_eq!(tls.certificates[1].names, ["apps.example.com", "*.apps.example.com"]);

@@ -1,13 +1,9 @@
 //! What the documentation of later versions names and this version lacks. Ignoring it would weaken a restriction in silence.
 
 /// Keys by their path, with `[]` for every place in a list, and what to do instead.
-const KEYS: [(&str, &str); 9] = [
-    ("token_issuers", "remove the key: callers with tokens of their own are not recognised yet"),
+const KEYS: [(&str, &str); 5] = [
     ("compatibility", "remove the key: paths of other proxies are not served yet"),
-    ("routes[].token_issuers", "remove the key: callers with tokens of their own are not recognised yet"),
-    ("routes[].forward_credential", "remove the key: `Authorization` reaches the upstream as it was sent"),
     ("routes[].body_fields", "remove the key, and judge the request by its method and path"),
-    ("routes[].basic", "remove the key: people sign in with a browser"),
     ("routes[].kind", "remove the key: every route has an upstream"),
     ("sessions.store", "remove the key: sessions are kept in the embedded store below `state`"),
     ("audit.sinks", "remove the key, and ship the files of the journal below `state`"),

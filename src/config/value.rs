@@ -154,6 +154,19 @@ pub(super) fn issuer(text: &str) -> Result<(), Expected> {
     Ok(())
 }
 
+/// An address that is asked for keys or about tokens: `https`, or `http` on loopback, without fragment and user name.
+pub(super) fn endpoint(text: &str) -> Result<Url, Expected> {
+    let expected = || Expected::new("the address of an endpoint, such as `https://id.example.com/keys`");
+    let url = web(text).map_err(|help| expected().help(help))?;
+    if url.fragment().is_some() {
+        return Err(expected().help("it has no fragment"));
+    }
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(expected().help("what comes from there is believed: write `https`; `http` is for loopback only"));
+    }
+    Ok(url)
+}
+
 /// The address of GitLab's API, without a `/` at its end: `https`, or `http` on loopback, without query or fragment.
 pub(super) fn api(text: &str) -> Result<String, Expected> {
     let expected = || Expected::new("the API's address, such as `https://gitlab.example.com/api/v4`");

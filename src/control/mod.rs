@@ -17,7 +17,7 @@ use crate::{
     audit::{Audit, Event},
     config::SessionSettings,
     forward::streams::Streams,
-    oidc::Provider,
+    oidc::{Issuer, Provider},
     principal::{Name, Person},
     refusal::Reason,
     session::{
@@ -36,7 +36,7 @@ use log_out::LOGOUTS;
 use logouts::Logouts;
 use sign_in::REDEMPTIONS;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
@@ -60,6 +60,9 @@ const REVOCATIONS: usize = 16;
 
 /// The providers of one configuration, by name.
 pub type Providers = HashMap<Name, Arc<Provider>>;
+
+/// The token issuers of one configuration, by name.
+pub type Issuers = HashMap<Name, Arc<Issuer>>;
 
 /// The only door from the data plane to stores and providers.
 pub struct Control {
@@ -90,6 +93,7 @@ pub struct Control {
     /// Sessions that ended and could not be deleted yet.
     undeleted: Mutex<HashSet<SessionKey>>,
     providers: ArcSwap<Providers>,
+    issuers: ArcSwap<Issuers>,
     limits: ArcSwap<SessionSettings>,
     /// Counters of rights that ended.
     pub revocations: Revocations,
@@ -143,6 +147,7 @@ impl Control {
             open: Mutex::default(),
             undeleted: Mutex::default(),
             providers: ArcSwap::default(),
+            issuers: ArcSwap::default(),
             limits: ArcSwap::from_pointee(parts.limits),
             revocations: Revocations::default(),
             locks: Locks::default(),
@@ -157,6 +162,25 @@ impl Control {
     pub fn configure(&self, providers: Providers, limits: SessionSettings) {
         self.providers.store(Arc::new(providers));
         self.limits.store(Arc::new(limits));
+    }
+
+    /// Takes the token issuers of a new configuration.
+    pub fn configure_issuers(&self, issuers: Issuers) {
+        self.issuers.store(Arc::new(issuers));
+    }
+
+    /// The token issuers in force.
+    pub fn issuers(&self) -> Guard<Arc<Issuers>> {
+        self.issuers.load()
+    }
+
+    /// Uses up a token that is good for one request. False: it was used before.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn spend(self: &Arc<Self>, token: [u8; 32], until: SystemTime) -> Result<bool, StoreError> {
+        let this = self.clone();
+        self.run(async move { this.store.use_state(token, until).await }).await.unwrap_or_else(|| Err(stopped()))
     }
 
     /// The key ring.

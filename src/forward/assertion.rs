@@ -1,7 +1,10 @@
 //! The keys that sign what we tell upstreams about a caller, and the document that publishes them.
 
 use super::identity::Shown;
-use crate::{principal::Person, route::Route};
+use crate::{
+    principal::{Asker, Job},
+    route::Route,
+};
 use arc_swap::ArcSwap;
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -82,6 +85,45 @@ struct Claims<'a> {
     sid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backstage_user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobClaims<'a>>,
+}
+
+/// What an assertion says of a CI job, in GitLab's own names.
+#[derive(Serialize)]
+struct JobClaims<'a> {
+    /// Who started it.
+    user: String,
+    project_id: u64,
+    project_path: &'a str,
+    /// The project that runs it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_project_id: Option<u64>,
+    pipeline_id: u64,
+    job_id: u64,
+    #[serde(rename = "ref")]
+    git_ref: &'a str,
+    ref_protected: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'a str>,
+    sha: &'a str,
+}
+
+impl<'a> JobClaims<'a> {
+    fn of(job: &'a Job) -> Self {
+        Self {
+            user: job.person.id.to_string(),
+            project_id: job.project_id,
+            project_path: &job.project_path,
+            job_project_id: job.job_project_id,
+            pipeline_id: job.pipeline_id,
+            job_id: job.job_id,
+            git_ref: &job.git_ref,
+            ref_protected: job.ref_protected,
+            environment: job.environment.as_deref(),
+            sha: &job.sha,
+        }
+    }
 }
 
 /// What an assertion says beside who it is.
@@ -145,13 +187,21 @@ impl AssertionKeys {
     pub(super) fn sign(
         &self,
         issuer: &str,
-        person: &Person,
+        asker: &Asker,
         says: &Says<'_>,
         route: &Route,
         now: SystemTime,
     ) -> Result<String, String> {
         let set = self.set.load();
         let key = set.signing(now).ok_or("there is no assertion key")?;
+        let id = asker.id().ok_or("nobody is told of nobody")?;
+        let (kind, login, email, job) = match asker {
+            Asker::Nobody => return Err("nobody is told of nobody".to_owned()),
+            Asker::Person(person) => ("user", &*person.login, person.email.as_deref(), None),
+            Asker::Job(job) => ("job", &*job.person.login, None, Some(JobClaims::of(job))),
+            Asker::Service(service) => ("service", &*service.client_id, None, None),
+        };
+        let provider = asker.provider().unwrap_or_default();
         let iat = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = Claims {
             iss: issuer,
@@ -159,15 +209,16 @@ impl AssertionKeys {
             exp: iat + LIFE.as_secs(),
             jti: crate::text::hex(&random::<16>()?),
             aud: &route.audience,
-            sub: format!("user:{}", person.id),
-            principal_type: "user",
-            provider: person.id.provider.as_str(),
-            login: &person.login,
-            email: person.email.as_deref(),
+            sub: format!("{kind}:{id}"),
+            principal_type: kind,
+            provider,
+            login,
+            email,
             groups: says.shown.map(|shown| &*shown.groups),
             groups_truncated: says.shown.is_some_and(|shown| shown.truncated),
             sid: says.session,
             backstage_user: says.backstage_user,
+            job,
         };
         let header =
             Header { typ: Some("vestibule+jwt".into()), kid: Some(key.id.clone()), ..Header::new(Algorithm::ES256) };
@@ -337,7 +388,8 @@ mod tests {
         let keys = AssertionKeys::load(&path, now).expect("made");
         let shown = Shown { groups: vec!["acme/größe", "acme/a,b"], truncated: false };
         let says = Says { shown: Some(&shown), session: Some("s1"), backstage_user: Some("user:default/x") };
-        let token = keys.sign("https://p.test", &person(), &says, &route("u:1"), now).expect("signed");
+        let token =
+            keys.sign("https://p.test", &Asker::Person(person().into()), &says, &route("u:1"), now).expect("signed");
         let header = jsonwebtoken::decode_header(&token).expect("a header");
         assert_eq!(header.typ.as_deref(), Some("vestibule+jwt"));
         let set: JwkSet = serde_json::from_slice(&keys.jwks()).expect("a key set");

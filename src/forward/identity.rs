@@ -1,4 +1,4 @@
-//! What an upstream is told about a person: headers ready to send, made once per session and route.
+//! What an upstream is told about whoever asks: headers ready to send, made once per session or token and route.
 
 use super::{
     SessionRef,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     group::GroupPath,
-    principal::{Membership, Person, Principal},
+    principal::{Asker, Bearer, Membership, Person, Principal},
     route::{GroupPattern, Route},
 };
 use http::HeaderValue;
@@ -23,15 +23,52 @@ const KEPT: usize = 8192;
 /// Bytes of groups that an upstream is told of; more break upstreams that bound their heads.
 const GROUPS: usize = 2048;
 
-/// What one upstream is told about one person, as header values.
+/// What one upstream is told about whoever asks, as header values.
 pub(super) struct Identity {
     route: Arc<Route>,
-    person: Arc<Person>,
+    asker: Asker,
     made: Instant,
     /// The plain headers, for people of the route's `header_provider` only.
     pub(super) plain: Option<Plain>,
     /// `Vestibule-Assertion`.
     pub(super) assertion: HeaderValue,
+}
+
+/// What a request came with.
+#[derive(Clone, Copy)]
+pub(super) enum Came<'a> {
+    /// Nothing that is kept.
+    Bare,
+    /// A session.
+    Session(&'a SessionRef),
+    /// A token or a certificate.
+    Token(&'a Bearer),
+}
+
+impl<'a> Came<'a> {
+    pub(super) fn of(session: Option<&'a SessionRef>, bearer: Option<&'a Arc<Bearer>>) -> Self {
+        match (session, bearer) {
+            (_, Some(bearer)) => Self::Token(bearer),
+            (Some(session), None) => Self::Session(session),
+            (None, None) => Self::Bare,
+        }
+    }
+
+    fn key(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Bare => None,
+            Self::Session(session) => Some(session.key),
+            Self::Token(bearer) => Some(bearer.hash),
+        }
+    }
+
+    /// What the assertion says of the session: nothing where there is none.
+    fn sid(self) -> Option<&'a str> {
+        match self {
+            Self::Session(session) => Some(&session.hash),
+            Self::Bare | Self::Token(_) => None,
+        }
+    }
 }
 
 /// The plain identity headers.
@@ -66,23 +103,24 @@ impl Identities {
     pub(super) fn of(
         &self,
         principal: &Principal,
-        session: Option<&SessionRef>,
+        came: Came<'_>,
         route: &Arc<Route>,
         keys: &AssertionKeys,
         issuer: &str,
     ) -> Result<Option<Arc<Identity>>, String> {
-        let Principal::User { person, membership, .. } = principal else { return Ok(None) };
+        let asker = Asker::of(principal);
+        let Some(membership) = principal.membership() else { return Ok(None) };
         let version = match membership {
             Membership::Known(groups) => Some(groups.version),
             Membership::Unknown(_) => None,
         };
-        let key = session.map(|session| (session.key, route.index, version));
+        let key = came.key().map(|key| (key, route.index, version));
         if let Some(kept) = key.and_then(|key| self.entries().get(&key).cloned())
-            && kept.fits(person, route)
+            && kept.fits(&asker, route)
         {
             return Ok(Some(kept));
         }
-        let made = Arc::new(Identity::make(person, membership, session, route, keys, issuer)?);
+        let made = Arc::new(Identity::make(asker, membership, came, route, keys, issuer)?);
         if let Some(key) = key {
             self.keep(key, made.clone());
         }
@@ -107,26 +145,24 @@ impl Identities {
 
 impl Identity {
     fn make(
-        person: &Arc<Person>,
+        asker: Asker,
         membership: &Membership,
-        session: Option<&SessionRef>,
+        came: Came<'_>,
         route: &Arc<Route>,
         keys: &AssertionKeys,
         issuer: &str,
     ) -> Result<Self, String> {
-        let shown = Shown::of(person, membership, route);
-        let sid = session.map(|session| &*session.hash);
-        let entity = route.backstage_user.as_ref().and_then(|template| {
-            let entity = template.of(person);
-            if entity.is_none() {
-                tracing::warn!(user = %person.id, route = %route.name, "`backstage_user` gives no name of an entity: none is told");
-            }
-            entity
-        });
+        let person = match &asker {
+            Asker::Person(person) => Some(person),
+            Asker::Nobody | Asker::Job(_) | Asker::Service(_) => None,
+        };
+        let shown = person.and_then(|person| Shown::of(person, membership, route));
+        let entity = person.and_then(|person| backstage_user(person, route));
         let backstage_user = entity.as_deref();
-        let says = Says { shown: shown.as_ref(), session: sid, backstage_user };
-        let token = keys.sign(issuer, person, &says, route, SystemTime::now())?;
-        let plain = (route.header_provider.as_ref() == Some(&person.id.provider)).then(|| Plain {
+        let says = Says { shown: shown.as_ref(), session: came.sid(), backstage_user };
+        let token = keys.sign(issuer, &asker, &says, route, SystemTime::now())?;
+        let headed = person.filter(|person| route.header_provider.as_ref() == Some(&person.id.provider));
+        let plain = headed.map(|person| Plain {
             user: encoded(&person.id.subject),
             login: encoded(&person.login),
             email: person.email.as_deref().map(encoded),
@@ -135,15 +171,22 @@ impl Identity {
             backstage_user: backstage_user.map(encoded),
         });
         let assertion = HeaderValue::try_from(token).map_err(|_| "an assertion is no header value".to_owned())?;
-        Ok(Self { route: route.clone(), person: person.clone(), made: Instant::now(), plain, assertion })
+        Ok(Self { route: route.clone(), asker, made: Instant::now(), plain, assertion })
     }
 
-    /// Still fresh, and made for this very person and route: after a reload an index may name another route.
-    fn fits(&self, person: &Arc<Person>, route: &Arc<Route>) -> bool {
-        self.made.elapsed() < FRESH
-            && Arc::ptr_eq(&self.route, route)
-            && (Arc::ptr_eq(&self.person, person) || self.person == *person)
+    /// Still fresh, and made for this very caller and route: after a reload an index may name another route.
+    fn fits(&self, asker: &Asker, route: &Arc<Route>) -> bool {
+        self.made.elapsed() < FRESH && Arc::ptr_eq(&self.route, route) && self.asker.is(asker)
     }
+}
+
+fn backstage_user(person: &Person, route: &Route) -> Option<String> {
+    let template = route.backstage_user.as_ref()?;
+    let entity = template.of(person);
+    if entity.is_none() {
+        tracing::warn!(user = %person.id, route = %route.name, "`backstage_user` gives no name of an entity: none is told");
+    }
+    entity
 }
 
 impl<'a> Shown<'a> {
@@ -281,7 +324,7 @@ mod tests {
         let (identities, keys, route) = (Identities::default(), keys(), Arc::new(route("u:1")));
         let session = |byte| SessionRef { key: [byte; 32], hash: "h".into() };
         let of = |principal: &Principal, session: &SessionRef, route: &Arc<Route>| {
-            let found = identities.of(principal, Some(session), route, &keys, "https://p.test");
+            let found = identities.of(principal, Came::Session(session), route, &keys, "https://p.test");
             found.expect("signed").expect("a person").assertion.clone()
         };
         let person = user(&["acme"]);

@@ -4,7 +4,7 @@ use crate::{
     audit::{Crossing, Permit},
     body::Body,
     canonical::{Class, Judged},
-    principal::Principal,
+    principal::{Bearer, Principal},
     refusal::{Reason, Refusal},
     route::Route,
     upstream::{self, Endpoint, Flight},
@@ -44,7 +44,7 @@ use answer::{Lease, Watch};
 use assertion::AssertionKeys;
 use connect::ConnectError;
 use exchange::Exchange;
-use identity::{Identities, Identity};
+use identity::{Came, Identities, Identity};
 use pool::{Pool, Pools};
 use streams::{Registered, Stream, Streams};
 use upload::Upload;
@@ -93,6 +93,7 @@ struct Passage<'a> {
     judged: Judged,
     route: &'a Arc<Route>,
     session: Option<&'a SessionRef>,
+    bearer: Option<&'a Arc<Bearer>>,
     crossing: &'a Crossing,
     identity: Option<Arc<Identity>>,
     personal: bool,
@@ -127,14 +128,16 @@ impl Forward {
         route: &Arc<Route>,
         crossing: &Crossing,
         session: Option<&SessionRef>,
+        bearer: Option<&Arc<Bearer>>,
     ) -> Result<Response<Body>, Refusal> {
         drop(permit); // spent: it lets one request through
+        let came = Came::of(session, bearer);
         let identity =
-            self.identities.of(principal, session, route, &self.shared.keys, &self.shared.issuer).map_err(|cause| {
+            self.identities.of(principal, came, route, &self.shared.keys, &self.shared.issuer).map_err(|cause| {
                 Refusal::new(Reason::Internal, "The request cannot be signed.").because(cause).closing()
             })?;
-        let personal = principal.person().is_some();
-        let passage = Passage { judged, route, session, crossing, identity, personal };
+        let personal = !principal.is_anonymous();
+        let passage = Passage { judged, route, session, bearer, crossing, identity, personal };
         if passage.judged.asked.websocket {
             Box::pin(self.upgrade(passage, &body, upgrade)).await
         } else {
@@ -236,11 +239,13 @@ impl Passage<'_> {
     }
 
     fn stream(&self) -> Stream {
-        Stream { judged: self.judged.clone(), route: self.route.clone(), session: self.session.cloned() }
+        let (session, bearer) = (self.session.cloned(), self.bearer.cloned());
+        Stream { judged: self.judged.clone(), route: self.route.clone(), session, bearer }
     }
 
     fn into_stream(self) -> Stream {
-        Stream { judged: self.judged, route: self.route.clone(), session: self.session.cloned() }
+        let (session, bearer) = (self.session.cloned(), self.bearer.cloned());
+        Stream { judged: self.judged, route: self.route.clone(), session, bearer }
     }
 }
 

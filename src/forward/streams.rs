@@ -1,7 +1,7 @@
 //! Long-lived connections, registered under session and route, so that they end with the right.
 
 use super::SessionRef;
-use crate::{canonical::Judged, refusal::Reason, route::Route};
+use crate::{canonical::Judged, principal::Bearer, refusal::Reason, route::Route};
 use std::{
     collections::HashMap,
     sync::{
@@ -23,6 +23,8 @@ pub struct Stream {
     pub route: Arc<Route>,
     /// The session it came with.
     pub session: Option<SessionRef>,
+    /// The token or certificate it came with.
+    pub bearer: Option<Arc<Bearer>>,
 }
 
 /// Every open stream of every core.
@@ -148,7 +150,7 @@ mod tests {
 
     fn stream(key: Option<u8>) -> Stream {
         let session = key.map(|byte| SessionRef { key: [byte; 32], hash: "h".into() });
-        Stream { judged: judged("/"), route: Arc::new(route("127.0.0.1:1")), session }
+        Stream { judged: judged("/"), route: Arc::new(route("127.0.0.1:1")), session, bearer: None }
     }
 
     #[tokio::test]

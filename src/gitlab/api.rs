@@ -126,6 +126,11 @@ struct UserAnswer {
 }
 
 #[derive(Deserialize)]
+struct JobAnswer {
+    status: String,
+}
+
+#[derive(Deserialize)]
 struct GroupAnswer {
     id: u64,
 }
@@ -233,6 +238,14 @@ impl Api {
             Err(ApiError::Missing) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a job runs now.
+    ///
+    /// # Errors
+    /// Any [`ApiError`]; `Missing` where there is no such job, or none that our token may see.
+    pub async fn job_runs(&self, project: u64, job: u64) -> Result<bool, ApiError> {
+        Ok(self.get::<JobAnswer>(&format!("/projects/{project}/jobs/{job}")).await?.0.status == "running")
     }
 
     /// GitLab's number of a group.

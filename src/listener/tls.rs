@@ -126,6 +126,7 @@ fn certificate(certificate: &CertificateDer<'_>) -> Option<ClientCertificate> {
     };
     Some(ClientCertificate {
         subject: distinguished_name(certificate.subject()).into(),
+        issuer: distinguished_name(certificate.issuer()).into(),
         spiffe_id: only.filter(|uri| uri.starts_with("spiffe://")).map(Into::into),
     })
 }

@@ -15,7 +15,7 @@ use crate::{
     body::Body,
     canonical::OwnCookie,
     control::{Handle, RedeemError, Redemption, Visitor},
-    identify,
+    identify::{self, Caller},
     oidc::Provider,
     principal::Name,
     refusal::{Reason, Refusal},
@@ -142,7 +142,7 @@ impl Login {
 
     /// Nobody gets the handle of a session whose person a lock keeps out.
     async fn admitted(&self, live: &Arc<Live>, visit: &Visit<'_>) -> Result<(), Refusal> {
-        let admitted = self.membership.unlocked(Some(live), visit.now).await;
+        let admitted = self.membership.unlocked(&Caller::Person(live.clone()), visit.now).await;
         admitted.inspect_err(|_| {
             self.control.revoke_tokens(live);
             self.control.end_session(live, "locked", visit.now);

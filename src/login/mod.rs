@@ -10,6 +10,7 @@ mod frame;
 mod hand;
 mod hook;
 mod outcome;
+mod resource;
 mod session;
 mod sessions;
 mod sign_in;
@@ -27,7 +28,7 @@ use crate::{
     control::{Control, Handle},
     cookie::Cookies,
     forward::assertion::AssertionKeys,
-    identify::{self, Identify},
+    identify::{self, Caller, Identify},
     membership::Memberships,
     oidc::Provider,
     pages,
@@ -116,6 +117,7 @@ impl Login {
             Endpoint::Renew => self.renew(visit).await,
             Endpoint::Asset(name) => asset(&name),
             Endpoint::Jwks => Ok(self.jwks()),
+            Endpoint::Resource(index) => resource::metadata(index, visit),
         }
     }
 
@@ -123,7 +125,8 @@ impl Login {
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Option<Arc<Live>>, Refusal> {
         let live = visit.identify.session(visit.asked, visit.now).await?;
         let live = live.inspect(|live| identify::introduce(live, visit.crossing));
-        self.membership.unlocked(live.as_ref(), visit.now).await?;
+        let caller = live.clone().map_or(Caller::Anonymous, Caller::Person);
+        self.membership.unlocked(&caller, visit.now).await?;
         Ok(live)
     }
 

@@ -9,7 +9,7 @@ use crate::{
     group::{GroupPath, Role},
     moment::millis,
     oidc::GroupList,
-    principal::{Groups, Membership, Unknown},
+    principal::{Groups, Membership, Unknown, next_version},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
@@ -387,11 +387,6 @@ fn taken(
     let good = Groups { paths, roles, unread, source, read: now, version, stale: false };
     let differs = !change.added.is_empty() || !change.removed.is_empty();
     (good, Some(change).filter(|_| before.is_some() && differs))
-}
-
-pub(super) fn next_version() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(test)]

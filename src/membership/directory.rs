@@ -14,7 +14,7 @@ use super::{
 use crate::{
     gitlab::{Api, ApiError, Member},
     group::{GroupPath, Role},
-    principal::{Groups, MembershipSource, UserId},
+    principal::{Groups, MembershipSource, UserId, next_version},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
@@ -218,6 +218,12 @@ impl Directory {
         since.is_some_and(|since| self.alone.get(&user).is_none_or(|alone| alone.read < since))
     }
 
+    /// Since when nothing counts that was read before of this person, if GitLab said that they or everybody changed.
+    pub(super) fn changed_since(&self, user: &UserId, now: SystemTime) -> Option<SystemTime> {
+        let user = number(user)?;
+        self.changed().people.get(&user).and_then(|changed| changed.since(now)).max(self.all_changed_since(now))
+    }
+
     /// Reads every table that is at least `older` old.
     pub(super) async fn read(&self, older: Duration) {
         let Some(turn) = self.reading.turn().await else { return };
@@ -356,7 +362,7 @@ impl Directory {
                 unread: unread.into(),
                 source,
                 read,
-                version: super::cell::next_version(),
+                version: next_version(),
                 stale,
             },
         };

@@ -313,6 +313,7 @@ impl Memberships {
 
     /// Reads a person who was named, if they have a session here; else there is nobody to decide about.
     async fn read_named(self: &Arc<Self>, user: &UserId, directory: Option<&Directory>) {
+        self.read_named_behind(user).await;
         let Some(live) = self.control.session_of(user) else { return };
         let cell = self.cell(user);
         if let Some(directory) = directory {

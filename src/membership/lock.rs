@@ -4,7 +4,7 @@ use super::Memberships;
 use crate::{
     identify::Caller,
     moment::to_the_second,
-    principal::{Membership, Person, Unknown},
+    principal::{Bearer, Membership, Person, Unknown},
     refusal::{Reason, Refusal},
     session::{
         Live,
@@ -17,36 +17,58 @@ use std::{
 };
 
 impl Memberships {
-    /// Refuses the holder of this session if a lock keeps them out, or one by group might and nobody can tell. While there is
-    /// no lock this costs a load of one atomic.
+    /// Refuses a caller whom a lock keeps out, or one by group might and nobody can tell: the person of the session or token,
+    /// the one behind the job, the service. While there is no lock this costs a load of one atomic.
     ///
     /// # Errors
     /// `Locked`, `MembershipUnknown`.
-    pub async fn unlocked(self: &Arc<Self>, live: Option<&Arc<Live>>, now: SystemTime) -> Result<(), Refusal> {
-        match live {
-            Some(live) if !self.control.locks.is_empty() => Box::pin(self.admitted(live, now)).await,
-            _ => Ok(()),
+    pub async fn unlocked(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> Result<(), Refusal> {
+        if self.control.locks.is_empty() {
+            return Ok(());
         }
+        match caller {
+            Caller::Anonymous => Ok(()),
+            Caller::Person(live) | Caller::Foreign(live) => Box::pin(self.admitted(live, now)).await,
+            Caller::Token(bearer) => Box::pin(self.admitted_bearer(bearer, now)).await,
+        }
+    }
+
+    async fn admitted_bearer(self: &Arc<Self>, bearer: &Bearer, now: SystemTime) -> Result<(), Refusal> {
+        self.name_locked();
+        let user = bearer.holder.user();
+        if let Some(lock) = self.control.locks.bar(&bearer.own_id(), &Membership::Unknown(Unknown::NeverRead), now) {
+            refusal(Some(lock).filter(|barred| matches!(barred, Barred::By(_))))?; // its own id or issuer is locked
+        }
+        let mut membership = bearer.membership.clone();
+        if self.control.locks.asks_for_groups(&user.provider, now)
+            && let Some(known) = self.of_bearer(bearer, now).await?.membership()
+        {
+            membership = known.clone();
+        }
+        refusal(self.control.locks.bar(user, &membership, now))
+    }
+
+    /// What the locks say about whoever came with this token, by what is known of their groups now.
+    fn barred_bearer(&self, bearer: &Bearer, now: SystemTime) -> Option<Barred> {
+        let own = self.control.locks.bar(&bearer.own_id(), &Membership::Unknown(Unknown::NeverRead), now);
+        if let Some(Barred::By(_)) = own {
+            return own;
+        }
+        let known = bearer.holder.person().and_then(|person| self.known_behind(person, now));
+        self.control.locks.bar(bearer.holder.user(), known.as_ref().unwrap_or(&bearer.membership), now)
     }
 
     async fn admitted(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) -> Result<(), Refusal> {
         self.name_locked();
         if self.control.locks.asks_for_groups(&live.session.person.id.provider, now) {
-            self.principal(&Caller::Person(live.clone()), now).await; // reads them, if it is time
+            self.of_session(live, now).await; // reads them, if it is time
         }
-        match self.barred(live, now) {
-            None => Ok(()),
-            Some(Barred::By(lock)) => Err(Refusal::new(Reason::Locked, told(&lock)).because(cause(&lock))),
-            Some(Barred::Unknown) => Err(Refusal::new(
-                Reason::MembershipUnknown,
-                "The members of a group are locked out, and whether you are one cannot be looked up right now.",
-            )),
-        }
+        refusal(self.barred(live, now))
     }
 
     /// What the locks say about the holder of a session, by what is known of their groups now.
     pub fn barred(&self, live: &Live, now: SystemTime) -> Option<Barred> {
-        self.control.locks.bar(&live.session.person, &self.at_hand(live, now), now)
+        self.control.locks.bar(&live.session.person.id, &self.at_hand(live, now), now)
     }
 
     /// Ends every stream of those whom a lock keeps out; how many there were. Nobody is asked for groups.
@@ -54,9 +76,13 @@ impl Memberships {
         self.name_locked();
         let mut cut = 0;
         for (id, stream) in self.control.streams.snapshot() {
-            let Some(session) = &stream.session else { continue };
-            let Some(live) = self.control.held(&crate::session::SessionKey(session.key)) else { continue };
-            let reason = match self.barred(&live, now) {
+            let key = stream.session.as_ref().map(|session| crate::session::SessionKey(session.key));
+            let barred = match (&stream.bearer, key.and_then(|key| self.control.held(&key))) {
+                (Some(bearer), _) => self.barred_bearer(bearer, now),
+                (None, Some(live)) => self.barred(&live, now),
+                (None, None) => continue,
+            };
+            let reason = match barred {
                 None => continue,
                 Some(Barred::By(_)) => Reason::Locked,
                 Some(Barred::Unknown) => continue, // whoever keeps watch over streams asks first
@@ -98,6 +124,17 @@ impl Memberships {
         if self.locks.swap(version, Ordering::AcqRel) != version {
             self.name_all_groups();
         }
+    }
+}
+
+fn refusal(barred: Option<Barred>) -> Result<(), Refusal> {
+    match barred {
+        None => Ok(()),
+        Some(Barred::By(lock)) => Err(Refusal::new(Reason::Locked, told(&lock)).because(cause(&lock))),
+        Some(Barred::Unknown) => Err(Refusal::new(
+            Reason::MembershipUnknown,
+            "The members of a group are locked out, and whether you are one cannot be looked up right now.",
+        )),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Membership has its own clock, apart from the session's. It is known, known empty, or unknown, and unknown is never
 //! empty.
 
+mod bearers;
 mod budget;
 mod cell;
 mod changed;
@@ -10,6 +11,7 @@ mod directory;
 mod flight;
 mod gone;
 mod hooks;
+mod jobs;
 mod keeper;
 mod lock;
 
@@ -23,13 +25,16 @@ use crate::{
     group::GroupPath,
     identify::Caller,
     oidc::{GroupList, ProviderError},
-    principal::{Membership, MembershipSource, Name, Person, Principal, UserId},
+    principal::{Groups, Membership, MembershipSource, Name, Person, Principal, UserId},
+    refusal::Refusal,
     session::{Live, lock::Target},
 };
 use arc_swap::ArcSwap;
+use bearers::Behind;
 use cell::{Cell, Change, Clock, Made, Merged, Need};
 use directory::Directory;
 use hooks::Heard;
+use jobs::Run;
 use keeper::Keeper;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -56,6 +61,10 @@ pub struct Memberships {
     control: Arc<Control>,
     audit: Audit,
     cells: moka::sync::Cache<UserId, Arc<Cell>>,
+    /// People of whom only tokens came.
+    behind: moka::sync::Cache<UserId, Arc<Behind>>,
+    /// Jobs of which it was asked whether they run.
+    runs: moka::sync::Cache<UserId, Arc<Run>>,
     directories: ArcSwap<HashMap<Name, Arc<Directory>>>,
     /// The ids of the groups that policies name.
     named: ArcSwap<BTreeSet<String>>,
@@ -74,18 +83,30 @@ impl Memberships {
     /// None yet.
     pub fn new(control: Arc<Control>, audit: Audit) -> Arc<Self> {
         let cells = moka::sync::Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build();
+        let behind = moka::sync::Cache::builder().max_capacity(50_000).time_to_idle(Duration::from_secs(3600)).build();
+        let runs = moka::sync::Cache::builder().max_capacity(50_000).time_to_idle(Duration::from_secs(3600)).build();
         let (directories, named, locks, heard) =
             (ArcSwap::default(), ArcSwap::default(), AtomicU64::default(), Heard::default());
         let naming = Mutex::default();
-        Arc::new(Self { control, audit, cells, directories, named, locks, naming, heard })
+        Arc::new(Self { control, audit, cells, behind, runs, directories, named, locks, naming, heard })
     }
 
     /// Who the caller is, with groups that are fresh enough to decide with.
     ///
     /// Past three quarters of the interval the next read is started, past the whole of it the request waits for one read
     /// that all share, two seconds at most; once somebody has waited so long in vain, the others do not.
-    pub async fn principal(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> Principal {
-        let Caller::Person(live) = caller else { return Principal::Anonymous };
+    ///
+    /// # Errors
+    /// `PersonInactive` and `MembershipUnknown`, for whoever came with a token.
+    pub async fn principal(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> Result<Principal, Refusal> {
+        match caller {
+            Caller::Anonymous | Caller::Foreign(_) => Ok(Principal::Anonymous),
+            Caller::Person(live) => Ok(self.of_session(live, now).await),
+            Caller::Token(bearer) => self.of_bearer(bearer, now).await,
+        }
+    }
+
+    async fn of_session(self: &Arc<Self>, live: &Arc<Live>, now: SystemTime) -> Principal {
         let Some(clock) = self.clock(live) else { return Principal::Anonymous };
         let id = &live.session.person.id;
         let cell = self.cell(id);
@@ -117,7 +138,11 @@ impl Memberships {
 
     /// Reads a refused person's groups again, unless that was just done. True if they are other than before.
     pub async fn read_again(self: &Arc<Self>, caller: &Caller, now: SystemTime) -> bool {
-        let Caller::Person(live) = caller else { return false };
+        let live = match caller {
+            Caller::Person(live) => live,
+            Caller::Token(bearer) => return self.bearer_again(bearer, now).await,
+            Caller::Anonymous | Caller::Foreign(_) => return false,
+        };
         let Some(clock) = self.clock(live) else { return false };
         let cell = self.cell(&live.session.person.id);
         if cell.is_backing_off(now, &clock) || !cell.claims_again(now, AGAIN) {
@@ -153,6 +178,7 @@ impl Memberships {
     /// Forgets what everybody's groups were: a provider is read another way now, or is another one.
     pub fn forget(&self) {
         self.cells.invalidate_all();
+        self.behind.invalidate_all();
     }
 
     /// Takes a configuration, and the ids of the groups that its policies name.
@@ -245,6 +271,21 @@ impl Memberships {
             (Some(directory), Membership::Known(base)) => (directory, base),
             (_, view) => return view,
         };
+        self.merged(&live.session.person, cell, directory, base, false, now, clock)
+    }
+
+    /// `base` and what is read with our token, put together; as it was made last, where nothing changed since.
+    #[allow(clippy::too_many_arguments)]
+    fn merged(
+        &self,
+        person: &Arc<Person>,
+        cell: &Cell,
+        directory: &Directory,
+        base: Groups,
+        quietly: bool,
+        now: SystemTime,
+        clock: &Clock,
+    ) -> Membership {
         let last = cell.merged.load_full();
         let of = cell.made(base.version, Some(directory));
         let fits =
@@ -252,10 +293,9 @@ impl Memberships {
         if let Some(last) = last.as_ref().filter(fits) {
             return Membership::Known(last.groups.clone());
         }
-        let merged = directory.merge(&live.session.person.id, base, (of, last.as_deref()), now, clock);
-        if let Some(last) = &last {
-            let change = Change::between(&last.groups, &merged.groups);
-            self.record(&live.session.person, change, now);
+        let merged = directory.merge(&person.id, base, (of, last.as_deref()), now, clock);
+        if let Some(last) = last.as_ref().filter(|_| !quietly) {
+            self.record(person, Change::between(&last.groups, &merged.groups), now);
         }
         let groups = merged.groups.clone();
         cell.merged.store(Some(Arc::new(merged)));

@@ -1,11 +1,8 @@
 //! The last good discovery document and keys on disk, so that people sign in although the provider was down at start.
 
-use super::{
-    discovery::Document,
-    keys::{KeySet, LAST_GOOD},
-};
-use crate::config::ProviderSettings;
-use serde::{Deserialize, Serialize};
+use super::keys::{KeySet, LAST_GOOD};
+use crate::principal::Name;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{
     fs, io,
@@ -19,36 +16,40 @@ use std::{
 const FORMAT: u32 = 1;
 const LARGEST: u64 = 4 << 20;
 
-/// One provider's file.
+/// The file of one provider or token issuer.
 #[derive(Clone, Debug)]
 pub(super) struct CacheFile {
+    name: Name,
     path: PathBuf,
     /// Held by who writes, so that two reads of keys do not write at once.
     writing: Arc<Mutex<()>>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Stored {
+struct Stored<D> {
     format: u32,
     /// Seconds since 1970.
     read: u64,
-    document: Document,
+    document: D,
     keys_read: u64,
     keys: Map<String, Value>,
 }
 
 impl CacheFile {
-    /// The file of the provider that `settings` describes, in `directory`.
-    pub(super) fn new(directory: &Path, settings: &ProviderSettings) -> Self {
-        Self { path: directory.join(format!("{}.json", settings.name)), writing: Arc::default() }
+    /// The file of the provider or token issuer `name`, in `directory`.
+    pub(super) fn new(directory: &Path, name: &Name) -> Self {
+        Self { name: name.clone(), path: directory.join(format!("{name}.json")), writing: Arc::default() }
     }
 
-    /// What was kept, and when the document was read, if it is for this issuer, passes today's checks and is at most
-    /// 24 h old.
-    pub(super) fn load(&self, settings: &ProviderSettings, now: SystemTime) -> Option<(Document, SystemTime, KeySet)> {
+    /// What was kept, and when the document was read, if it passes today's `check` and is at most 24 h old.
+    pub(super) fn load<D: DeserializeOwned>(
+        &self,
+        now: SystemTime,
+        check: impl FnOnce(D) -> Option<D>,
+    ) -> Option<(D, SystemTime, KeySet)> {
         let mut bytes = Vec::new();
         fs::File::open(&self.path).ok()?.take(LARGEST).read_to_end(&mut bytes).ok()?;
-        let stored: Stored = match serde_json::from_slice(&bytes) {
+        let stored: Stored<D> = match serde_json::from_slice(&bytes) {
             Ok(stored) => stored,
             Err(cause) => {
                 tracing::warn!(file = %self.path.display(), "kept discovery document ignored: {cause}");
@@ -60,9 +61,9 @@ impl CacheFile {
         if stored.format != FORMAT || !is_young {
             return None;
         }
-        let document = stored.document.checked(&settings.published_issuer()).ok()?;
+        let document = check(stored.document)?;
         let keys_read = UNIX_EPOCH.checked_add(Duration::from_secs(stored.keys_read))?;
-        let keys = KeySet::parse(stored.keys, keys_read, &settings.name).ok()?;
+        let keys = KeySet::parse(stored.keys, keys_read, &self.name).ok()?;
         (keys_read <= now && keys.is_fresh(now)).then_some((document, read, keys))
     }
 
@@ -70,7 +71,7 @@ impl CacheFile {
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn store(&self, document: &Document, read: SystemTime, keys: &KeySet) -> io::Result<()> {
+    pub(super) fn store<D: Clone + Serialize>(&self, document: &D, read: SystemTime, keys: &KeySet) -> io::Result<()> {
         let stored = Stored {
             format: FORMAT,
             read: seconds(read),

@@ -4,7 +4,7 @@ use crate::{
     config::{ProviderKind, ProviderSettings},
     group::GroupPath,
     guid::Guid,
-    principal::{Person, UserId},
+    principal::{Person, Strength, UserId},
 };
 use serde_json::{Map, Value};
 use std::{borrow::Cow, sync::Arc};
@@ -40,10 +40,21 @@ pub(super) fn person(
 }
 
 /// A text for display: without control characters, at most 255 bytes, absent if nothing is left.
-fn text(claims: &Claims, claim: &str) -> Option<Arc<str>> {
+pub(super) fn text(claims: &Claims, claim: &str) -> Option<Arc<str>> {
     let kept = printable(claims.get(claim)?.as_str()?, LONGEST_NAME);
     let trimmed = kept.trim();
     (!trimmed.is_empty()).then(|| trimmed.into())
+}
+
+/// How and how well a token says that its person signed in, but for when.
+pub(super) fn strength(claims: &Claims) -> Strength {
+    let methods = claims.get("amr").and_then(Value::as_array).into_iter().flatten();
+    Strength {
+        created: None,
+        auth_time: None,
+        amr: methods.filter_map(|method| Some(printable(method.as_str()?, 64))).take(32).collect(),
+        acr: claims.get("acr").and_then(Value::as_str).map(|text| printable(text, 255).into()),
+    }
 }
 
 /// `text` without control characters, cut at `most` bytes.
@@ -58,22 +69,27 @@ pub(super) fn printable(text: &str, most: usize) -> String {
     kept
 }
 
-/// The e-mail address, only if the provider says that it verified it. An address with several `@` or with control
-/// characters or spaces reads differently in different programs, so it is treated as absent.
+/// The e-mail address, only if the provider says that it verified it.
 fn email(settings: &ProviderSettings, claims: &Claims) -> Option<Arc<str>> {
-    let address = claims.get(&settings.claims.email)?.as_str()?;
     if !is_verified(settings.kind, claims) {
         return None;
     }
+    let plain = plain_email(claims, &settings.claims.email);
+    if plain.is_none() && claims.contains_key(&settings.claims.email) {
+        tracing::warn!(provider = %settings.name, "e-mail address ignored: expected one `@` and no control characters");
+    }
+    plain
+}
+
+/// An address with several `@` or with control characters or spaces reads differently in different programs, so it is treated
+/// as absent.
+pub(super) fn plain_email(claims: &Claims, claim: &str) -> Option<Arc<str>> {
+    let address = claims.get(claim)?.as_str()?;
     let halves = address.split_once('@');
     let is_plain = halves.is_some_and(|(user, domain)| !user.is_empty() && !domain.is_empty() && !domain.contains('@'))
         && !address.contains(|character: char| character.is_control() || character.is_whitespace())
         && address.len() <= LONGEST_NAME;
-    if !is_plain {
-        tracing::warn!(provider = %settings.name, "e-mail address ignored: expected one `@` and no control characters");
-        return None;
-    }
-    Some(address.into())
+    is_plain.then(|| address.into())
 }
 
 /// Entra says of an address's domain only that its owner proved it is theirs, in one of three spellings.
@@ -110,7 +126,12 @@ pub(super) enum Claimed {
 /// unknown. Where it is kept is never looked up in the token.
 pub(super) fn groups(settings: &ProviderSettings, claims: &Claims) -> Claimed {
     let Some(claim) = settings.groups_claim.as_deref() else { return Claimed::Absent };
-    let is_entra = settings.kind == ProviderKind::Entra;
+    groups_in(settings.kind, claim, claims)
+}
+
+/// The same for a claim of this name, as providers of this kind write it.
+pub(super) fn groups_in(kind: ProviderKind, claim: &str, claims: &Claims) -> Claimed {
+    let is_entra = kind == ProviderKind::Entra;
     let has_groups = || is_entra && claim == "groups" && claims.get("hasgroups").is_some_and(|has| has != false);
     if claims.get("_claim_names").is_some_and(|names| names.get(claim).is_some()) || has_groups() {
         return Claimed::Elsewhere;
@@ -125,7 +146,7 @@ pub(super) fn groups(settings: &ProviderSettings, claims: &Claims) -> Claimed {
         }
         Some(_) => return Claimed::Unreadable("it is no array".to_owned()),
     };
-    match list(settings.kind, entries) {
+    match list(kind, entries) {
         Ok(paths) => Claimed::Listed(paths),
         Err(cause) => Claimed::Unreadable(cause),
     }

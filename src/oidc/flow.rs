@@ -292,7 +292,6 @@ impl Provider {
         tokens: Tokens,
     ) -> Result<SignedIn, ProviderError> {
         let text = |claim: &str| id_token.get(claim)?.as_str().map(|text| printable(text, 255));
-        let methods = id_token.get("amr").and_then(|value| value.as_array()).into_iter().flatten();
         let access = &tokens.access;
         let of_userinfo = || self.groups_of_userinfo(id_token, userinfo?, access);
         let groups = self.groups_of_id_token(id_token, access).or_else(of_userinfo);
@@ -302,10 +301,8 @@ impl Provider {
             tokens,
             sid: text("sid"),
             strength: Strength {
-                created: None,
                 auth_time: id_token::time(id_token, "auth_time").map_err(|cause| self.token_error(cause))?,
-                amr: methods.filter_map(|method| Some(printable(method.as_str()?, 64))).take(32).collect(),
-                acr: text("acr").map(Into::into),
+                ..claims::strength(id_token)
             },
             groups,
         })
@@ -389,7 +386,7 @@ fn word<E: ErrorResponseType + AsRef<str>>(error: &E) -> &str {
 }
 
 /// RFC 6749, section 2.3.1: both halves are form-encoded first.
-fn basic(id: &str, secret: &str) -> String {
+pub(super) fn basic(id: &str, secret: &str) -> String {
     use base64::{Engine, prelude::BASE64_STANDARD};
     let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret))))

@@ -29,7 +29,8 @@ struct Due {
 impl Provider {
     /// Uses what an earlier process left in the cache.
     pub(super) fn recall(&self, now: SystemTime) {
-        if let Some((document, read, keys)) = self.cache.load(&self.settings, now) {
+        let issuer = self.settings.published_issuer();
+        if let Some((document, read, keys)) = self.cache.load(now, |it: Document| it.checked(&issuer).ok()) {
             self.note(|status| (status.discovered, status.keys_read) = (Some(read), Some(keys.read)));
             self.adopt(document);
             self.keys.replace(keys);
@@ -108,7 +109,7 @@ impl Provider {
     async fn keep(&self, document: Arc<Document>, keys: Arc<KeySet>) {
         let (cache, provider) = (self.cache.clone(), self.settings.name.clone());
         let read = self.status().discovered.unwrap_or(keys.read);
-        let written = tokio::task::spawn_blocking(move || cache.store(&document, read, &keys)).await;
+        let written = tokio::task::spawn_blocking(move || cache.store(&*document, read, &keys)).await;
         if let Ok(Err(cause)) = written {
             tracing::warn!(%provider, "cannot keep discovery document and keys for the next start: {cause}");
         }
@@ -189,7 +190,7 @@ impl Provider {
 }
 
 /// Spreads the attempts of replicas that started together.
-fn random() -> u16 {
+pub(super) fn random() -> u16 {
     let mut bytes = [0; 2];
     // Without randomness the pause is the shortest, which is harmless.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

@@ -29,7 +29,7 @@ impl Lists {
         match source {
             MembershipSource::IdToken => Some(&self.id_token),
             MembershipSource::Userinfo => Some(&self.userinfo),
-            MembershipSource::Api | MembershipSource::Graph => None,
+            MembershipSource::Api | MembershipSource::Graph | MembershipSource::Token => None,
         }
     }
 

@@ -230,9 +230,14 @@ fn check_subject(settings: &ProviderSettings, claims: &Claims, rules: &Rules<'_>
 /// [`TokenError::Rule`] at Entra, if one of these is missing or no GUID.
 pub(super) fn person(settings: &ProviderSettings, claims: &Claims) -> Result<String, TokenError> {
     match settings.kind {
-        ProviderKind::Entra => Ok(format!("{}.{}", guid(claims, "tid")?, guid(claims, "oid")?)),
+        ProviderKind::Entra => tenant_and_object(claims),
         _ => Ok(subject(claims).to_owned()),
     }
+}
+
+/// What a person of Entra is known by.
+pub(super) fn tenant_and_object(claims: &Claims) -> Result<String, TokenError> {
+    Ok(format!("{}.{}", guid(claims, "tid")?, guid(claims, "oid")?))
 }
 
 fn guid(claims: &Claims, claim: &str) -> Result<Guid, TokenError> {

@@ -1,10 +1,7 @@
 //! A provider's signing keys: ours to fetch, to keep and to give up.
 
-use super::{
-    ProviderError,
-    jws::{ALGORITHMS, LONGEST_KID},
-};
-use crate::principal::Name;
+use super::jws::LONGEST_KID;
+use crate::{config::ALGORITHMS, principal::Name};
 use arc_swap::ArcSwapOption;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
@@ -34,6 +31,8 @@ pub(super) struct KeySet {
     pub(super) published: Map<String, Value>,
     /// When it was read.
     pub(super) read: SystemTime,
+    /// Counts how often other keys came, so that what was verified by those of before is verified anew.
+    pub(super) generation: u64,
 }
 
 impl KeySet {
@@ -63,7 +62,7 @@ impl KeySet {
         if usable == 0 {
             return Err("its key set has no usable key".to_owned());
         }
-        Ok(Self { published, read })
+        Ok(Self { published, read, generation: 0 })
     }
 
     /// The usable keys, as they were published.
@@ -117,6 +116,8 @@ pub(super) struct Keys {
     current: ArcSwapOption<KeySet>,
     /// When a token last caused a read. Whoever holds it is reading, and the others wait for the result.
     forced: Mutex<Option<Instant>>,
+    /// When a token last caused the first read.
+    first: Mutex<Option<Instant>>,
 }
 
 impl Keys {
@@ -127,9 +128,33 @@ impl Keys {
 
     /// Takes a newer set into use.
     pub(super) fn replace(&self, set: KeySet) -> Arc<KeySet> {
-        let set = Arc::new(set);
+        let generation = match self.current() {
+            Some(before) if before.published == set.published => before.generation,
+            before => before.map_or(0, |before| before.generation) + 1,
+        };
+        let set = Arc::new(KeySet { generation, ..set });
         self.current.store(Some(Arc::clone(&set)));
         set
+    }
+
+    /// The first keys, where there are none yet: those that somebody has read meanwhile, or else what `read` brings. `None` if a
+    /// token caused a read, good or bad, in the last 30 s.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(super) async fn first<E>(
+        &self,
+        read: impl Future<Output = Result<Arc<KeySet>, E>>,
+    ) -> Result<Option<Arc<KeySet>>, E> {
+        let mut first = self.first.lock().await;
+        if let Some(current) = self.current() {
+            return Ok(Some(current));
+        }
+        if first.is_some_and(|last| last.elapsed() < FORCED) {
+            return Ok(None);
+        }
+        *first = Some(Instant::now());
+        read.await.map(Some)
     }
 
     /// Newer keys than `seen`, which do not fit a token: those that somebody has read meanwhile, or else what `read`
@@ -137,11 +162,11 @@ impl Keys {
     ///
     /// # Errors
     /// Those of `read`.
-    pub(super) async fn newer(
+    pub(super) async fn newer<E>(
         &self,
         seen: &Arc<KeySet>,
-        read: impl Future<Output = Result<Arc<KeySet>, ProviderError>>,
-    ) -> Result<Option<Arc<KeySet>>, ProviderError> {
+        read: impl Future<Output = Result<Arc<KeySet>, E>>,
+    ) -> Result<Option<Arc<KeySet>>, E> {
         let mut forced = self.forced.lock().await;
         if let Some(current) = self.current().filter(|current| !Arc::ptr_eq(current, seen)) {
             return Ok(Some(current));
@@ -220,7 +245,7 @@ mod tests {
                     let read = async {
                         reads.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(50)).await;
-                        Ok(keys.replace(set(vec![rsa(256)]).expect("good")))
+                        Ok::<_, &str>(keys.replace(set(vec![rsa(256)]).expect("good")))
                     };
                     keys.newer(&seen, read).await.expect("read").is_some()
                 })
@@ -231,7 +256,7 @@ mod tests {
         }
         assert_eq!(reads.load(Ordering::Relaxed), 1);
         let current = keys.current().expect("present");
-        let none = keys.newer(&current, async { unreachable!("within 30 s") }).await;
+        let none = keys.newer(&current, async { Err("within 30 s") }).await;
         assert!(none.expect("no error").is_none());
     }
 
@@ -240,8 +265,7 @@ mod tests {
     async fn failed_reads_count() {
         let keys = Keys::default();
         let seen = keys.replace(set(vec![rsa(256)]).expect("good"));
-        let outage = || ProviderError::Unavailable { provider: "gitlab".into(), cause: "down".into() };
-        assert!(keys.newer(&seen, async { Err(outage()) }).await.is_err());
-        assert!(keys.newer(&seen, async { Err(outage()) }).await.expect("not asked").is_none());
+        assert!(keys.newer(&seen, async { Err("down") }).await.is_err());
+        assert!(keys.newer(&seen, async { Err("down") }).await.expect("not asked").is_none());
     }
 }

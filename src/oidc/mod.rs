@@ -4,6 +4,7 @@
 
 mod answer;
 mod cache;
+mod ci;
 mod claims;
 mod clock;
 mod discovery;
@@ -13,15 +14,21 @@ mod graph;
 mod groups;
 pub(crate) mod http;
 mod id_token;
+mod introspection;
+mod issuer;
 mod jws;
 mod keys;
 mod logout_token;
 mod probe;
 mod rp;
 mod signature;
+mod token;
 
+pub use introspection::GOOD as ASKED_GOOD;
+pub use issuer::Issuer;
 pub use logout_token::LogoutToken;
 pub use probe::{Wanted, probe};
+pub use token::{Check, TokenFault, Whose, claimed, hash};
 
 use self::{cache::CacheFile, discovery::Document, graph::Graph, groups::Lists, http::Http, keys::Keys};
 use crate::{
@@ -242,7 +249,7 @@ impl Provider {
     pub fn new(settings: Arc<ProviderSettings>, cache: &Path) -> Arc<Self> {
         let provider = Self {
             http: Http::new(&settings.issuer),
-            cache: CacheFile::new(cache, &settings),
+            cache: CacheFile::new(cache, &settings.name),
             settings,
             document: ArcSwapOption::empty(),
             keys: Keys::default(),

@@ -7,11 +7,11 @@ use super::{
     discovery::Document,
     graph::{Graph, NO_SUCH_PERSON},
     http::{Http, READ},
-    jws::{ALGORITHMS, strict_object},
+    jws::strict_object,
     keys::{KeySet, Keys},
 };
 use crate::{
-    config::{ProviderKind, ProviderSettings},
+    config::{ALGORITHMS, ProviderKind, ProviderSettings},
     finding::{Finding, Level},
     principal::StepUp,
 };
@@ -81,7 +81,7 @@ impl Provider {
     fn passing(settings: &Arc<ProviderSettings>) -> Self {
         Self {
             http: Http::new(&settings.issuer),
-            cache: CacheFile::new(Path::new(""), settings),
+            cache: CacheFile::new(Path::new(""), &settings.name),
             settings: settings.clone(),
             document: arc_swap::ArcSwapOption::empty(),
             keys: Keys::default(),

@@ -1,11 +1,7 @@
 //! Whether a key of a provider signed a token.
 
-use super::{
-    claims::Claims,
-    id_token::TokenError,
-    jws::{ALGORITHMS, Unverified},
-    keys::KeySet,
-};
+use super::{claims::Claims, id_token::TokenError, jws::Unverified, keys::KeySet};
+use crate::config::ALGORITHMS;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::Jwk};
 use serde_json::Value;
 use std::str::FromStr;

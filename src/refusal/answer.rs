@@ -1,13 +1,17 @@
 //! From a refusal to its one HTTP answer: a page, a problem, or the way to sign-in.
 
-use super::{Note, Reason, Refusal, table::Act};
+use super::{
+    Note, Reason, Refusal,
+    challenge::{Challenge, challenges},
+    table::Act,
+};
 use crate::{
     answer,
     body::Body,
     canonical::{Canonical, Class, RequestId, Target},
     config::Settings,
     pages::{self, RefusalPage},
-    principal::Person,
+    principal::{Bearer, Person},
     route::ErrorBody,
 };
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -35,6 +39,10 @@ pub struct Asked {
     pub host: Option<Arc<str>>,
     /// The session's person.
     pub person: Option<Arc<Person>>,
+    /// The token or certificate that it came with.
+    pub bearer: Option<Arc<Bearer>>,
+    /// How callers of the route prove who they are, if tokens are a way.
+    pub challenge: Option<Challenge>,
     /// When the person's groups were read that the decision rests on.
     pub groups_read: Option<SystemTime>,
     /// How errors look to calls of this route.
@@ -82,6 +90,12 @@ impl Asked {
     fn contact(&self) -> Option<(&str, &str)> {
         let contact = self.settings.as_ref()?.contact.as_ref()?;
         Some((&*contact.name, contact.url.as_str()))
+    }
+
+    /// A sign-in would help: the route takes people, and this was not a caller with a token.
+    fn signs_in(&self, reason: Reason) -> bool {
+        let people = self.bearer.is_none() && self.challenge.as_ref().is_none_or(|challenge| challenge.people);
+        people && matches!(reason, Reason::NoSession | Reason::InsufficientAuthentication)
     }
 
     fn is_page(&self) -> bool {
@@ -135,7 +149,7 @@ pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     if asked.class == Some(Class::Grpc) {
         return grpc(refusal, asked);
     }
-    let signs_in = matches!(refusal.reason, Reason::NoSession | Reason::InsufficientAuthentication);
+    let signs_in = asked.signs_in(refusal.reason);
     let mut response = if signs_in && asked.class == Some(Class::Navigation) {
         answer::redirect(StatusCode::FOUND, &asked.sign_in())
     } else if signs_in && asked.class == Some(Class::Frame) && asked.framed {
@@ -158,8 +172,11 @@ pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     if let Ok(id) = HeaderValue::from_str(&asked.id()) {
         headers.insert("x-request-id", id);
     }
-    if refusal.reason.status() == StatusCode::UNAUTHORIZED && !response_is_redirect(headers) {
-        headers.insert(header::WWW_AUTHENTICATE, challenge(refusal));
+    let challenged = refusal.reason.status() == StatusCode::UNAUTHORIZED || refusal.reason == Reason::TwoTokens;
+    if challenged && !response_is_redirect(headers) {
+        for challenge in challenges(refusal, asked) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
     }
     if let Some(seconds) = refusal.reason.row().retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -171,24 +188,6 @@ pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// What a client has to do to get further; where the sign-in has to be of some kind, of which.
-///
-/// Source: RFC 9110, section 11.6.1; RFC 9470, section 3.
-fn challenge(refusal: &Refusal) -> HeaderValue {
-    let usual = HeaderValue::from_static("Vestibule realm=\"sign-in\"");
-    let Some(asked) = &refusal.step_up else { return usual };
-    let mut text = "Vestibule realm=\"sign-in\", error=\"insufficient_user_authentication\", \
-                    error_description=\"A stronger or more recent sign-in is required\""
-        .to_owned();
-    if let Some(acr) = &asked.acr {
-        text.push_str(&format!(", acr_values=\"{acr}\""));
-    }
-    if let Some(age) = asked.max_age {
-        text.push_str(&format!(", max_age=\"{}\"", age.as_secs()));
-    }
-    HeaderValue::try_from(text).unwrap_or(usual)
 }
 
 /// A gRPC answer of nothing but its status, which stands in the head then.
@@ -285,7 +284,7 @@ fn problem(refusal: &Refusal, asked: &Asked) -> Value {
         "code": refusal.reason.code(),
         "request_id": asked.id(),
     });
-    if refusal.reason == Reason::NoSession {
+    if refusal.reason == Reason::NoSession && asked.signs_in(refusal.reason) {
         problem["sign_in"] = "/.vestibule/sign-in".into();
     }
     if let Some(step_up) = &refusal.step_up {
@@ -298,6 +297,9 @@ fn problem(refusal: &Refusal, asked: &Asked) -> Value {
     }
     if let Some(person) = &asked.person {
         problem["user"] = person.id.to_string().into();
+    }
+    if let Some(bearer) = &asked.bearer {
+        problem["principal"] = bearer.holder.to_string().into();
     }
     if let Some(quoted) = &refusal.quoted {
         problem["provider_error"] = json!({ "error": quoted.error, "error_description": quoted.description });

@@ -4,9 +4,11 @@
 //! metric.
 
 pub mod answer;
+mod challenge;
 pub mod table;
 
 pub use answer::{Asked, answer};
+pub use challenge::Challenge;
 use table::{Row, TABLE};
 
 use crate::principal::StepUp;
@@ -36,12 +38,18 @@ pub enum Reason {
     UntrustedPeer,
     /// A credential is needed and there is none that is ours.
     NoSession,
+    /// A token that is ours to judge and is not good, or a credential of nobody known where there is no session.
+    InvalidToken,
+    /// Two credentials that are ours to judge, of which nobody could say which counts.
+    TwoTokens,
     /// Signed in, but not as strongly or as recently as the route asks for.
     InsufficientAuthentication,
     /// Known, but no policy permits it, or one forbids it.
     NotPermitted,
     /// Signed in, but with a provider that this route does not accept.
     WrongProvider,
+    /// The person behind a token is not active at the provider any more.
+    PersonInactive,
     /// A lock keeps the person out.
     Locked,
     /// A cross-site request that would act with the person's cookie.

@@ -77,7 +77,7 @@ const SOON: Option<u16> = Some(5);
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub static TABLE: [Row; 31] = [
+pub static TABLE: [Row; 34] = [
     row(BadRequest, "bad_request", 400, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "It can be read in two ways, or breaks the protocol"),
     row(TargetTooLong, "target_too_long", 414, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "The target is longer than 8 KiB"),
     row(HeadTooLarge, "head_too_large", 431, RESOURCE_EXHAUSTED, Kind::Rejected, UNREADABLE, NONE, NO, "The head is larger than 32 KiB, or has more than 100 fields"),
@@ -88,9 +88,12 @@ pub static TABLE: [Row; 31] = [
     row(NotFound, "not_found", 404, UNIMPLEMENTED, Kind::Rejected, NOTHING, &[Act::Home], NO, "No route of this host has this path, or there is no such endpoint of ours"),
     row(UntrustedPeer, "untrusted_peer", 403, PERMISSION_DENIED, Kind::Rejected, "Come by the front door", NONE, NO, "The peer is not in `trusted_proxies`, or did not say that the client came by https"),
     row(NoSession, "no_session", 401, UNAUTHENTICATED, Kind::Unauthorized, "Sign in to go on", &[Act::SignIn], NO, "Nobody is signed in, or the session has ended"),
+    row(InvalidToken, "invalid_token", 401, UNAUTHENTICATED, Kind::Unauthorized, "This token is not accepted", NONE, NO, "A token of an issuer of the route that fails a check, or a credential of nobody known; the log says which check, and `vestibule token explain` says it too"),
+    row(TwoTokens, "two_tokens", 400, INVALID_ARGUMENT, Kind::Rejected, "There are two tokens in this request", NONE, NO, "More than one of `Authorization` and `routes[].token_header` has a token, or that header is there twice"),
     row(InsufficientAuthentication, "insufficient_user_authentication", 401, UNAUTHENTICATED, Kind::Unauthorized, "Sign in again to go on", &[Act::SignIn], NO, "Signed in, but not as strongly or as recently as `routes[].step_up` asks for (RFC 9470)"),
     row(NotPermitted, "not_permitted", 403, PERMISSION_DENIED, Kind::Blocked, "You may not go here", &[Act::CheckAgain, Act::SwitchAccount, Act::SignOut], NO, "No policy permits it, or one forbids it; the answer has the authors' words"),
     row(WrongProvider, "wrong_provider", 403, PERMISSION_DENIED, Kind::Blocked, "Another account is needed", &[Act::SwitchAccount, Act::SignOut], NO, "Signed in with a provider that `routes[].providers` does not list"),
+    row(PersonInactive, "person_inactive", 403, PERMISSION_DENIED, Kind::Blocked, "Your account is not active any more", NONE, NO, "The person behind a job or token is blocked, deactivated or gone at the provider, whatever the token says"),
     row(Locked, "locked", 403, PERMISSION_DENIED, Kind::Blocked, "Your access is locked", &[Act::SwitchAccount, Act::SignOut], NO, "A lock of the operators keeps this person, their provider or a group of theirs out (`vestibule sessions locks`); the answer says why and until when"),
     row(CrossSite, "cross_site", 403, PERMISSION_DENIED, Kind::Blocked, "This did not come from a page of this site", &[Act::Home], NO, "A page of another origin would act with the person's session; list it under `cors` or `origins` if it may"),
     row(MembershipUnknown, "membership_unknown", 503, UNAVAILABLE, Kind::Blocked, "Your groups cannot be looked up", AGAIN, SOON, "The provider does not say which groups the person is in, and a policy asks"),
@@ -154,7 +157,8 @@ mod tests {
     #[test]
     fn p57_only_who_is_not_known_is_told_to_sign_in() {
         for row in &TABLE {
-            assert_eq!(row.status == 401, row.acts.contains(&Act::SignIn), "{}", row.code);
+            let is_token = row.reason == Reason::InvalidToken; // of a caller whom no sign-in helps
+            assert_eq!(row.status == 401 && !is_token, row.acts.contains(&Act::SignIn), "{}", row.code);
         }
     }
 

@@ -38,7 +38,12 @@ pub enum Endpoint {
     Asset(String),
     /// `/.well-known/vestibule/jwks.json`.
     Jwks,
+    /// `/.well-known/oauth-protected-resource`, and the path of the route at this position.
+    Resource(usize),
 }
+
+/// Where a route that takes tokens describes itself (RFC 9728, section 3).
+pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// Nothing at or below these is forwarded, in any case of letters.
 const RESERVED: [&str; 2] = ["/.vestibule", "/.well-known/vestibule"];

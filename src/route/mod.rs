@@ -43,6 +43,10 @@ pub struct Route {
     pub host_header: HostHeader,
     /// Whose people may come here.
     pub providers: Arc<[Name]>,
+    /// Whose callers with tokens may come here.
+    pub token_issuers: Arc<[Name]>,
+    /// How tokens come and go here.
+    pub tokens: Tokens,
     /// Whose people get identity headers upstream.
     pub header_provider: Option<Name>,
     /// `aud` of the assertion. Default: the route's name.
@@ -73,6 +77,33 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Shorthand for Cedar permits.
     pub allow: Vec<Allow>,
+}
+
+impl Route {
+    /// Whether its description is at `path`: only routes that take tokens have one.
+    fn describes(&self, path: &str) -> bool {
+        !self.token_issuers.is_empty() && path == self.metadata_path()
+    }
+
+    /// Where the route describes itself to clients that need a token (RFC 9728, section 3.1).
+    pub fn metadata_path(&self) -> String {
+        format!("{}{}", endpoint::METADATA, self.path.trim_end_matches('/'))
+    }
+}
+
+/// How tokens come and go on a route.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tokens {
+    /// Clients that speak HTTP Basic are asked for a token as password (`basic`).
+    pub basic: bool,
+    /// A header in which a token may stand too (`token_header`).
+    pub header: Option<HeaderName>,
+    /// The upstream gets the credential that the caller came with (`forward_credential`).
+    pub forward: bool,
+    /// A token is good for one request (`one_time`).
+    pub one_time: bool,
+    /// The job of a token must still run (`running_job`).
+    pub running_job: bool,
 }
 
 /// The host that an upstream is asked for.

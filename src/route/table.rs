@@ -101,6 +101,11 @@ impl Routes {
             let endpoint = Endpoint::at(&target.path, public, &self.providers);
             return endpoint.map(Destination::Endpoint).ok_or_else(not_found);
         }
+        if target.path.starts_with(endpoint::METADATA)
+            && let Some(route) = self.of(&asked.host).find(|route| route.describes(&target.path))
+        {
+            return Ok(Destination::Endpoint(Endpoint::Resource(route.index)));
+        }
         let route = self.select(paths, target)?;
         if target.reserved && !route.encoded_slash {
             return Err(Refusal::new(Reason::BadRequest, "The path has `%2F` or `;`, which this route does not take."));

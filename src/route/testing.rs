@@ -1,8 +1,8 @@
 //! A route for the unit tests of this crate.
 
-use super::{Activity, ErrorBody, HostHeader, Route, Timeouts};
+use super::{Activity, ErrorBody, HostHeader, Route, Timeouts, Tokens};
 use crate::upstream::Upstream;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A route for everything on `app.test`, with every key at its default and an upstream where nobody listens.
 pub(crate) fn route(name: &str) -> Route {
@@ -27,6 +27,8 @@ pub(crate) fn route(name: &str) -> Route {
         idle: Activity::Navigations,
         grace: None,
         step_up: None,
+        token_issuers: Arc::default(),
+        tokens: Tokens::default(),
         encoded_slash: false,
         errors: ErrorBody::Problem,
         timeouts: Timeouts {

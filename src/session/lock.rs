@@ -3,7 +3,7 @@
 use crate::{
     group::GroupPath,
     guid::{self, Guid},
-    principal::{Membership, Name, Person, UserId},
+    principal::{Membership, Name, UserId},
 };
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -185,13 +185,13 @@ impl Target {
         }
     }
 
-    /// Whether it means this person; `None` if that hinges on groups that are not known.
-    pub fn means(&self, person: &Person, membership: &Membership) -> Option<bool> {
-        if *self.provider() != person.id.provider {
+    /// Whether it means this person or service; `None` if that hinges on groups that are not known.
+    pub fn means(&self, person: &UserId, membership: &Membership) -> Option<bool> {
+        if *self.provider() != person.provider {
             return Some(false);
         }
         match (self, membership) {
-            (Self::User(user), _) => Some(*user == person.id),
+            (Self::User(user), _) => Some(user == person),
             (Self::Provider(_), _) => Some(true),
             (Self::Group(members), Membership::Known(groups)) if members.includes(&groups.paths) => Some(true),
             (Self::Group(members), Membership::Known(groups)) => (!members.includes(&groups.unread)).then_some(false),
@@ -297,7 +297,7 @@ impl Locks {
     }
 
     /// What they say about a person at `now`. One that surely keeps them out comes before one that might.
-    pub fn bar(&self, person: &Person, membership: &Membership, now: SystemTime) -> Option<Barred> {
+    pub fn bar(&self, person: &UserId, membership: &Membership, now: SystemTime) -> Option<Barred> {
         let all = self.all.load();
         let mut unknown = None;
         for lock in all.iter().filter(|lock| lock.is_in_force(now)) {
@@ -317,9 +317,8 @@ mod tests {
     use crate::principal::{Groups, MembershipSource, Unknown};
     use std::time::Duration;
 
-    fn person(user: &str) -> Person {
-        let id = super::user(user).expect("a user");
-        Person { id, issuer: "https://gitlab.test".into(), login: "ada".into(), email: None, name: None }
+    fn person(user: &str) -> UserId {
+        super::user(user).expect("a user")
     }
 
     fn known(paths: &[&str]) -> Membership {

@@ -13,6 +13,7 @@ mod grpc;
 mod hooks;
 mod hosts;
 mod hygiene;
+mod jobs;
 mod keys;
 mod kinds;
 mod lifecycle;

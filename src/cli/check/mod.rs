@@ -21,7 +21,12 @@ use std::{collections::BTreeSet, fs, io::IsTerminal, path::Path};
 /// One line, if nothing can be asked. A configuration that cannot be read is a mistake as well.
 pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
     let mut verdict = Verdict::of(config::load_with_places(file), |settings| {
-        let policies = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers)?;
+        let policies = Authorize::load(
+            settings.policies.as_deref(),
+            &settings.routes,
+            &settings.providers,
+            &settings.token_issuers,
+        )?;
         let closed = policies.closed(&settings.routes).iter().map(|route| route.index).collect();
         Ok(Known { closed, groups: policies.groups() })
     });

@@ -193,7 +193,7 @@ mod tests {
             let settings = config::load(&into.join("vestibule.yaml")).unwrap_or_else(|errors| panic!("{errors}"));
             assert_eq!(settings.providers[0].client_id, "a: b");
             assert_eq!(settings.warnings.len(), usize::from(url.starts_with("http:")), "{:?}", settings.warnings);
-            let policies = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers);
+            let policies = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers, &[]);
             let policies = policies.unwrap_or_else(|errors| panic!("{errors:?}"));
             assert!(policies.closed(&settings.routes).is_empty(), "{}", policies.show());
             assert_eq!(policies.ids().len(), allow.split(',').count());
@@ -221,7 +221,7 @@ mod tests {
             fs::write(&file, format!("{head}\n{}\n", ideas.join("\n"))).expect("written");
             let settings =
                 config::load(&directory.path().join("vestibule.yaml")).unwrap_or_else(|errors| panic!("{errors}"));
-            let policies = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers);
+            let policies = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers, &[]);
             assert_eq!(policies.unwrap_or_else(|errors| panic!("{errors:?}")).ids().len(), count);
         }
     }

@@ -273,7 +273,8 @@ async fn serve(
     let session = SessionRef { key: [9; 32], hash: "s9".into() };
     let crossing = Crossing::for_test();
     let permit = Permit::for_test();
-    let sent = forward.send(permit, principal, judged, body, Some(upgrade), route, &crossing, Some(&session)).await;
+    let sent =
+        forward.send(permit, principal, judged, body, Some(upgrade), route, &crossing, Some(&session), None).await;
     sent.unwrap_or_else(|refusal| {
         let text = format!("{}: {}", refusal.reason.code(), refusal.cause.unwrap_or_default());
         let mut response = Response::new(Body::full(text));

@@ -1,0 +1,115 @@
+//! Where a credential may stand in a request, and whose it claims to be. Nothing is verified here.
+
+use crate::{
+    canonical::Canonical,
+    oidc::{Issuer, claimed},
+    refusal::{Reason, Refusal},
+    route::Route,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderName, HeaderValue, header};
+use std::{borrow::Cow, sync::Arc};
+use zeroize::Zeroizing;
+
+/// A credential that a request came with.
+pub(super) struct Presented<'a> {
+    /// The field that it stands in.
+    pub(super) field: HeaderName,
+    /// The token, or what stands in its place.
+    pub(super) token: Cow<'a, str>,
+}
+
+/// The credentials of a request: that of `Authorization`, and that of the header which the route has for tokens. Tokens in the
+/// query or in a body are never looked for (RFC 9700, section 4.3.2).
+///
+/// # Errors
+/// `TwoTokens` where the route's own header is there twice.
+pub(super) fn presented<'a>(asked: &'a Canonical, route: &Route) -> Result<Vec<Presented<'a>>, Refusal> {
+    let mut all = Vec::new();
+    if let Some(value) = asked.headers.get(header::AUTHORIZATION) {
+        all.push(Presented { field: header::AUTHORIZATION, token: of_scheme(value) });
+    }
+    let Some(name) = &route.tokens.header else { return Ok(all) };
+    let mut values = asked.headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => {}
+        (Some(value), None) => {
+            let token = Cow::Borrowed(value.to_str().unwrap_or_default());
+            all.push(Presented { field: name.clone(), token: bare(token) });
+        }
+        (Some(_), Some(_)) => {
+            return Err(Refusal::new(Reason::TwoTokens, format!("The header `{name}` is there more than once.")));
+        }
+    }
+    Ok(all)
+}
+
+/// The token of an `Authorization` field: after `Bearer` (RFC 6750, section 2.1), or the password of `Basic` (RFC 7617), as
+/// `git`, `docker`, `npm` and `pip` send it. Where that is empty, the user name. Of other schemes there is none.
+fn of_scheme(value: &HeaderValue) -> Cow<'_, str> {
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else { return "".into() };
+    let rest = rest.trim_start_matches(' ');
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return rest.into();
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return "".into();
+    }
+    let pair = BASE64_STANDARD.decode(rest).map(Zeroizing::new).ok();
+    let pair = pair.as_ref().and_then(|pair| std::str::from_utf8(pair).ok());
+    match pair.and_then(|pair| pair.split_once(':')) {
+        Some((user, "")) => user.to_owned().into(),
+        Some((_, password)) => password.to_owned().into(),
+        None => "".into(),
+    }
+}
+
+/// Some write the scheme in a header of their own too.
+fn bare(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim().to_owned().into(),
+        _ => text,
+    }
+}
+
+/// Which of these issuers a token claims to be of: by how it begins, or by `iss`; of several with the same `iss`, the one that
+/// it is for.
+pub(super) fn issuer_of<'i>(token: &str, issuers: &'i [Arc<Issuer>]) -> Option<&'i Arc<Issuer>> {
+    let begins = |issuer: &&Arc<Issuer>| issuer.settings.prefix().is_some_and(|prefix| token.starts_with(prefix));
+    if let Some(found) = issuers.iter().find(begins) {
+        return Some(found);
+    }
+    let whose = claimed(token)?;
+    let of = || issuers.iter().filter(|issuer| issuer.settings.issuer.as_deref() == Some(&*whose.issuer));
+    let is_for = |issuer: &&Arc<Issuer>| issuer.settings.audiences.iter().any(|one| whose.audiences.contains(one));
+    of().find(is_for).or_else(|| of().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_behind_bearer_or_is_the_password() {
+        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        for (value, expected) in [
+            ("Bearer abc".to_owned(), "abc"),
+            ("bearer  abc".to_owned(), "abc"),
+            ("BEARER abc".to_owned(), "abc"),
+            (basic("gitlab-ci-token:abc"), "abc"),
+            (basic("oauth2:a:b"), "a:b"),
+            (basic("abc:"), "abc"),
+            (basic("abc"), ""),
+            ("Basic !!!".to_owned(), ""),
+            ("Basic".to_owned(), ""),
+            ("Bearer".to_owned(), ""),
+            ("Digest username=\"abc\"".to_owned(), ""),
+            ("abc".to_owned(), ""),
+        ] {
+            let header = HeaderValue::try_from(&*value).expect("a header value");
+            assert_eq!(of_scheme(&header), expected, "{value}");
+        }
+        assert_eq!(bare("Bearer abc".into()), "abc");
+        assert_eq!(bare("abc".into()), "abc");
+    }
+}

@@ -1,0 +1,431 @@
+//! The rules for tokens that callers come with, apart from ID tokens of sign-ins.
+
+use super::{
+    claims::{self, Claimed, Claims, printable},
+    id_token::{self, TokenError},
+    jws::{self, Unverified},
+};
+use crate::{
+    config::{JwtTokens, ProviderKind, TokenClaims, TokenIssuerSettings, TokenKind, TokenPrincipal},
+    principal::{
+        Bearer, Groups, Holder, Membership, MembershipSource, Name, Person, Service, Strength, Unknown, UserId,
+    },
+};
+use serde_json::Value;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// The clock difference that is forgiven.
+pub(super) const LEEWAY: Duration = Duration::from_secs(60);
+
+/// The `typ` of what we tell upstreams, which another Vestibule may accept.
+const ASSERTION: &str = "vestibule+jwt";
+
+/// One check of a token. All are made, in this order, until one fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Check {
+    /// Three segments of base64url and JSON, no member twice.
+    Form,
+    /// The signature algorithm is one that the configuration lists.
+    Algorithm,
+    /// `iss` is the issuer, byte for byte.
+    Issuer,
+    /// It is this kind of token and no other of the same issuer.
+    Class,
+    /// It is for us.
+    Audience,
+    /// `exp`, `nbf` and `iat`.
+    Time,
+    /// It is not older than `max_age`.
+    Age,
+    /// A key of the issuer made its signature.
+    Signature,
+    /// The issuer itself says that it is good.
+    Active,
+    /// It says who it is of.
+    Claims,
+}
+
+impl Check {
+    /// Every check that can be made without asking the issuer about the token, in order.
+    pub const VERIFIED: [Self; 9] = [
+        Self::Form,
+        Self::Algorithm,
+        Self::Issuer,
+        Self::Class,
+        Self::Audience,
+        Self::Time,
+        Self::Age,
+        Self::Signature,
+        Self::Claims,
+    ];
+
+    /// The word that audit events use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Algorithm => "algorithm",
+            Self::Issuer => "issuer",
+            Self::Class => "class",
+            Self::Audience => "audience",
+            Self::Time => "time",
+            Self::Age => "age",
+            Self::Signature => "signature",
+            Self::Active => "active",
+            Self::Claims => "claims",
+        }
+    }
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TokenFault {
+    /// It fails a check.
+    #[error("token of `{issuer}`, check `{}`: {cause}", check.as_str())]
+    Bad {
+        /// The token issuer's name.
+        issuer: Name,
+        /// The one check that it fails.
+        check: Check,
+        /// What is wrong, without secrets.
+        cause: String,
+    },
+    /// Nobody can say: the issuer, or its keys, cannot be had.
+    #[error("token issuer `{issuer}` cannot be reached: {cause}")]
+    Unavailable {
+        /// The token issuer's name.
+        issuer: Name,
+        /// What went wrong, without secrets.
+        cause: String,
+    },
+}
+
+impl TokenFault {
+    /// Newer keys, or the first, may show that the token is good.
+    pub fn may_be_mended(&self) -> bool {
+        match self {
+            Self::Bad { check, .. } => *check == Check::Signature,
+            Self::Unavailable { .. } => true,
+        }
+    }
+
+    pub(super) fn bad(issuer: &Name, check: Check, cause: impl Into<String>) -> Self {
+        Self::Bad { issuer: issuer.clone(), check, cause: cause.into() }
+    }
+
+    pub(super) fn unavailable(issuer: &Name, cause: impl Into<String>) -> Self {
+        Self::Unavailable { issuer: issuer.clone(), cause: cause.into() }
+    }
+}
+
+/// `iss` and `aud` of a token, by which it is seen whose it may be. Nothing is verified.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Whose {
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`, one or several.
+    pub audiences: Vec<String>,
+}
+
+/// Reads whose token it claims to be; `None`: it is no JWT.
+pub fn claimed(token: &str) -> Option<Whose> {
+    let claims = jws::claims(token, jws::LONGEST)?;
+    let issuer = claims.get("iss")?.as_str()?.to_owned();
+    Some(Whose { issuer, audiences: audiences(&claims).map(str::to_owned).collect() })
+}
+
+/// SHA-256 of a credential.
+pub fn hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+fn audiences(claims: &Claims) -> impl Iterator<Item = &str> {
+    let one = claims.get("aud").and_then(Value::as_str);
+    let several = claims.get("aud").and_then(Value::as_array);
+    one.into_iter().chain(several.into_iter().flatten().filter_map(Value::as_str))
+}
+
+/// A token whose form and claims are as they should be, and whose signature is not verified yet.
+pub(super) struct Sound {
+    pub(super) unverified: Unverified,
+    /// When it is over, the clock difference included.
+    pub(super) ends: SystemTime,
+}
+
+/// Makes every check that needs no key, so that a token that is wrong anyway causes no look at keys.
+///
+/// # Errors
+/// The first check that fails.
+///
+/// Source: RFC 7519, section 7.2; RFC 8725, section 3; RFC 9068, section 4.
+pub(super) fn sound(settings: &TokenIssuerSettings, token: &str, now: SystemTime) -> Result<Sound, (Check, String)> {
+    let unverified = jws::read(token, jws::LONGEST).map_err(|cause| (Check::Form, cause.to_string()))?;
+    let algorithm = unverified.header.get("alg").and_then(Value::as_str).unwrap_or_default();
+    if !settings.algorithms.iter().any(|listed| listed == algorithm) {
+        let listed = settings.algorithms.join("`, `");
+        return Err((Check::Algorithm, format!("its algorithm is `{algorithm}`, expected `{listed}`")));
+    }
+    let claims = &unverified.claims;
+    let issuer = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
+    if settings.issuer.as_deref() != Some(issuer) {
+        let expected = settings.issuer.as_deref().unwrap_or_default();
+        return Err((Check::Issuer, format!("its `iss` is `{}`, expected `{expected}`", printable(issuer, 200))));
+    }
+    match &settings.kind {
+        TokenKind::GitlabCi(_) => super::ci::check_class(&unverified),
+        TokenKind::Jwt(tokens) => check_class(&unverified, tokens),
+        TokenKind::Introspection(_) | TokenKind::Certificate => Err("it is no token that is verified here".to_owned()),
+    }
+    .map_err(|cause| (Check::Class, cause))?;
+    check_audience(settings, claims).map_err(|cause| (Check::Audience, cause))?;
+    let ends = check_times(settings, claims, now)?;
+    Ok(Sound { unverified, ends })
+}
+
+pub(super) fn check_audience(settings: &TokenIssuerSettings, claims: &Claims) -> Result<(), String> {
+    if audiences(claims).any(|found| settings.audiences.iter().any(|ours| ours == found)) {
+        return Ok(());
+    }
+    let found: Vec<_> = audiences(claims).take(5).map(|found| format!("`{}`", printable(found, 200))).collect();
+    let found = if found.is_empty() { "nobody".to_owned() } else { found.join(", ") };
+    Err(format!("it is for {found}, expected `{}`", settings.audiences.join("` or `")))
+}
+
+/// When it is over. `exp` and `iat` must be there: without the one it would be good for ever, without the other nobody could
+/// say how old it is.
+pub(super) fn check_times(
+    settings: &TokenIssuerSettings,
+    claims: &Claims,
+    now: SystemTime,
+) -> Result<SystemTime, (Check, String)> {
+    let time = |claim| match id_token::time(claims, claim) {
+        Ok(time) => Ok(time),
+        Err(TokenError::Rule(cause) | TokenError::Key(cause) | TokenError::Outsider { cause, .. }) => {
+            Err((Check::Time, cause))
+        }
+    };
+    let ago = |then: SystemTime| now.duration_since(then).unwrap_or_default().as_secs();
+    let end = time("exp")?.ok_or((Check::Time, "it has no `exp`".to_owned()))? + LEEWAY;
+    if end <= now {
+        return Err((
+            Check::Time,
+            format!("it ended {} s ago (60 s of clock difference are allowed)", ago(end - LEEWAY)),
+        ));
+    }
+    let issued = time("iat")?.ok_or((Check::Time, "it has no `iat`".to_owned()))?;
+    if issued > now + LEEWAY {
+        return Err((Check::Time, "its `iat` is in the future (60 s of clock difference are allowed)".to_owned()));
+    }
+    if time("nbf")?.is_some_and(|begin| begin > now + LEEWAY) {
+        return Err((Check::Time, "its `nbf` is in the future (60 s of clock difference are allowed)".to_owned()));
+    }
+    let oldest = issued + settings.max_age + LEEWAY;
+    if oldest <= now {
+        let (age, most) = (ago(issued), settings.max_age.as_secs());
+        return Err((Check::Age, format!("it was issued {age} s ago, and `max_age` is {most} s: ask for a new one")));
+    }
+    Ok(end.min(oldest))
+}
+
+/// One issuer may sign tokens of several kinds: ID tokens of sign-ins, logout tokens and refresh tokens are no access tokens,
+/// and CI jobs' tokens have their own kind here.
+///
+/// Source: RFC 8725, sections 3.11 and 3.12; RFC 9068, section 4.
+fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
+    let media_type = token.header.get("typ").and_then(Value::as_str);
+    let bare = media_type.map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
+    let is = |expected: &str| bare.is_some_and(|bare| bare.eq_ignore_ascii_case(expected));
+    let shown = || media_type.map_or_else(|| "absent".to_owned(), |typ| format!("`{}`", printable(typ, 64)));
+    match &tokens.media_type {
+        Some(expected) if !is(expected) => return Err(format!("its `typ` is {}, expected `{expected}`", shown())),
+        Some(_) => {}
+        None if token.header.contains_key("typ") && !is("JWT") && !is("at+jwt") => {
+            return Err(format!("its `typ` is {}, expected `JWT` or `at+jwt`", shown()));
+        }
+        None => {}
+    }
+    let claims = &token.claims;
+    if ["job_id", "pipeline_id"].iter().all(|claim| claims.contains_key(*claim)) {
+        return Err("it is a CI job's: that takes an issuer of kind `gitlab_ci`".to_owned());
+    }
+    if claims.contains_key("events") {
+        return Err("it has `events`, so it is a logout token or another security event".to_owned());
+    }
+    let said = claims.get("typ").and_then(Value::as_str); // Keycloak's
+    if let Some(other) = said.filter(|said| *said != "Bearer") {
+        return Err(format!("its claim `typ` is `{}`, expected `Bearer`", printable(other, 64)));
+    }
+    let sign_in = ["nonce", "at_hash", "c_hash"].into_iter().find(|claim| claims.contains_key(*claim));
+    match sign_in.filter(|_| said.is_none() && !is("at+jwt")) {
+        Some(claim) => Err(format!("it has `{claim}`, so it is the ID token of a sign-in and no access token")),
+        None => Ok(()),
+    }
+}
+
+/// What is known of a token beside its claims.
+pub(super) struct Proof<'a> {
+    pub(super) settings: &'a TokenIssuerSettings,
+    pub(super) claims: &'a Claims,
+    pub(super) hash: [u8; 32],
+    pub(super) ends: SystemTime,
+    pub(super) now: SystemTime,
+}
+
+impl Proof<'_> {
+    /// What the token proves.
+    ///
+    /// # Errors
+    /// What its claims lack.
+    pub(super) fn bearer(&self) -> Result<Bearer, String> {
+        let (holder, membership) = match &self.settings.kind {
+            TokenKind::GitlabCi(ci) => {
+                let job = super::ci::job(self.settings, ci, self.claims)?;
+                (Holder::Job(Arc::new(job)), Membership::Unknown(Unknown::NeverRead))
+            }
+            TokenKind::Jwt(tokens) => {
+                let ours = tokens.media_type.as_deref() == Some(ASSERTION);
+                self.holder(tokens.principal, &tokens.claims, ours)?
+            }
+            TokenKind::Introspection(asked) => self.holder(asked.principal, &asked.claims, false)?,
+            TokenKind::Certificate => return Err("a certificate is no token".to_owned()),
+        };
+        let jti = self.claims.get("jti").and_then(Value::as_str).filter(|jti| !jti.is_empty() && jti.len() <= 1024);
+        Ok(Bearer {
+            issuer: self.settings.name.clone(),
+            holder,
+            membership,
+            hash: self.hash,
+            name: crate::text::hex(&self.hash[..8]).into(),
+            ends: Some(self.ends),
+            jti: jti.map(Into::into),
+            opaque: None,
+        })
+    }
+
+    fn holder(
+        &self,
+        principal: TokenPrincipal,
+        names: &TokenClaims,
+        ours: bool,
+    ) -> Result<(Holder, Membership), String> {
+        let subject = self.subject(principal, names, ours)?;
+        match principal {
+            TokenPrincipal::User => {
+                let person = self.person(&subject, names, ours);
+                let auth_time = id_token::time(self.claims, "auth_time").ok().flatten();
+                let strength = Strength { auth_time, ..claims::strength(self.claims) };
+                let membership = self.membership(names, ours);
+                Ok((Holder::Person(Arc::new(person), Arc::new(strength)), membership))
+            }
+            TokenPrincipal::Service => {
+                let client = names.client_id.as_deref();
+                let usual = ["client_id", "azp", "cid", "appid"];
+                let client = client.map_or_else(|| usual.into_iter().find_map(|it| self.text(it)), |it| self.text(it));
+                let service = Service {
+                    id: UserId { provider: self.settings.name.clone(), subject: subject.as_str().into() },
+                    issuer: self.settings.issuer.as_deref().unwrap_or_default().into(),
+                    client_id: client.unwrap_or_else(|| subject.as_str().into()),
+                    scopes: scopes(self.claims, names).into(),
+                };
+                Ok((Holder::Service(Arc::new(service)), self.membership(names, ours)))
+            }
+        }
+    }
+
+    fn text(&self, claim: &str) -> Option<Arc<str>> {
+        claims::text(self.claims, claim)
+    }
+
+    /// Who it is, for ever: the claim that is configured; at Entra, where nobody else has a `sub` that others know, tenant and
+    /// object id; in an assertion of ours what stands behind the qualifiers.
+    fn subject(&self, principal: TokenPrincipal, names: &TokenClaims, ours: bool) -> Result<String, String> {
+        let is_entra = self.settings.provider_kind == Some(ProviderKind::Entra) && names.subject == "sub";
+        if is_entra && principal == TokenPrincipal::User {
+            return match id_token::tenant_and_object(self.claims) {
+                Ok(person) => Ok(person),
+                Err(TokenError::Rule(cause) | TokenError::Key(cause) | TokenError::Outsider { cause, .. }) => {
+                    Err(cause)
+                }
+            };
+        }
+        let claim = &names.subject;
+        let subject = self.claims.get(claim).and_then(Value::as_str).unwrap_or_default();
+        if subject.is_empty() || subject.len() > 255 || !subject.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(format!("its `{claim}` is not 1 to 255 printable ASCII characters"));
+        }
+        let kind = self.claims.get("principal_type").and_then(Value::as_str).unwrap_or_default();
+        match (ours, principal) {
+            (false, _) => Ok(subject.to_owned()),
+            (true, TokenPrincipal::User) => {
+                let provider = self.claims.get("provider").and_then(Value::as_str).unwrap_or_default();
+                let person =
+                    subject.strip_prefix("user:").and_then(|rest| rest.strip_prefix(provider)?.strip_prefix(':'));
+                let person = person.filter(|_| kind == "user").map(str::to_owned);
+                person.ok_or_else(|| format!("it is of a `{}`, expected a `user`", printable(kind, 32)))
+            }
+            (true, TokenPrincipal::Service) if kind == "service" || kind == "job" => Ok(subject.to_owned()),
+            (true, TokenPrincipal::Service) => {
+                Err(format!("it is of a `{}`, expected a `service` or a `job`", printable(kind, 32)))
+            }
+        }
+    }
+
+    fn person(&self, subject: &str, names: &TokenClaims, ours: bool) -> Person {
+        let usual = if ours { &["login"][..] } else { &["preferred_username", "username", "upn"] };
+        let login = match &names.login {
+            Some(claim) => self.text(claim),
+            None => usual.iter().find_map(|claim| self.text(claim)),
+        };
+        let verified = ours || self.claims.get("email_verified") == Some(&Value::Bool(true));
+        Person {
+            id: self.settings.user(subject),
+            issuer: self.settings.issuer.as_deref().unwrap_or_default().into(),
+            login: login.unwrap_or_else(|| subject.into()),
+            email: claims::plain_email(self.claims, "email").filter(|_| verified),
+            name: self.text("name"),
+        }
+    }
+
+    /// The groups that the token lists. They are as old as the token, whose age is bounded.
+    fn membership(&self, names: &TokenClaims, ours: bool) -> Membership {
+        if ours && self.claims.get("groups_truncated") == Some(&Value::Bool(true)) {
+            return Membership::Unknown(Unknown::Incomplete);
+        }
+        let kind = self.settings.provider_kind.unwrap_or(ProviderKind::Oidc);
+        match claims::groups_in(kind, &names.groups, self.claims) {
+            Claimed::Listed(paths) => Membership::Known(Groups {
+                paths: paths.into(),
+                roles: Arc::default(),
+                unread: Arc::default(),
+                source: MembershipSource::Token,
+                read: id_token::time(self.claims, "iat").ok().flatten().unwrap_or(self.now),
+                version: crate::principal::next_version(),
+                stale: false,
+            }),
+            Claimed::Absent | Claimed::Unreadable(_) | Claimed::Elsewhere => Membership::Unknown(Unknown::Incomplete),
+        }
+    }
+}
+
+/// The scopes of a token: a text with blanks, or a list.
+fn scopes(claims: &Claims, names: &TokenClaims) -> Vec<String> {
+    let read = |claim: &str| match claims.get(claim) {
+        Some(Value::String(text)) => Some(text.split_ascii_whitespace().map(str::to_owned).collect()),
+        Some(Value::Array(list)) => Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+        _ => None,
+    };
+    let found: Option<Vec<String>> = match &names.scopes {
+        Some(claim) => read(claim),
+        None => ["scope", "scp"].into_iter().find_map(read),
+    };
+    let mut scopes = found.unwrap_or_default();
+    scopes.retain(|scope| scope.len() <= 255 && scope.bytes().all(|byte| byte.is_ascii_graphic()));
+    scopes.truncate(100);
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
+}

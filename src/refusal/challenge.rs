@@ -1,0 +1,105 @@
+//! How callers of a route prove who they are, as the answer to those who do not says it.
+
+use super::{Asked, Reason, Refusal};
+use crate::{
+    canonical::{Canonical, Class},
+    principal::{Bearer, StepUp},
+    route::Route,
+};
+use http::HeaderValue;
+
+/// The ways into a route that takes tokens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Challenge {
+    /// `realm`.
+    realm: String,
+    /// Where the route describes itself (RFC 9728).
+    metadata: String,
+    /// Clients that speak HTTP Basic are asked for a token as password.
+    basic: bool,
+    /// People may sign in here too.
+    pub(super) people: bool,
+    /// The request had a credential in `Authorization`.
+    presented: bool,
+}
+
+impl Challenge {
+    /// What to tell callers of `route`; nothing, if it takes no tokens.
+    pub fn of(route: &Route, asked: &Canonical) -> Option<Self> {
+        if route.token_issuers.is_empty() {
+            return None;
+        }
+        let scheme = if asked.https { "https" } else { "http" };
+        Some(Self {
+            realm: route.name.to_string(),
+            metadata: format!("{scheme}://{}{}", asked.authority, route.metadata_path()),
+            basic: route.tokens.basic && asked.class == Class::Machine,
+            people: !route.providers.is_empty(),
+            presented: asked.headers.contains_key(http::header::AUTHORIZATION),
+        })
+    }
+
+    /// `Bearer`, with what is wrong, if something was presented; then `Basic`, to machines only: a browser would ask its user for
+    /// a password, and send it with whatever another site makes it ask for.
+    ///
+    /// Source: RFC 6750, section 3; RFC 7617, section 2; RFC 9728, section 5.1.
+    fn headers(&self, refusal: &Refusal) -> Vec<String> {
+        let mut bearer = format!("Bearer realm=\"{}\", resource_metadata=\"{}\"", self.realm, self.metadata);
+        let error = match refusal.reason {
+            Reason::InvalidToken => Some("invalid_token"),
+            Reason::TwoTokens => Some("invalid_request"),
+            _ => None,
+        };
+        if let Some(error) = error {
+            bearer.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", described(&refusal.detail)));
+        }
+        let basic = self.basic.then(|| format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm));
+        [bearer].into_iter().chain(basic).collect()
+    }
+}
+
+/// Printable ASCII without `"` and `\` (RFC 6750, section 3).
+fn described(text: &str) -> String {
+    let kept = |character: char| match character {
+        '"' | '`' => '\'',
+        '\\' => '/',
+        ' '..='~' => character,
+        _ => '?',
+    };
+    text.chars().take(300).map(kept).collect()
+}
+
+/// What a client has to do to get further: the values of `WWW-Authenticate`.
+///
+/// Source: RFC 9110, section 11.6.1.
+pub(super) fn challenges(refusal: &Refusal, asked: &Asked) -> Vec<HeaderValue> {
+    let session = || session(refusal.step_up.as_deref(), asked.bearer.as_deref());
+    let texts = match &asked.challenge {
+        None => vec![session()],
+        Some(_) if refusal.step_up.is_some() => vec![session()],
+        Some(tokens) => {
+            let sign_in = tokens.people && !tokens.presented && refusal.reason == Reason::NoSession;
+            tokens.headers(refusal).into_iter().chain(sign_in.then(session)).collect()
+        }
+    };
+    texts.into_iter().filter_map(|text| HeaderValue::try_from(text).ok()).collect()
+}
+
+/// For people with a browser; where the sign-in has to be of some kind, of which.
+///
+/// Source: RFC 9470, section 3.
+fn session(step_up: Option<&StepUp>, bearer: Option<&Bearer>) -> String {
+    let scheme = if bearer.is_some() { "Bearer" } else { "Vestibule" };
+    let mut text = format!("{scheme} realm=\"sign-in\"");
+    let Some(asked) = step_up else { return text };
+    text.push_str(
+        ", error=\"insufficient_user_authentication\", error_description=\"A stronger or more recent sign-in is required\"",
+    );
+    if let Some(acr) = &asked.acr {
+        text.push_str(&format!(", acr_values=\"{acr}\""));
+    }
+    if let Some(age) = asked.max_age {
+        text.push_str(&format!(", max_age=\"{}\"", age.as_secs()));
+    }
+    text
+}
