@@ -128,6 +128,13 @@ impl Shared {
         }
     }
 
+    /// What stands above policies: locks, the strength of the sign-in, that the job still runs.
+    async fn admitted(&self, caller: &Caller, route: &Route, now: SystemTime) -> Result<(), Refusal> {
+        self.membership.unlocked(caller, now).await?;
+        strong_enough(caller, route, now)?;
+        self.membership.still_runs(caller, route.tokens.running_job, now).await
+    }
+
     async fn rejudged(
         &self,
         caller: &Caller,
@@ -136,11 +143,10 @@ impl Shared {
         state: &Snapshot,
         now: SystemTime,
     ) -> Result<bool, Refusal> {
-        self.membership.unlocked(caller, now).await?;
         let caller = caller.clone().at_route(route); // as the route has it now
-        strong_enough(&caller, route, now)?;
-        self.membership.still_runs(&caller, route.tokens.running_job, now).await?;
+        self.admitted(&caller, route, now).await?;
         let principal = self.membership.principal(&caller, now).await?;
+        route.lend(&principal, &stream.judged.asked)?;
         let permits = state.authorize.decide(&principal, &stream.judged, route, now).permits();
         if !permits && principal.is_anonymous() {
             return Err(Refusal::new(Reason::NoSession, "The session has ended."));
@@ -185,14 +191,12 @@ impl Gateway {
         if let Some(answer) = cors::preflight(&asked, route)? {
             return Ok(answer);
         }
-        let Identified { caller, spent, beside } = self.identify.caller(&asked, route, now).await?;
+        let Identified { caller, beside, asked } = self.identify.caller(asked, route, now).await?;
         self.introduce(&caller, beside.as_deref(), crossing, told);
         same_site(&asked, &caller, route)?;
-        self.shared.membership.unlocked(&caller, now).await?;
-        strong_enough(&caller, route, now).map_err(|refusal| explain(refusal, &caller, &state))?;
-        self.shared.membership.still_runs(&caller, route.tokens.running_job, now).await?;
+        self.shared.admitted(&caller, route, now).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
-        let judged = asked.without(spent.as_ref().filter(|_| !route.tokens.forward)).inspect(route, &principal)?;
+        let judged = judged(asked, route, &principal).map_err(|refusal| explain(refusal, &caller, &state))?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
         let (principal, decision) = match !decision.permits() && decision.hinges_on_groups {
             true => Box::pin(self.look_again(principal, decision, &caller, &judged, route, &state)).await,
@@ -303,6 +307,12 @@ fn same_site(asked: &Canonical, caller: &Caller, route: &Route) -> Result<(), Re
         return Err(Refusal::new(Reason::CrossSite, sentence).closing());
     }
     Ok(())
+}
+
+/// What is judged: the request as the upstream would get it, if the route lends this principal its credential.
+fn judged(asked: Canonical, route: &Route, principal: &Principal) -> Result<Judged, Refusal> {
+    route.lend(principal, &asked)?;
+    asked.inspect(route, principal)
 }
 
 /// Who it was decided about, for the record, and for the page of a refusal.

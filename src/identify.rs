@@ -12,7 +12,7 @@ use crate::{
     route::{Activity, Route},
     session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers, sha256},
 };
-use http::{HeaderName, Method};
+use http::Method;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -41,10 +41,10 @@ pub enum Caller {
 pub struct Identified {
     /// Who it is.
     pub caller: Caller,
-    /// The field with the token, which the upstream need not see.
-    pub spent: Option<HeaderName>,
     /// Hash of the live session that came beside a token, which counts for nothing then.
     pub beside: Option<Arc<str>>,
+    /// The request, without a token that was ours to read: the upstream sees it only where the route says so.
+    pub asked: Canonical,
 }
 
 /// Finds sessions by their handle; one per core, with the core's own first-level cache.
@@ -99,8 +99,8 @@ impl Caller {
 }
 
 impl Identified {
-    fn without_token(caller: Caller) -> Self {
-        Self { caller, spent: None, beside: None }
+    fn without_token(caller: Caller, asked: Canonical) -> Self {
+        Self { caller, beside: None, asked }
     }
 }
 
@@ -117,24 +117,26 @@ impl Identify {
     /// `StoreUnavailable`, never anonymity, if the store cannot say; `ProviderUnavailable` if the session has to be
     /// refreshed first and cannot be, or if nobody can say whether a token is good; `InvalidToken` for one that is ours and not
     /// good, and for a credential of somebody else's where there is no session.
-    pub async fn caller(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Identified, Refusal> {
+    pub async fn caller(&self, asked: Canonical, route: &Route, now: SystemTime) -> Result<Identified, Refusal> {
         if route.token_issuers.is_empty() {
-            return self.by_session(asked, route, now).await.map(Identified::without_token);
+            let caller = self.by_session(&asked, route, now).await?;
+            return Ok(Identified::without_token(caller, asked));
         }
-        match self.tokens.find(asked, route, now).await? {
+        match self.tokens.find(&asked, route, now).await? {
             Found::Ours(bearer, field) => {
                 if route.tokens.one_time {
                     Box::pin(self.use_up(&bearer)).await?;
                 }
-                let beside = Box::pin(self.beside(asked)).await;
-                Ok(Identified { caller: Caller::Token(bearer), spent: Some(field), beside })
+                let beside = Box::pin(self.beside(&asked)).await;
+                let asked = asked.without(Some(&field).filter(|_| !route.tokens.forward));
+                Ok(Identified { caller: Caller::Token(bearer), beside, asked })
             }
-            other => match (self.by_session(asked, route, now).await?, other) {
+            other => match (self.by_session(&asked, route, now).await?, other) {
                 (Caller::Anonymous, Found::Foreign) => {
                     Err(tokens::invalid("The credential of this request is of nobody who is known here."))
                 }
-                (Caller::Anonymous, _) => Ok(Identified::without_token(self.by_certificate(asked, route))),
-                (caller, _) => Ok(Identified::without_token(caller)),
+                (Caller::Anonymous, _) => Ok(Identified::without_token(self.by_certificate(&asked, route), asked)),
+                (caller, _) => Ok(Identified::without_token(caller, asked)),
             },
         }
     }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod cookie;
 pub mod cors;
+pub mod credential;
 pub mod demo;
 pub mod envelope;
 pub mod finding;

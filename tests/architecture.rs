@@ -16,20 +16,21 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("finding", &[]),
     ("principal", &["group"]),
     ("upstream", &[]),
-    ("route", &["canonical", "config", "group", "principal", "refusal", "upstream"]),
+    ("credential", &[]),
+    ("route", &["canonical", "config", "credential", "group", "principal", "refusal", "upstream"]),
     ("canonical", &["principal", "refusal", "route"]),
     ("refusal", &["answer", "body", "canonical", "config", "pages", "principal", "route"]),
     ("body", &["forward"]), // the body of an upstream's answer, without a box
     ("answer", &["body", "pages"]),
     ("pages", &[]),
-    ("config", &["canonical", "group", "guid", "principal", "route", "upstream"]),
+    ("config", &["canonical", "credential", "group", "guid", "principal", "route", "upstream"]),
     ("cookie", &["canonical", "config"]),
     ("cors", &["body", "canonical", "refusal", "route"]),
     ("envelope", &["body", "cors", "pages"]),
     ("metrics", &["refusal", "route"]),
     // engines
     ("oidc", &["config", "finding", "group", "guid", "principal"]),
-    ("gitlab", &["config", "group", "oidc"]), // oidc: its client
+    ("gitlab", &["config", "credential", "group", "oidc"]), // oidc: its client
     ("session", &["finding", "group", "guid", "oidc", "principal"]),
     ("control", &["audit", "config", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
     // steps, in the order of the hallway
@@ -40,7 +41,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("authorize", &["canonical", "config", "group", "guid", "principal", "refusal", "route"]),
     ("audit", &["authorize", "canonical", "config", "principal", "refusal", "route"]),
-    ("forward", &["audit", "body", "canonical", "finding", "group", "principal", "refusal", "route", "upstream"]),
+    (
+        "forward",
+        &["audit", "body", "canonical", "credential", "finding", "group", "principal", "refusal", "route", "upstream"],
+    ),
     (
         "login",
         &[

@@ -1,7 +1,7 @@
 //! What Cedar's validator cannot know: restrictions that would not restrict.
 
 use super::{
-    PolicyError,
+    PolicyError, anonymous,
     facts::Facts,
     nearest::hint,
     sources::Source,
@@ -14,6 +14,7 @@ use crate::{
     guid::{self, Guid},
     principal::Name,
 };
+use cedar_policy::Policy;
 use std::sync::Arc;
 
 /// What policies may name.
@@ -26,7 +27,13 @@ pub(super) struct Known<'a> {
 
 impl Known<'_> {
     /// Adds every mistake of one policy, which starts at `start` of `source`.
-    pub(super) fn policy(&self, source: &Source, start: usize, facts: &Facts, errors: &mut Vec<PolicyError>) {
+    pub(super) fn policy(
+        &self,
+        source: &Source,
+        start: usize,
+        (policy, facts): (&Policy, &Facts),
+        errors: &mut Vec<PolicyError>,
+    ) {
         let mut mistakes: Vec<(String, String)> = Vec::new();
         open_scope(facts, &mut mistakes);
         self.names(facts, &mut mistakes);
@@ -34,6 +41,7 @@ impl Known<'_> {
         self.unreadable(facts, &mut mistakes);
         self.paths(facts, &mut mistakes);
         unfolded(facts, &mut mistakes);
+        self.lent(policy, facts, &mut mistakes);
         for (near, message) in mistakes {
             let place = source.place(start + offset(&source.text[start..], &near));
             let error = PolicyError { place, message };
@@ -194,6 +202,20 @@ impl Known<'_> {
                  that tests `context.path_folded`"
             );
             mistakes.push(("context.path".into(), message));
+        }
+    }
+
+    /// A secret of ours is for nobody whom we do not know.
+    fn lent(&self, policy: &Policy, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+        let fits = |route: &&Route| route.secret().is_some() && may_match(&facts.resource, route);
+        let mut routes = self.routes.iter().filter(fits);
+        if let Some(route) = routes.find(|route| anonymous::may_be_permitted(policy, facts, route)) {
+            let message = format!(
+                "a permit that may be for `Anonymous`, on route `{}`, would let everybody act with the secret of its \
+                 `credential`: write `principal is User`, or another type, in the scope",
+                route.name
+            );
+            mistakes.push(("principal".into(), message));
         }
     }
 }

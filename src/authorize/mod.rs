@@ -3,6 +3,7 @@
 //! For each principal and route the policies that can match are sliced once; a request evaluates that handful, or
 //! nothing at all where an equal request was decided before.
 
+mod anonymous;
 mod context;
 mod entities;
 mod facts;

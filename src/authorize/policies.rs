@@ -150,7 +150,7 @@ impl Loader<'_> {
             }
             return;
         };
-        self.lint.policy(source, start, &facts, &mut self.errors);
+        self.lint.policy(source, start, (&policy, &facts), &mut self.errors);
         let Some(id) = id.filter(|_| self.errors.len() == known) else { return };
         let annotation = |key| policy.annotation(key).map(Arc::from);
         let (reason, remedy) = (annotation("reason"), annotation("remedy"));

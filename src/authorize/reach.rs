@@ -48,13 +48,13 @@ fn is_about(facts: &Facts, route: &Route) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorize::testing::{gitlab, route};
+    use crate::authorize::testing::{gitlab_with_api, route};
 
     fn policies(text: &str) -> (Authorize, Vec<Route>) {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("a.cedar"), text).expect("written");
         let routes = vec![route("portal"), route("api")];
-        let policies = Authorize::load(Some(directory.path()), &routes, &[gitlab("gitlab")], &[]);
+        let policies = Authorize::load(Some(directory.path()), &routes, &[gitlab_with_api("gitlab")], &[]);
         (policies.unwrap_or_else(|errors| panic!("{errors:?}")), routes)
     }
 

@@ -13,6 +13,7 @@ use crate::{
         GitlabCi, JwtTokens, KeySource, MembershipApi, ProviderKind, ProviderSettings, TokenClaims,
         TokenIssuerSettings, TokenKind, TokenPrincipal,
     },
+    credential::ApiToken,
     group::{GroupPath, Role},
     principal::{Groups, Job, Membership, MembershipSource, Person, Principal, Strength, UserId},
     route::Route,
@@ -42,7 +43,8 @@ pub(super) fn oidc(name: &str) -> Arc<ProviderSettings> {
 
 /// A provider of kind `gitlab` whose API is read.
 pub(super) fn gitlab_with_api(name: &str) -> Arc<ProviderSettings> {
-    let api = MembershipApi { token: "t".to_owned().into(), url: format!("https://{name}.test/api/v4"), rotate: false };
+    let (token, url) = ("t".to_owned().into(), format!("https://{name}.test/api/v4"));
+    let api = MembershipApi { lent: ApiToken::new(&token), token, url, rotate: false };
     Arc::new(ProviderSettings { api: Some(api), ..(*gitlab(name)).clone() })
 }
 

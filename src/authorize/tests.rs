@@ -475,6 +475,7 @@ fn the_policies_in_the_documents_are_good() {
         ("README.md", include_str!("../../README.md")),
         ("docs/backstage.md", include_str!("../../docs/backstage.md")),
         ("docs/configuration.md", include_str!("../../docs/configuration.md")),
+        ("docs/credentials.md", include_str!("../../docs/credentials.md")),
         ("docs/keys.md", include_str!("../../docs/keys.md")),
         ("docs/refusals.md", include_str!("../../docs/refusals.md")),
         ("docs/serving.md", include_str!("../../docs/serving.md")),
@@ -485,7 +486,7 @@ fn the_policies_in_the_documents_are_good() {
     for (name, text) in documents {
         for block in text.split("```cedar\n").skip(1) {
             let policy = block.split("```").next().unwrap_or_default();
-            let routes = ["backstage", "deploy-api"].map(route);
+            let routes = ["backstage", "deploy-api", "ledger", "gitlab-api"].map(route);
             let mistakes = load(policy, &routes, &[gitlab("gitlab")]).err().unwrap_or_default();
             assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");
             seen += 1;

@@ -199,6 +199,22 @@ fn is_stripped(name: &HeaderName) -> bool {
     covered(STRIPPED, name) || covered(PLAIN_ONLY, name)
 }
 
+/// True for a field, in any spelling, that is about one hop, frames a message, or is read or written by us; but for
+/// `Authorization`, which is the upstream's.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    let mut space = [0; 64];
+    let name = canonical_spelling(name.as_str().as_bytes(), &mut space);
+    covered(STRIPPED, name) || (covered(PLAIN_ONLY, name) && name != b"authorization")
+}
+
+/// True if both names have one canonical spelling, so that an upstream may take one for the other.
+pub(crate) fn same_spelling(one: &HeaderName, other: &HeaderName) -> bool {
+    fn words(name: &HeaderName) -> impl Iterator<Item = &str> {
+        name.as_str().split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
+    }
+    words(one).eq(words(other))
+}
+
 /// Finds the one pattern that can cover `name`: the last that does not sort behind it.
 fn covered(patterns: &[Pattern], name: &[u8]) -> bool {
     let behind = patterns.partition_point(|pattern| pattern.text().as_bytes().cmp(name) != Ordering::Greater);
@@ -290,6 +306,18 @@ mod tests {
     }
 
     #[test]
+    fn knows_what_is_ours_in_any_spelling() {
+        let ours = |name: &str| is_ours(&HeaderName::from_bytes(name.as_bytes()).expect("a token"));
+        for name in ["Host", "cookie", "Content_Length", "Transfer-Encoding", "TE", "X-Forwarded-User", "_vestibule-x"]
+        {
+            assert!(ours(name), "{name}");
+        }
+        for name in ["Authorization", "X-Api-Key", "Private-Token", "hostname"] {
+            assert!(!ours(name), "{name}");
+        }
+    }
+
+    #[test]
     fn s85_a_head_has_at_most_100_fields_and_32_kib() {
         assert_eq!(clean(&mut map(&[("a", "1"); 100])), Ok(()));
         assert_eq!(clean(&mut map(&[("a", "1"); 101])), Err(HeadError::Fields(101)));
@@ -332,6 +360,14 @@ mod tests {
             }
             let odd = HeaderName::from_bytes(name.as_bytes()).expect("a token");
             prop_assert!(is_stripped(&odd), "{}", name);
+        }
+
+        /// Two names are one if S-01 spells them so.
+        #[test]
+        fn s01_names_are_compared_as_they_are_spelled(one in "[aB_.-]{1,6}", other in "[aB_.-]{1,6}") {
+            let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).expect("a token");
+            let same = plainly_canonical(&one) == plainly_canonical(&other);
+            prop_assert_eq!(same_spelling(&name(&one), &name(&other)), same);
         }
 
         /// Both ways to spell canonically agree.

@@ -19,6 +19,7 @@ mod websocket;
 
 pub use class::Class;
 pub use cookies::OwnCookie;
+pub(crate) use headers::{is_ours, same_spelling};
 pub use host::{Host, HostError};
 pub use origin::{FetchSite, Origin};
 pub use peer::{ClientCertificate, Peer, TlsClient, Transport, covers, network};

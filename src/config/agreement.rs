@@ -34,6 +34,7 @@ routes:
     upstream: { urls: ["https://10.0.0.7"], health: { path: / }, tls: { ca: tls/ca.pem } }
     cors: { origins: ["https://app.example.com"] }
     grace: { paths: [/static/*] }
+    credential: { bearer: { file: secrets/gitlab } }
 policies: ./policies
 "#;
 

@@ -1,6 +1,7 @@
 //! What is different between two configurations, by the names of keys: values may be nobody's business.
 
 use super::Settings;
+use crate::{credential, route::Route};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -41,6 +42,13 @@ pub fn changes(before: &Settings, after: &Settings) -> BTreeSet<String> {
         let old = before.routes.iter().find(|old| old.name == route.name);
         if old.is_some_and(|old| old.upstream.settings.tls != route.upstream.settings.tls) {
             found.insert(format!("routes[{}].upstream.tls", route.name));
+        }
+        let fixed = |route: &Route| match &route.secret()?.value {
+            credential::Value::Fixed(value) => Some(value.clone()),
+            credential::Value::GitlabApi(_) => None, // the provider's, above
+        };
+        if old.and_then(fixed).zip(fixed(route)).is_some_and(|(there, now)| there != now) {
+            found.insert(format!("routes[{}].credential", route.name));
         }
     }
     found

@@ -470,6 +470,10 @@ pub(super) struct RouteFile {
     /// A stronger or more recent sign-in than a session has by itself. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) step_up: Option<StepUpFile>,
+    /// What the upstream gets as its credential, in place of the client's `Authorization`: `assertion` for that as a bearer token,
+    /// or a secret of ours in one of the forms below. Default: what the client sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) credential: Option<CredentialFile>,
     /// Pass on `%2F` and `;` in a path segment instead of refusing them. Default: `false`.
     pub(super) encoded_slash: Option<bool>,
     /// How refusals look to calls: `problem` (RFC 9457) or `backstage`. Default: `problem`.
@@ -513,6 +517,51 @@ pub(super) struct StepUpFile {
     /// How long ago the person may have proved who they are, from `1m` to `30d`. Default: any time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_age: Option<DurationText>,
+}
+
+/// `credential` of a route, as written.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(untagged)]
+pub(super) enum CredentialFile {
+    /// `assertion`.
+    One(String),
+    /// A secret of ours.
+    Many(Box<SecretCredentialFile>),
+}
+
+/// A secret that an upstream gets, as written: one of four forms.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretCredentialFile {
+    /// A bearer token: `{ file: PATH }` or `{ env: NAME }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bearer: Option<SecretFile>,
+    /// A user and a password, for HTTP's Basic scheme.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) basic: Option<BasicFile>,
+    /// The field that `value` stands in, such as `X-Api-Key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) header: Option<String>,
+    /// The whole value of the field `header`: `{ file: PATH }` or `{ env: NAME }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value: Option<SecretFile>,
+    /// The provider whose token for GitLab's API it is, the one in force: that of its `membership.api`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gitlab_api: Option<String>,
+    /// Whether clients get the cookies that the upstream sets. Default: `false`.
+    pub(super) keep_cookies: Option<bool>,
+}
+
+/// `basic` of a credential, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BasicFile {
+    /// The user's name, without `:`.
+    #[schemars(required)]
+    pub(super) user: Option<String>,
+    /// The password: `{ file: PATH }` or `{ env: NAME }`.
+    #[schemars(required)]
+    pub(super) password: Option<SecretFile>,
 }
 
 /// `frame` of a route, as written.

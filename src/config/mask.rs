@@ -1,7 +1,13 @@
 //! Keeps secrets out of messages: whoever writes one into the configuration by mistake should not find it in a log too.
 
 /// Ends of key names whose literal values are secret.
-const SECRET: [&str; 6] = ["secret", "token", "password", "passphrase", "signing_key", "credential"];
+const SECRET: [&str; 7] = ["secret", "token", "password", "passphrase", "signing_key", "bearer", "value"];
+
+/// Ends of key names whose values are words or mappings, unless somebody wrote a secret there.
+const STRUCTURE: &str = "credential";
+
+/// The words that they may be.
+const WORDS: [&str; 3] = ["assertion", "true", "false"];
 
 /// The text with every value that may be a secret replaced by `*`, byte for byte, so that all positions stay.
 ///
@@ -9,16 +15,18 @@ const SECRET: [&str; 6] = ["secret", "token", "password", "passphrase", "signing
 pub(super) fn secrets(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut below: Option<usize> = None; // indentation of a secret key whose value may go on in further lines
+    let mut within: Option<usize> = None; // the same of a key whose value is a mapping in further lines, or should be
     for line in text.split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();
         let blank = line.trim().is_empty();
-        if !blank && below.is_some_and(|outer| indent <= outer) {
-            below = None;
-        }
-        if below.is_some() && !is_source(line.trim()) {
+        let goes_on = |outer: &usize| blank || indent > *outer;
+        (below, within) = (below.filter(goes_on), within.filter(goes_on));
+        if (below.is_some() && !is_source(line.trim())) || (within.is_some() && !line.contains(':')) {
             masked.push_str(&stars(line));
         } else if mask_line(line, &mut masked) {
             below = Some(indent);
+        } else if line.trim_end().strip_suffix(':').is_some_and(|key| key.ends_with(STRUCTURE)) {
+            within = Some(indent);
         }
     }
     user_information_in_place(&masked)
@@ -78,12 +86,19 @@ fn secret_value(line: &str) -> Option<usize> {
         let ends = |end: &&str| {
             key.len().checked_sub(end.len()).is_some_and(|at| key.as_bytes()[at..].eq_ignore_ascii_case(end.as_bytes()))
         };
-        if SECRET.iter().any(ends) {
+        if SECRET.iter().any(ends) || (ends(&STRUCTURE) && is_literal(&line[colon + 1..])) {
             return Some(colon + 1);
         }
         from = colon + 1;
     }
     None
+}
+
+/// True for a value that is neither a mapping nor one of our words.
+fn is_literal(value: &str) -> bool {
+    let value = value.trim_start();
+    let word = value.split([',', '}', ' ', '\r', '\n']).next().unwrap_or_default();
+    !word.is_empty() && !value.starts_with(['{', '#']) && !WORDS.contains(&word)
 }
 
 /// How many bytes of a value are `{ file: … }`, `{ env: … }` or nothing, and may be shown.
@@ -146,6 +161,12 @@ mod tests {
             "client_secret: |\n  hunter2\n\n  hunter2\n",
             "a: https://me:hunter2@host/\n",
             "hook: { token: hunter2 }\n",
+            "- { credential: hunter2, allow: [a] }\n",
+            "credential: { bearer: hunter2 }\n",
+            "credential: { basic: { user: a, password: hunter2 } }\n",
+            "credential:\n  header: X-Api-Key\n  value: hunter2\n",
+            "credential:\n  hunter2\n",
+            "credential: >\n  hunter2\n",
         ] {
             let masked = secrets(text);
             assert!(!masked.contains("hunter2"), "{masked}");
@@ -159,6 +180,11 @@ mod tests {
             "client_secret: { file: secrets/gitlab }\n",
             "client_secret: { env: GITLAB_SECRET }, scopes: [openid]\n",
             "client_secret:\n  file: secrets/gitlab\nkeys: ./keys\n",
+            "- { credential: assertion, allow: [a] }\n  credential: assertion\n",
+            "- { credential: { gitlab_api: gitlab }, allow: [a] }\n",
+            "- { credential: { basic: { user: a, password: { file: b } }, keep_cookies: true }, allow: [a] }\n",
+            "credential:\n  header: X-Api-Key\n  value: { env: API_KEY }\nkeys: ./keys\n",
+            "forward_credential: true\n",
         ] {
             assert_eq!(secrets(text), text);
         }

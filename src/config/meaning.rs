@@ -1,7 +1,7 @@
 //! From the configuration as written to the configuration as meant, with every mistake that the shape alone does not show.
 
 use super::{
-    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, SessionSettings, Settings,
+    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, SessionSettings, Settings, credential,
     file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RouteFile, SessionsFile},
     listen,
     mistake::{Mistake, Report, quote},
@@ -44,6 +44,7 @@ impl Meaning<'_, '_> {
         let secrets = written.providers.iter().flatten().map(|it| &it.client_secret);
         let secrets = secrets.chain(written.token_issuers.iter().flatten().map(|it| &it.client_secret));
         let secrets = secrets.filter_map(|it| it.as_ref()?.env.as_deref());
+        let secrets = secrets.chain(credential::variables(written));
         variables::check(self.report, self.environment, &Vec::from_iter(secrets));
         let public_url = self.read("public_url", written.public_url.as_deref(), value::origin);
         let listen = listen::all(self, written.listen.as_ref());
@@ -62,7 +63,7 @@ impl Meaning<'_, '_> {
             ListenAt::Unix(_) | ListenAt::Systemd(_) => None,
         };
         let own: Vec<_> = listen.iter().filter_map(own).collect();
-        let routes = route::all(self, written, public_url.as_ref(), &own);
+        let routes = route::all(self, written, public_url.as_ref(), &own, &providers);
         let policies = self.policies(written);
         let grace = routes.iter().filter_map(|route| Some(route.grace.as_ref()?.life)).max().unwrap_or_default();
         let sessions = SessionSettings { grace, ..self.sessions(written.sessions.clone().unwrap_or_default()) };

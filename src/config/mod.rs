@@ -4,6 +4,9 @@
 mod agreement;
 mod changes;
 mod cors;
+mod credential;
+#[cfg(test)]
+mod credential_messages;
 mod describe;
 mod expiry;
 mod file;
@@ -50,6 +53,7 @@ pub use tokens::{
 };
 
 use crate::{
+    credential::ApiToken,
     group::{GroupPath, Role},
     guid::Guid,
     principal::Name,
@@ -318,6 +322,8 @@ impl ProviderSettings {
 pub struct MembershipApi {
     /// The token that the configuration names.
     pub token: SecretString,
+    /// The token in force, for routes with `credential: { gitlab_api: … }`.
+    pub lent: Arc<ApiToken>,
     /// The API's address, `/api/v4` included.
     pub url: String,
     /// The token is renewed before it ends. Default no.

@@ -11,7 +11,7 @@ use super::{
     secret,
     value::{self, Expected},
 };
-use crate::principal::Name;
+use crate::{credential::ApiToken, principal::Name};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use std::{sync::Arc, time::Duration};
@@ -112,7 +112,7 @@ pub(super) fn kind(written: KindFile) -> ProviderKind {
     }
 }
 
-/// A secret from where `written` says that it is.
+/// The secret that is written, if it can be read; its file is watched for changes.
 pub(super) fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretFile) -> Option<SecretString> {
     let (from, found) = match (&written.file, &written.env) {
         (Some(path), None) => {
@@ -259,7 +259,9 @@ fn api(
         Some(url) => meaning.read(&format!("{key}.url"), Some(url), value::api),
         None => issuer.map(|issuer| format!("{}/api/v4", issuer.trim_end_matches('/'))),
     };
-    Some(MembershipApi { token: token?, url: url?, rotate: written.rotate.unwrap_or(false) })
+    let token = token?;
+    let lent = ApiToken::new(&token);
+    Some(MembershipApi { token, lent, url: url?, rotate: written.rotate.unwrap_or(false) })
 }
 
 fn hook(meaning: &mut Meaning<'_, '_>, key: &str, written: &MembershipHookFile) -> Option<MembershipHook> {

@@ -1,7 +1,7 @@
 //! `routes`: from as written to as meant.
 
 use super::{
-    Allow, ProviderKind,
+    Allow, ProviderKind, ProviderSettings, credential,
     file::{BodyFile, ConfigFile, PathsFile, ProviderFile, RouteFile, TimeoutsFile},
     meaning::{MONTH, Meaning, entry},
     mistake::{Mistake, either, nearest, quote},
@@ -17,7 +17,7 @@ use crate::{
     route::{ErrorBody, GroupPattern, HostHeader, Route, Timeouts, UserTemplate},
     upstream::{Resolver, Upstream},
 };
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use url::Url;
 
 /// All routes that are free of mistakes.
@@ -26,6 +26,7 @@ pub(super) fn all(
     written: &ConfigFile,
     public_url: Option<&Url>,
     listen: &[(String, SocketAddr)],
+    settings: &[Arc<ProviderSettings>],
 ) -> Vec<Route> {
     let routes = written.routes.as_deref().unwrap_or_default();
     if routes.is_empty() {
@@ -48,6 +49,7 @@ pub(super) fn all(
         single: routes.len() == 1,
         https: public_url.is_none_or(|url| url.scheme() == "https"),
         listen,
+        settings: (written.providers.as_deref().unwrap_or_default(), settings),
     };
     let mut taken = BTreeMap::new();
     let read: Vec<_> =
@@ -66,6 +68,8 @@ struct Context<'a> {
     single: bool,
     https: bool,
     listen: &'a [(String, SocketAddr)],
+    /// The providers as written, and those without mistakes as meant.
+    settings: (&'a [ProviderFile], &'a [Arc<ProviderSettings>]),
 }
 
 /// Which route answers to a host and a folded path.
@@ -114,6 +118,8 @@ impl Context<'_> {
         let here = self.kinds.iter().filter(|(name, _)| providers.contains(name));
         let step_up = written.step_up.as_ref();
         let step_up = step_up.map(|it| step_up::read(meaning, &key("step_up"), it, &Vec::from_iter(here), &allow));
+        let around = credential::Around { providers: self.settings, upstream: upstream.as_ref() };
+        let credential = written.credential.as_ref().map(|it| credential::read(meaning, index, written, it, &around));
         let name = name?;
         Some(Route {
             index,
@@ -142,6 +148,10 @@ impl Context<'_> {
             grace,
             step_up: match step_up {
                 Some(step_up) => Some(step_up?.into()),
+                None => None,
+            },
+            credential: match credential {
+                Some(credential) => Some(credential?),
                 None => None,
             },
             encoded_slash: written.encoded_slash.unwrap_or(false),

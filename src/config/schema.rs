@@ -328,8 +328,10 @@ fn subject(path: &str) -> String {
     if path.is_empty() { "the document".to_owned() } else { quote(path) }
 }
 
+/// True for a key that says where a secret is.
 fn is_secret(path: &str) -> bool {
-    path.ends_with(".client_secret")
+    let key = path.rsplit('.').next().unwrap_or_default();
+    ["client_secret", "token", "signing_key", "audit_token", "bearer", "password", "value"].contains(&key)
 }
 
 fn boolean_help(text: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use super::{
     Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Settings, TlsVersion, TokenIssuerSettings,
-    TokenKind,
+    TokenKind, credential,
     file::{
         AuditFile, BodyFile, CertificateFile, ClaimsFile, ClientCertificatesFile, ConfigFile, ContactFile, CorsFile,
         DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile, IdleFile, KindFile, LimitsFile,
@@ -22,6 +22,7 @@ use std::{path::Path, time::Duration};
 pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile {
     let base = settings.file.parent().unwrap_or(Path::new(""));
     let sources = written.providers.iter().flatten();
+    let routes = settings.routes.iter().zip(written.routes.iter().flatten());
     let listeners = settings.listen.iter().map(listener);
     ConfigFile {
         public_url: Some(settings.public_url.origin().ascii_serialization()),
@@ -35,7 +36,7 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
             .is_some()
             .then(|| settings.providers.iter().zip(sources).map(|(it, source)| provider(it, source, base)).collect()),
         token_issuers: token_issuers(settings, written, base),
-        routes: Some(settings.routes.iter().map(route).collect()),
+        routes: Some(routes.map(|(it, source)| route(it, source, base)).collect()),
         policies: settings.policies.as_ref().and_then(|it| path(it)),
         sessions: Some(SessionsFile {
             idle: duration(settings.sessions.idle),
@@ -192,7 +193,7 @@ fn token_issuer(settings: &TokenIssuerSettings, source: &TokenIssuerFile, base: 
     }
 }
 
-fn route(settings: &Route) -> RouteFile {
+fn route(settings: &Route, source: &RouteFile, base: &Path) -> RouteFile {
     RouteFile {
         name: Some(settings.name.to_string()),
         host: Some(settings.host.to_string()),
@@ -233,6 +234,11 @@ fn route(settings: &Route) -> RouteFile {
             .step_up
             .as_ref()
             .map(|it| StepUpFile { acr: it.acr.as_deref().map(str::to_owned), max_age: it.max_age.and_then(duration) }),
+        credential: settings
+            .credential
+            .as_ref()
+            .zip(source.credential.as_ref())
+            .map(|(it, source)| credential::shown(it, source, |it| secret(it, base))),
         encoded_slash: Some(settings.encoded_slash),
         body: Some(match settings.errors {
             ErrorBody::Problem => BodyFile::Problem,

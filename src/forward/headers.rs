@@ -1,6 +1,6 @@
 //! Heads: the request as the upstream gets it, the answer as the client gets it.
 
-use super::{identity::Identity, upload::Upload};
+use super::{credential, identity::Identity, upload::Upload};
 use crate::{
     canonical::{Canonical, Class},
     route::{HostHeader, Route},
@@ -111,6 +111,7 @@ pub(super) fn request(
         }
     }
     introduce(&mut headers, identity);
+    credential::replace(&mut headers, target.route, identity);
     let client = HeaderValue::try_from(text(asked.client)).map_err(|_| HeadError::Value("client address"))?;
     headers.insert(CLIENT, client);
     headers.insert(AUTHORITY, authority);
@@ -185,7 +186,7 @@ fn introduce(headers: &mut HeaderMap, identity: Option<&Identity>) {
     put(headers, ASSERTION, identity.map(|identity| &identity.assertion));
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
     if let Some(value) = value {
         headers.insert(name, value.clone());
     }
@@ -193,7 +194,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
 
 /// Removes the fields that `unwanted` picks, by one look at what is there: removing by name costs as much where the name
 /// is absent.
-fn drop_fields(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+pub(super) fn drop_fields(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
     for name in names {
         headers.remove(name);

@@ -5,6 +5,7 @@ use super::{
     assertion::{AssertionKeys, Says},
 };
 use crate::{
+    credential::{Credential, sensitive},
     group::GroupPath,
     principal::{Asker, Bearer, Membership, Person, Principal},
     route::{GroupPattern, Route},
@@ -32,6 +33,8 @@ pub(super) struct Identity {
     pub(super) plain: Option<Plain>,
     /// `Vestibule-Assertion`.
     pub(super) assertion: HeaderValue,
+    /// The assertion as the upstream's credential, where the route says so.
+    pub(super) bearer: Option<HeaderValue>,
 }
 
 /// What a request came with.
@@ -170,8 +173,12 @@ impl Identity {
             truncated: shown.as_ref().is_some_and(|shown| shown.truncated),
             backstage_user: backstage_user.map(encoded),
         });
+        let bearer = match route.credential {
+            Some(Credential::Assertion) => sensitive(&format!("Bearer {token}")),
+            Some(Credential::Secret(_)) | None => None,
+        };
         let assertion = HeaderValue::try_from(token).map_err(|_| "an assertion is no header value".to_owned())?;
-        Ok(Self { route: route.clone(), asker, made: Instant::now(), plain, assertion })
+        Ok(Self { route: route.clone(), asker, made: Instant::now(), plain, assertion, bearer })
     }
 
     /// Still fresh, and made for this very caller and route: after a reload an index may name another route.

@@ -17,6 +17,7 @@ mod again;
 mod answer;
 pub mod assertion;
 mod connect;
+mod credential;
 mod exchange;
 mod frames;
 mod headers;
@@ -116,7 +117,7 @@ impl Forward {
     /// # Errors
     /// `UpstreamFailed`, `UpstreamTimeout`, `ClientTimeout`; `Overloaded` where the upstream's connections are all in use;
     /// `BadRequest` where the client's body breaks off; the reason
-    /// of the cut, where a long upload is cut; `Internal`, if no assertion can be signed.
+    /// of the cut, where a long upload is cut; `Internal`, if no assertion can be signed; what [`Route::lend`] says.
     #[allow(clippy::too_many_arguments)]
     pub async fn send(
         &self,
@@ -132,6 +133,7 @@ impl Forward {
     ) -> Result<Response<Body>, Refusal> {
         drop(permit); // spent: it lets one request through
         let came = Came::of(session, bearer);
+        route.lend(principal, &judged.asked)?;
         let identity =
             self.identities.of(principal, came, route, &self.shared.keys, &self.shared.issuer).map_err(|cause| {
                 Refusal::new(Reason::Internal, "The request cannot be signed.").because(cause).closing()
@@ -210,6 +212,7 @@ impl Forward {
         }
         lease.flight.succeeded();
         headers::clean_answer(&mut head.headers, &self.shared.cookies, passage.personal);
+        credential::clean_answer(&mut head.headers, passage.route);
         let (limit, crossing) = (passage.route.timeouts.stream_idle, passage.crossing.clone());
         let grpc = passage.judged.asked.class == Class::Grpc;
         if head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {

@@ -5,7 +5,7 @@ use super::{
     again::Attempts,
     answer::Lease,
     connect::{self, ConnectError},
-    headers,
+    credential, headers,
     pool::{Line, Sender},
     strict::Asked,
     tunnel,
@@ -143,6 +143,7 @@ impl Forward {
     /// Our own 101.
     fn switch(&self, passage: &Passage<'_>, mut headers: HeaderMap) -> Response<Body> {
         headers::clean_answer(&mut headers, &self.shared.cookies, passage.personal);
+        credential::clean_answer(&mut headers, passage.route);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let mut response = Response::new(Body::empty());

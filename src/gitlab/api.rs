@@ -1,6 +1,7 @@
 //! Reads members, people and our own token by GitLab's REST API (version 4).
 
 use crate::{
+    credential::ApiToken,
     group::{GroupPath, Role},
     moment::{day, millis},
     oidc::http::{Http, HttpError, READ},
@@ -14,7 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     fmt::Write as _,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -37,6 +38,8 @@ pub struct Api {
     /// Up to and with `/api/v4`.
     base: String,
     token: ArcSwap<SecretString>,
+    /// The same as routes send it on, if somebody asked for it.
+    lent: Mutex<Option<Arc<ApiToken>>>,
     /// SHA-256 of the token that the configuration names.
     configured: ArcSwap<[u8; 32]>,
     /// Nobody asks before this, in milliseconds since 1970: GitLab said so.
@@ -142,6 +145,7 @@ impl Api {
             http: Http::new(base),
             base: base.trim_end_matches('/').to_owned(),
             token: ArcSwap::from_pointee(SecretString::default()),
+            lent: Mutex::default(),
             configured: ArcSwap::default(),
             not_before: AtomicU64::new(0),
         })
@@ -175,7 +179,22 @@ impl Api {
 
     /// Asks with another token from now on.
     pub fn use_token(&self, token: SecretString) {
+        let lent = self.lent();
+        if let Some(lent) = &*lent {
+            lent.replace(&token);
+        }
         self.token.store(Arc::new(token));
+    }
+
+    /// Lends the token to routes: `lent` has the one in force from now on, and what had it before does not change any more.
+    pub fn lend(&self, lent: &Arc<ApiToken>) {
+        let mut now = self.lent();
+        lent.replace(&self.token.load());
+        *now = Some(lent.clone());
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Option<Arc<ApiToken>>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everybody who is effectively a member of `group`: directly, by a group above it, or by a group that was invited.
@@ -399,6 +418,20 @@ mod tests {
     fn a_path_is_one_segment() {
         assert_eq!(encoded("acme/platform-x_y.z"), "acme%2Fplatform-x_y.z");
         assert_eq!(encoded("ä/../b?c"), "%C3%A4%2F..%2Fb%3Fc");
+    }
+
+    #[test]
+    fn what_is_lent_is_the_token_in_force() {
+        let api = Api::new("http://127.0.0.1:1/api/v4");
+        let (before, now) = (ApiToken::new(&"configured".into()), ApiToken::new(&"configured".into()));
+        let sent = |token: &Arc<ApiToken>| token.now().expect("a token").to_str().expect("ASCII").to_owned();
+        assert!(api.configure(&"configured".into()));
+        api.use_token("renewed".into());
+        api.lend(&before);
+        assert_eq!(sent(&before), "renewed", "not the dead one that the configuration names");
+        api.lend(&now); // after a reload
+        api.use_token("renewed again".into());
+        assert_eq!((&*sent(&before), &*sent(&now)), ("renewed", "renewed again"));
     }
 
     #[test]

@@ -194,6 +194,7 @@ impl Memberships {
             if directory.api.configure(&api.token) {
                 directory.keeper.recall();
             }
+            directory.api.lend(&api.lent);
             Some((provider.name.clone(), directory))
         };
         self.named.store(Arc::new(named.clone()));

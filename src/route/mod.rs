@@ -1,6 +1,7 @@
 //! From a canonical request to the place it goes: one of our endpoints, or a route's upstream.
 
 mod backstage;
+mod credential;
 mod endpoint;
 mod pattern;
 mod table;
@@ -15,6 +16,7 @@ pub use table::Routes;
 use crate::{
     canonical::Host,
     config::Allow,
+    credential::Credential,
     group::GroupPath,
     principal::{Name, StepUp},
     upstream::Upstream,
@@ -69,6 +71,8 @@ pub struct Route {
     pub grace: Option<Grace>,
     /// What a sign-in must be to come here, beyond that there was one.
     pub step_up: Option<Arc<StepUp>>,
+    /// What the upstream gets as its credential. Default: what the client sent.
+    pub credential: Option<Credential>,
     /// `%2F` and `;` in a segment are passed on instead of refused.
     pub encoded_slash: bool,
     /// How errors look to calls of this route.

@@ -29,6 +29,7 @@ pub(crate) fn route(name: &str) -> Route {
         step_up: None,
         token_issuers: Arc::default(),
         tokens: Tokens::default(),
+        credential: None,
         encoded_slash: false,
         errors: ErrorBody::Problem,
         timeouts: Timeouts {

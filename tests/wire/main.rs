@@ -5,6 +5,7 @@ mod begin;
 mod classes;
 mod corpus;
 mod cors;
+mod credentials;
 mod errors;
 mod expiry;
 mod frames;

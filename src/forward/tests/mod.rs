@@ -32,6 +32,7 @@ use tokio::{
 
 mod balance;
 mod connections;
+mod credentials;
 mod heads;
 mod hostile;
 mod multiplexed;

@@ -87,16 +87,27 @@ impl Gateway {
 
     /// The same, with these variables in the program's environment.
     pub(crate) async fn start_in(configuration: &str, policies: &str, variables: &[(&str, &str)]) -> Self {
-        let set = |gateway: &mut Self| {
-            let each = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            gateway.variables = each.collect();
-        };
-        Self::start_as(configuration, policies, set).await
+        Self::start_prepared(configuration, policies, variables, |_| {}).await
     }
 
     /// The same, with more files, which `prepare` writes.
     pub(crate) async fn start_with(configuration: &str, policies: &str, prepare: impl FnOnce(&Self)) -> Self {
         Self::start_as(configuration, policies, |gateway| prepare(gateway)).await
+    }
+
+    /// The same, with both.
+    pub(crate) async fn start_prepared(
+        configuration: &str,
+        policies: &str,
+        variables: &[(&str, &str)],
+        prepare: impl FnOnce(&mut Self),
+    ) -> Self {
+        let set = |gateway: &mut Self| {
+            let each = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            gateway.variables = each.collect();
+            prepare(gateway);
+        };
+        Self::start_as(configuration, policies, set).await
     }
 
     async fn start_as(configuration: &str, policies: &str, prepare: impl FnOnce(&mut Self)) -> Self {

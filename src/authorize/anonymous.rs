@@ -1,0 +1,169 @@
+//! Whether a permit may be for somebody whom we do not know, as far as can be told before there is a request.
+
+use super::{
+    facts::Facts,
+    words::{Kind, Scope, Uid},
+};
+use crate::route::Route;
+use cedar_policy::{
+    Policy,
+    pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var},
+};
+
+/// True unless the policy never permits `Anonymous` anything on `route`, which its resource scope fits.
+pub(super) fn may_be_permitted(policy: &Policy, facts: &Facts, route: &Route) -> bool {
+    facts.permits && is_meant(&facts.principal) && !never_holds(policy, route)
+}
+
+fn is_meant(principal: &Scope) -> bool {
+    match principal {
+        Scope::Any => true,
+        Scope::Is(kind) | Scope::IsIn(kind, _) => *kind == Kind::Anonymous,
+        Scope::Eq(uid) | Scope::In(uid) => uid.kind == Kind::Anonymous,
+    }
+}
+
+fn never_holds(policy: &Policy, route: &Route) -> bool {
+    let Ok(policy) = policy.to_pst() else { return false };
+    let nobody = Nobody { route };
+    policy.body().clauses().iter().any(|clause| match clause {
+        Clause::When(expr) => nobody.holds(expr) == Some(false),
+        Clause::Unless(expr) => nobody.holds(expr) == Some(true),
+    })
+}
+
+/// `Anonymous` on a route: both have no parents, one has no attributes, the other its labels.
+struct Nobody<'a> {
+    route: &'a Route,
+}
+
+/// A value that is known.
+#[derive(Eq, PartialEq)]
+enum Known {
+    Text(String),
+    Entity(Uid),
+}
+
+impl Nobody<'_> {
+    /// Whether a condition holds; `None` where that depends on the request. One that cannot be evaluated permits nothing, so
+    /// that what it would say does not matter.
+    fn holds(&self, expr: &Expr) -> Option<bool> {
+        match expr {
+            Expr::Literal(Literal::Bool(is)) => Some(*is),
+            Expr::UnaryOp { op: UnaryOp::Not, expr } => self.holds(expr).map(|is| !is),
+            Expr::BinaryOp { op: BinaryOp::And, left, right } => self.settled(left, right, false),
+            Expr::BinaryOp { op: BinaryOp::Or, left, right } => self.settled(left, right, true),
+            Expr::BinaryOp { op: BinaryOp::Eq | BinaryOp::In, left, right } => self.is_among(left, right),
+            Expr::BinaryOp { op: BinaryOp::NotEq, left, right } => self.is_among(left, right).map(|is| !is),
+            Expr::Is { expr, entity_type, in_expr } => {
+                let Known::Entity(uid) = self.known(expr)? else { return None };
+                match in_expr {
+                    Some(parent) if Kind::of(entity_type) == Some(uid.kind) => self.is_among(expr, parent),
+                    _ => Some(Kind::of(entity_type) == Some(uid.kind)),
+                }
+            }
+            Expr::HasAttr { expr, attrs } => match **expr {
+                Expr::Var(Var::Principal) => Some(false),
+                Expr::Var(Var::Resource) => Some(self.route.labels.contains_key(attrs.first().as_str())),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Two conditions of which one suffices, if it is as `settles` says.
+    fn settled(&self, left: &Expr, right: &Expr, settles: bool) -> Option<bool> {
+        let (left, right) = (self.holds(left), self.holds(right));
+        if left == Some(settles) || right == Some(settles) { Some(settles) } else { left.and(right) }
+    }
+
+    /// The same, or one of a set: what has no parents is in itself only.
+    fn is_among(&self, one: &Expr, others: &Expr) -> Option<bool> {
+        let one = self.known(one)?;
+        match others {
+            Expr::Set(items) => {
+                let known: Option<Vec<_>> = items.iter().map(|item| self.known(item)).collect();
+                known.map(|known| known.contains(&one))
+            }
+            other => self.known(other).map(|other| one == other),
+        }
+    }
+
+    fn known(&self, expr: &Expr) -> Option<Known> {
+        match expr {
+            Expr::Literal(Literal::String(text)) => Some(Known::Text(text.to_string())),
+            Expr::Literal(Literal::EntityUID(uid)) => Uid::of(uid).map(Known::Entity),
+            Expr::Var(Var::Principal) => Some(Known::Entity(Uid::new(Kind::Anonymous, "anonymous"))),
+            Expr::Var(Var::Resource) => Some(Known::Entity(Uid::new(Kind::Route, self.route.name.as_str()))),
+            Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Resource) => {
+                self.route.labels.get(attr.as_str()).cloned().map(Known::Text)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        authorize::testing::{load, route},
+        credential::{ApiToken, Credential, PRIVATE_TOKEN, Secret, Value},
+    };
+
+    /// What is said of a policy on a route `api` whose upstream gets a secret, and on one beside it.
+    fn said(policy: &str) -> Vec<String> {
+        let secret =
+            Secret { name: PRIVATE_TOKEN, value: Value::GitlabApi(ApiToken::new(&"t".into())), keep_cookies: false };
+        let (mut api, mut portal) = (route("api"), route("portal"));
+        api.credential = Some(Credential::Secret(secret));
+        api.labels.insert("tier".into(), "internal".into());
+        portal.credential = Some(Credential::Assertion);
+        portal.labels.insert("public".into(), "yes".into());
+        let found = load(&format!("@id(\"a\")\n{policy}"), &[portal, api], &[]);
+        found.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_permit_for_nobody_known_is_an_error_where_the_upstream_gets_a_secret() {
+        assert_eq!(
+            said("permit (principal, action, resource == Route::\"api\");"),
+            [
+                "test.cedar:2:9: a permit that may be for `Anonymous`, on route `api`, would let everybody act with the secret of its \
+              `credential`: write `principal is User`, or another type, in the scope"
+            ]
+        );
+        for policy in [
+            r#"permit (principal, action, resource);"#,
+            r#"permit (principal, action, resource is Route);"#,
+            r#"permit (principal is Anonymous, action, resource == Route::"api");"#,
+            r#"permit (principal == Anonymous::"anonymous", action, resource == Route::"api");"#,
+            r#"permit (principal, action, resource == Route::"api") when { context.path like "/public/*" };"#,
+            r#"permit (principal, action, resource == Route::"api") when { principal is User || context.path == "/" };"#,
+            r#"permit (principal, action, resource) when { resource has tier && resource.tier == "internal" };"#,
+            r#"permit (principal, action, resource) unless { resource == Route::"portal" };"#,
+            r#"permit (principal, action, resource) unless { principal is User };"#,
+        ] {
+            let found = said(policy);
+            assert!(found.len() == 1 && found[0].contains("on route `api`"), "{policy}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_permit_that_is_never_for_anonymous_is_none() {
+        for policy in [
+            r#"permit (principal, action, resource == Route::"portal");"#,
+            r#"permit (principal is User, action, resource);"#,
+            r#"permit (principal is Job, action, resource == Route::"api");"#,
+            r#"forbid (principal, action, resource);"#,
+            r#"permit (principal, action, resource == Route::"api") when { principal is User && principal has email };"#,
+            r#"permit (principal, action, resource == Route::"api") unless { principal is Anonymous };"#,
+            r#"permit (principal, action, resource) when { resource has public && resource.public == "yes" };"#,
+            r#"permit (principal, action, resource) when { resource has tier && resource.tier != "internal" };"#,
+            r#"permit (principal, action, resource) when { resource in [Route::"portal"] };"#,
+            r#"permit (principal, action, resource) unless { resource == Route::"api" };"#,
+            r#"permit (principal, action, resource is Console);"#,
+        ] {
+            assert_eq!(said(policy), [""; 0], "{policy}");
+        }
+    }
+}
