@@ -1,6 +1,7 @@
 //! Tests that speak over real sockets, against real programs on loopback.
 
 mod backstage;
+mod bearers;
 mod begin;
 mod classes;
 mod corpus;
