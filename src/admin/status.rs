@@ -25,6 +25,18 @@ impl Admin {
                 "last_error": status.last_error,
             })
         };
+        let mut issuers: Vec<_> = control.issuers().values().filter(|issuer| issuer.has_keys()).cloned().collect();
+        issuers.sort_by(|one, other| one.settings.name.cmp(&other.settings.name));
+        let issuer = |issuer: &std::sync::Arc<crate::oidc::Issuer>| {
+            let status = issuer.status();
+            json!({
+                "name": issuer.settings.name.as_str(),
+                "issuer": issuer.settings.issuer,
+                "ready": issuer.ready(now),
+                "keys_age": status.keys_read.map(age),
+                "last_error": status.last_error,
+            })
+        };
         let tokens = self.shared.membership.tokens();
         let reload = self.shared.last_reload.load();
         let reload = reload.as_ref().map(|last| json!({ "at": seconds(last.at), "refused": last.refused }));
@@ -39,6 +51,7 @@ impl Admin {
             "operations": state.settings.operations.map(|address| address.to_string()),
             "routes": state.routes.all().len(),
             "providers": providers.iter().map(provider).collect::<Vec<_>>(),
+            "token_issuers": issuers.iter().map(issuer).collect::<Vec<_>>(),
             "tokens": tokens.iter().map(|(provider, token)| json!({
                 "provider": provider.as_str(), "expires": token.expires, "alarm": token.alarm,
             })).collect::<Vec<_>>(),

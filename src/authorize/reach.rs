@@ -5,15 +5,38 @@ use super::{
     facts::Facts,
     words::{Kind, Scope},
 };
-use crate::route::Route;
-use std::collections::BTreeSet;
+use crate::{
+    config::{TokenIssuerSettings, TokenKind},
+    route::Route,
+};
+use std::{collections::BTreeSet, sync::Arc};
 
 impl Authorize {
-    /// The routes on which no policy permits anything to anybody who can come: a person, or nobody known.
+    /// The routes on which no policy permits anything to anybody who can come: a person, nobody known, and where the route takes
+    /// tokens a job or a service.
     pub fn closed<'r>(&self, routes: &'r [Route]) -> Vec<&'r Route> {
         let permits: Vec<&Facts> =
-            self.book.policies.iter().map(|policy| &policy.facts).filter(|it| opens(it)).collect();
-        routes.iter().filter(|route| !permits.iter().any(|facts| is_about(facts, route))).collect()
+            self.book.policies.iter().map(|policy| &policy.facts).filter(|it| it.permits).collect();
+        let opens = |facts: &&Facts, route: &Route| is_about(facts, route) && may_come(facts, route);
+        routes.iter().filter(|route| !permits.iter().any(|facts| opens(facts, route))).collect()
+    }
+
+    /// Permits for jobs of a project by its path alone, each with its place and the path: whoever gets the path next is let in.
+    pub fn unpinned(&self, issuers: &[Arc<TokenIssuerSettings>]) -> Vec<(&str, &str)> {
+        let pinned = |path: &str| {
+            issuers.iter().any(|issuer| match &issuer.kind {
+                TokenKind::GitlabCi(ci) => ci.projects.keys().any(|known| known.as_str() == path),
+                TokenKind::Jwt(_) | TokenKind::Introspection(_) | TokenKind::Certificate => false,
+            })
+        };
+        let permits = self.book.policies.iter().filter(|policy| policy.facts.permits);
+        let named = permits.flat_map(|policy| {
+            let projects = policy.facts.uids.iter().filter(|uid| uid.kind == Kind::Project);
+            projects.filter_map(|uid| Some((&*policy.place, uid.id.split_once(':')?.1)))
+        });
+        let mut all: Vec<_> = named.filter(|(_, path)| !pinned(path)).collect();
+        all.dedup();
+        all
     }
 
     /// The ids of all groups, namespaces and roles that policies name about people, or about those behind jobs, such as
@@ -27,8 +50,11 @@ impl Authorize {
     }
 }
 
-fn opens(facts: &Facts) -> bool {
-    facts.permits && (is_about_people(facts) || facts.principal.kind() == Some(Kind::Anonymous))
+fn may_come(facts: &Facts, route: &Route) -> bool {
+    match facts.principal.kind() {
+        None | Some(Kind::User | Kind::Anonymous) => true,
+        Some(_) => !route.token_issuers.is_empty(),
+    }
 }
 
 fn is_about_people(facts: &Facts) -> bool {
@@ -48,7 +74,7 @@ fn is_about(facts: &Facts, route: &Route) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorize::testing::{gitlab_with_api, route};
+    use crate::authorize::testing::{gitlab_with_api, jobs, route};
 
     fn policies(text: &str) -> (Authorize, Vec<Route>) {
         let directory = tempfile::tempdir().expect("a directory");
@@ -71,6 +97,30 @@ mod tests {
         let jobs = r#"@id("a") permit (principal is Job, action, resource);
                       @id("b") permit (principal is Anonymous, action, resource == Route::"api");"#;
         assert_eq!(closed(jobs), ["portal"]);
+    }
+
+    /// A route that takes tokens may be for jobs alone, or for services.
+    #[test]
+    fn a_route_that_takes_tokens_is_opened_by_permits_for_jobs() {
+        let text = r#"@id("a") permit (principal is Job, action, resource == Route::"api");
+                      @id("b") permit (principal is Service, action, resource == Route::"portal");"#;
+        let (policies, mut routes) = policies(text);
+        assert_eq!(policies.closed(&routes).len(), 2);
+        routes[1].token_issuers = ["ci".parse().expect("a name")].into();
+        assert_eq!(policies.closed(&routes).iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["portal"]);
+    }
+
+    #[test]
+    fn a_permit_by_path_alone_is_told() {
+        let text = r#"@id("a") permit (principal is Job in Project::"gitlab:acme/api", action, resource);
+                      @id("b") permit (principal is Job in Project::"gitlab:acme/web", action, resource);
+                      @id("c") forbid (principal is Job in Project::"gitlab:acme/old", action, resource);"#;
+        let (policies, _) = policies(text);
+        let mut ci = (*jobs("ci", "gitlab")).clone();
+        let TokenKind::GitlabCi(gitlab) = &mut ci.kind else { unreachable!("it is of jobs") };
+        gitlab.projects.insert("acme/web".parse().expect("a path"), 7);
+        let told: Vec<_> = policies.unpinned(&[Arc::new(ci)]).into_iter().map(|(_, path)| path).collect();
+        assert_eq!(told, ["acme/api"]);
     }
 
     #[test]

@@ -66,6 +66,18 @@ pub(super) fn load(
     if errors.is_empty() { Ok(Checked { policies, schema }) } else { Err(errors) }
 }
 
+/// What is wrong with a policy where these issuers are known, each with its place.
+pub(super) fn mistakes_with(
+    text: &str,
+    providers: &[Arc<ProviderSettings>],
+    issuers: &[Arc<TokenIssuerSettings>],
+) -> Vec<String> {
+    let routes = [route("r")];
+    let schema = schema::schema(&routes).expect("the schema parses");
+    let (_, errors) = policies::check(&[source(text)], Known { routes: &routes, providers, issuers }, &schema);
+    errors.iter().map(ToString::to_string).collect()
+}
+
 /// A file `test.cedar`.
 pub(super) fn source(text: &str) -> Source {
     Source { name: "test.cedar".into(), text: text.into(), expanded: false }

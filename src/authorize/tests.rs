@@ -2,7 +2,9 @@
 
 use super::{
     Authorize, Decision, Outcome, PolicyError,
-    testing::{asked, gitlab, gitlab_with_api, load, oidc, placed, provider, route, user},
+    testing::{
+        asked, gitlab, gitlab_with_api, jobs, load, mistakes_with, oidc, placed, provider, route, services, user,
+    },
 };
 use crate::route::Route;
 use crate::{
@@ -493,4 +495,51 @@ fn the_policies_in_the_documents_are_good() {
         }
     }
     assert!(seen >= 2, "{seen} policies");
+}
+
+/// Policies about jobs, services and the people behind jobs that can never do what they say.
+#[test]
+fn policies_about_callers_that_cannot_be_are_errors() {
+    let (providers, issuers) = ([gitlab_with_api("gitlab")], [jobs("ci", "gitlab"), services("robots")]);
+    for (policy, expected) in [
+        (
+            r#"permit (principal == Service::"robot:x", action, resource);"#,
+            "no token issuer of services is named `robot`; did you mean `robots`?",
+        ),
+        (r#"permit (principal == Service::"ci:x", action, resource);"#, "no token issuer of services is named `ci`"),
+        (r#"permit (principal == Job::"robots:1", action, resource);"#, "no token issuer of jobs is named `robots`"),
+        (r#"permit (principal == Job::"1", action, resource);"#, "has no token issuer"),
+        (
+            r#"permit (principal is Job in Project::"gitlap:a/b", action, resource);"#,
+            "no token issuer of CI jobs has projects of `gitlap`",
+        ),
+        (
+            r#"permit (principal is Job in Project::"ci:a/b", action, resource);"#,
+            "no token issuer of CI jobs has projects of `ci`; did you mean",
+        ),
+        (r#"permit (principal is User in Group::"ci:a", action, resource);"#, "no provider is named `ci`"),
+        (
+            r#"permit (principal is Job, action, resource) when { principal.user in Namespace::"gitlab:acme" };"#,
+            "of the person behind a job only groups that policies name are read",
+        ),
+        (
+            r#"forbid (principal is Job, action, resource) unless { principal.user in [Group::"gitlab:a", Namespace::"gitlab:b"] };"#,
+            "of the person behind a job only groups that policies name are read",
+        ),
+        (
+            r#"permit (principal is Job, action, resource) when { (if principal.ref_protected then principal.user else principal.user) in Namespace::"gitlab:acme" };"#,
+            "of the person behind a job only groups that policies name are read",
+        ),
+    ] {
+        let found = mistakes_with(&format!("@id(\"a\") {policy}"), &providers, &issuers);
+        assert!(found.iter().any(|error| error.contains(expected)), "{policy}: {found:?}");
+    }
+    for policy in [
+        r#"permit (principal is Job in Namespace::"gitlab:acme", action, resource) when { principal.user in Group::"gitlab:acme" };"#,
+        r#"permit (principal is Service in Group::"robots:batch", action, resource);"#,
+        r#"permit (principal == Service::"robots:deployer", action, resource);"#,
+        r#"permit (principal is Job in Project::"gitlab:acme/api", action, resource) when { principal.user in Role::"gitlab:acme#maintainer" };"#,
+    ] {
+        assert_eq!(mistakes_with(&format!("@id(\"a\") {policy}"), &providers, &issuers), [""; 0], "{policy}");
+    }
 }

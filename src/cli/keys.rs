@@ -196,6 +196,12 @@ fn told(status: &Value) -> String {
         let error = provider["last_error"].as_str().map_or_else(String::new, |error| format!(", last error: {error}"));
         lines.push(format!("provider {}: {ready}, {answered}, {keys}{clock}{error}", text(&provider["name"])));
     }
+    for issuer in status["token_issuers"].as_array().into_iter().flatten() {
+        let ready = if issuer["ready"] == true { "ready" } else { "NOT READY" };
+        let keys = issuer["keys_age"].as_u64().map_or_else(String::new, |age| format!(", keys read {age} s ago"));
+        let error = issuer["last_error"].as_str().map_or_else(String::new, |error| format!(", last error: {error}"));
+        lines.push(format!("token issuer {}: {ready}{keys}{error}", text(&issuer["name"])));
+    }
     for (kind, word) in [("ring", "seals"), ("assertion", "signs")] {
         let used = &status["in_use"][kind];
         let named = |name: &Value| {

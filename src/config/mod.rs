@@ -32,6 +32,8 @@ mod step_up;
 #[cfg(test)]
 mod tests;
 mod token_issuer;
+#[cfg(test)]
+mod token_messages;
 mod tokens;
 mod tree;
 mod unsupported;

@@ -206,8 +206,8 @@ impl Issuer {
         self.document.store(Some(Arc::new(document)));
     }
 
-    /// Reads the keys, takes them into use and keeps them on disk.
-    async fn read_keys(&self) -> Result<Arc<KeySet>, String> {
+    /// Reads the keys and takes them into use.
+    pub(super) async fn fetched(&self) -> Result<Arc<KeySet>, String> {
         if self.document.load().is_none() {
             self.discover().await?;
         }
@@ -217,6 +217,13 @@ impl Issuer {
         let set = strict_object(&body).and_then(|published| KeySet::parse(published, read, &self.settings.name));
         let set = self.keys.replace(set.map_err(|cause| format!("keys: {cause}"))?);
         self.note(|status| status.keys_read = Some(read));
+        Ok(set)
+    }
+
+    /// The same, and keeps them on disk.
+    async fn read_keys(&self) -> Result<Arc<KeySet>, String> {
+        let set = self.fetched().await?;
+        let (Some(document), read) = (self.document.load_full(), set.read) else { return Ok(set) };
         let (cache, kept, name) = (self.cache.clone(), set.clone(), self.settings.name.clone());
         let written = tokio::task::spawn_blocking(move || cache.store(&*document, read, &kept)).await;
         if let Ok(Err(cause)) = written {
@@ -234,7 +241,7 @@ impl Issuer {
         }
     }
 
-    fn usable_keys(&self, now: SystemTime) -> Result<Arc<KeySet>, TokenFault> {
+    pub(super) fn usable_keys(&self, now: SystemTime) -> Result<Arc<KeySet>, TokenFault> {
         let fixed = matches!(self.settings.keys, KeySource::Fixed(_));
         match self.keys.current() {
             Some(keys) if fixed || keys.is_fresh(now) => Ok(keys),

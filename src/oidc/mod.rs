@@ -16,6 +16,7 @@ pub(crate) mod http;
 mod id_token;
 mod introspection;
 mod issuer;
+mod issuer_probe;
 mod jws;
 mod keys;
 mod logout_token;
@@ -26,6 +27,7 @@ mod token;
 
 pub use introspection::GOOD as ASKED_GOOD;
 pub use issuer::Issuer;
+pub use issuer_probe::probe_issuer;
 pub use logout_token::LogoutToken;
 pub use probe::{Wanted, probe};
 pub use token::{Check, TokenFault, Whose, claimed, hash};

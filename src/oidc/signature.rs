@@ -35,6 +35,13 @@ pub(super) fn check<'k>(token: &str, unverified: &Unverified, set: &'k KeySet) -
         .map_err(|_| key_error("its signature is wrong"))
 }
 
+impl KeySet {
+    /// Whether some key may sign by this algorithm.
+    pub(super) fn fit(&self, algorithm: &str) -> bool {
+        self.signing().any(|key| fits(key, None, algorithm))
+    }
+}
+
 fn fits(key: &Value, kid: Option<&str>, algorithm: &str) -> bool {
     let text = |name: &str| key.get(name).and_then(Value::as_str);
     let named = kid.is_none_or(|kid| text("kid") == Some(kid));

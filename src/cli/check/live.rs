@@ -3,7 +3,7 @@
 use super::places;
 use crate::{
     admin::{Command, client},
-    config::{Certificate, ListenAt, ProviderSettings, Settings},
+    config::{Certificate, ListenAt, ProviderSettings, Settings, TokenIssuerSettings},
     finding::{Finding, Level},
     forward, listener,
     moment::day,
@@ -48,6 +48,9 @@ async fn all(settings: &Settings, groups: &BTreeSet<String>) -> Vec<Finding> {
     for (index, provider) in settings.providers.iter().enumerate() {
         asked.push(tokio::spawn(provider_found(settings, index, provider, groups)));
     }
+    for (index, issuer) in settings.token_issuers.iter().enumerate() {
+        asked.push(tokio::spawn(issuer_found(index, issuer.clone())));
+    }
     let here = here(settings).await;
     let upstreams: Vec<_> = upstreams(&settings.routes).map(upstream_found).map(tokio::spawn).collect();
     let mut found = Vec::new();
@@ -91,6 +94,15 @@ fn provider_found(
         }
         found
     }
+}
+
+async fn issuer_found(index: usize, issuer: Arc<TokenIssuerSettings>) -> Vec<Finding> {
+    let mut found = oidc::probe_issuer(&issuer).await;
+    for one in &mut found {
+        one.what = format!("token issuer `{}`, {}", issuer.name, one.what);
+        one.key = format!("token_issuers[{index}].{}", one.key);
+    }
+    found
 }
 
 /// What concerns this machine: the store, and the places where we listen.

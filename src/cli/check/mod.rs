@@ -28,7 +28,10 @@ pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
             &settings.token_issuers,
         )?;
         let closed = policies.closed(&settings.routes).iter().map(|route| route.index).collect();
-        Ok(Known { closed, groups: policies.groups() })
+        let issuers = &settings.token_issuers;
+        let unpinned = policies.unpinned(issuers).into_iter().filter(|_| issuers.iter().any(|it| it.has_jobs()));
+        let unpinned = unpinned.map(|(place, path)| unpinned_permit(place, path)).collect();
+        Ok(Known { closed, unpinned, groups: policies.groups() })
     });
     if live {
         verdict.look()?;
@@ -46,8 +49,17 @@ pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
 struct Known {
     /// The routes that they let nobody into, by their places.
     closed: Vec<usize>,
+    /// What is to be said of permits for projects that are known by their path alone.
+    unpinned: Vec<String>,
     /// The groups that they name.
     groups: BTreeSet<String>,
+}
+
+fn unpinned_permit(place: &str, path: &str) -> String {
+    format!(
+        "{place}: a permit for jobs of `{path}`, whose id is not written: whoever gets that path after it is renamed or deleted \
+         is let in; write `projects: {{ {path}: ID }}` in `token_issuers`"
+    )
 }
 
 /// What a check found.
@@ -82,7 +94,8 @@ impl Verdict {
         };
         let closed = known.closed.iter().map(|index| closed(&settings, &places, *index));
         let odd = settings.warnings.iter().cloned().chain(uncovered(&settings, &places));
-        let warnings = odd.chain(closed).chain(open_keys(&settings.keys)).collect();
+        let warnings =
+            odd.chain(closed).chain(known.unpinned.iter().cloned()).chain(open_keys(&settings.keys)).collect();
         Self::Read(Box::new(Read { settings, places, policies, known, warnings, live: None }))
     }
 
