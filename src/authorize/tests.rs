@@ -515,7 +515,7 @@ fn policies_about_callers_that_cannot_be_are_errors() {
         ),
         (
             r#"permit (principal is Job in Project::"ci:a/b", action, resource);"#,
-            "no token issuer of CI jobs has projects of `ci`; did you mean",
+            "no token issuer of CI jobs has projects of `ci`; expected one of `gitlab`",
         ),
         (r#"permit (principal is User in Group::"ci:a", action, resource);"#, "no provider is named `ci`"),
         (

@@ -10,7 +10,6 @@ import time
 from rig import Provider, Upstream, Vestibule, free_port, run, signed_in, until
 from wire import ask, events
 
-API = "glpat-test-token-0123456789"
 TABLE = []
 
 
@@ -59,7 +58,7 @@ def people(provider, vestibule, trials, memberships=None):
 
 def gateway(provider, upstream, membership, **settings):
     routes = [{"name": "app", "upstream": upstream.url, "allow": ["gitlab:platform"]}]
-    secrets = {"api": API, "hook": "hook-token", "audit": "audit-token"}
+    secrets = {"api": API_TOKEN, "hook": "hook-token", "audit": "audit-token"}
     return Vestibule(provider.issuer, routes, membership=membership, secrets=secrets, **settings)
 
 

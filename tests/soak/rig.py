@@ -29,6 +29,8 @@ FIXTURE = Path(os.environ.get("OIDC_FIXTURE", ROOT / "tests/fixtures/oidc-provid
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 # Vestibule refuses variables that begin like its own and that it does not know.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("VESTIBULE_")}
+# the service token of the fixture's API
+API_TOKEN = "glpat-test-token-0123456789"
 SECRET = "vestibule-test-secret-0123456789"
 MIB = 1024 * 1024
 
