@@ -7,7 +7,7 @@ import asyncio
 import statistics
 import time
 
-from rig import Provider, Upstream, Vestibule, free_port, run, signed_in, until
+from rig import API_TOKEN, Provider, Upstream, Vestibule, free_port, run, signed_in, until
 from wire import ask, events
 
 TABLE = []
