@@ -1,9 +1,11 @@
 //! People and services with tokens of their own, and clients with certificates.
 
 use crate::support::{
-    gateway::{Gateway, configuration},
-    http1::Answer,
+    gateway::{CLIENT, Gateway, configuration},
+    http1::{Answer, Wire},
+    http2::Http2,
     provider::{CLIENT_ID, Provider},
+    tls::{Authority, Pair},
     upstream::Upstream,
 };
 use serde_json::{Value, json};
@@ -362,5 +364,68 @@ async fn s59_s60_s61_s62_s63_forged_tokens_are_refused() {
     assert!(tokio::time::timeout(Duration::from_millis(300), canary.accept()).await.is_err(), "nobody called");
     let twice = text.replacen("\"sub\"", "\"sub\":\"a\",\"sub\"", 1);
     assert_eq!(scene.get("/eng/x", &forged(r#"{"alg":"RS256"}"#, &twice)).await.status, 401);
+    assert_eq!(scene.upstream.seen(), 0);
+}
+
+/// A client with a certificate is a service where the route takes it, known by its SPIFFE id or its subject; a session or a
+/// token says more and wins.
+#[tokio::test]
+async fn a_client_with_a_certificate_is_a_service() {
+    let (upstream, authority) = (Upstream::start().await, Authority::new());
+    let configuration = format!(
+        "public_url: https://portal.test\nlisten:\n\
+         \x20 - address: 127.0.0.1:PORT\n\
+         \x20   tls: {{ certificate: a.pem, key: a.key }}\n\
+         \x20   client_certificates: {{ ca: ca.pem, required: false }}\n\
+         workers: 2\ndrain: 0s\n{CLIENT}\
+         token_issuers:\n\x20 - {{ name: mesh, kind: certificate }}\n\
+         routes:\n\
+         \x20 - {{ name: app, host: portal.test, upstream: \"http://127.0.0.1:{port}\", token_issuers: [mesh] }}\n\
+         \x20 - {{ name: people, host: portal.test, path: /people, upstream: \"http://127.0.0.1:{port}\" }}\n\
+         policies: ./policies\n",
+        port = upstream.port
+    );
+    let policies = r#"
+        @id("spiffe") permit (principal == Service::"mesh:spiffe://acme/runner", action, resource);
+        @id("subject") permit (principal == Service::"mesh:CN=old", action, resource) when { principal.issuer like "CN=*" };
+    "#;
+    let gateway = Gateway::start_with(&configuration, policies, |gateway| {
+        let pair = authority.server(&["portal.test"]);
+        gateway.write("a.pem", &pair.pem);
+        gateway.write_secret("a.key", &pair.key);
+        gateway.write("ca.pem", &authority.pem);
+    })
+    .await;
+    let status = async |pair: Option<&Pair>, target: &str| {
+        let stream = authority.connect(gateway.port, "portal.test", pair, &[]).await.expect("TLS");
+        let mut wire = Wire::over(stream);
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: portal.test\r\n\r\n")).await;
+        wire.answer().await.expect("an answer").status
+    };
+    let runner = authority.client("runner-7", Some("spiffe://acme/runner"));
+    assert_eq!(status(Some(&runner), "/").await, 200);
+    let seen = upstream.only();
+    assert!(seen.one("x-forwarded-user").is_none() && seen.one("vestibule-assertion").is_some());
+    assert_eq!(status(Some(&authority.client("old", None)), "/").await, 200);
+    assert_eq!(status(Some(&authority.client("other", None)), "/").await, 403);
+    assert_eq!(status(None, "/").await, 401);
+    assert_eq!(status(Some(&runner), "/people").await, 401, "a route that takes no certificates");
+    let record = gateway.audited("it is recorded", |record| record["unmapped"]["credential"]["name"] == "mesh").await;
+    assert_eq!(record["actor"]["user"]["uid_alt"], "mesh:spiffe://acme/runner");
+}
+
+/// P33 for machines: a gRPC client with a bad token reads its status, never a page and never a redirect.
+#[tokio::test]
+async fn a_grpc_client_with_a_bad_token_reads_its_status() {
+    let Some(scene) = scene().await else { return };
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", scene.gateway.port)).await.expect("a connection");
+    let mut client = Http2::over(stream).await;
+    let token = scene.token(json!({}), json!({"aud": "other", "sub": "x"})).await;
+    let bearer = format!("Bearer {token}");
+    let url = format!("http://127.0.0.1:{}/eng.Service/Do", scene.gateway.port);
+    let headers = [("content-type", "application/grpc"), ("te", "trailers"), ("authorization", &*bearer)];
+    let answer = client.ask("POST", &url, &headers).await.expect("an answer");
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("16")));
+    assert!(answer.header("grpc-message").is_some_and(|message| message.contains("it is for")), "{answer:?}");
     assert_eq!(scene.upstream.seen(), 0);
 }
