@@ -3,6 +3,7 @@
 use super::{
     Status,
     cache::CacheFile,
+    claims::printable,
     discovery::{Backoff, is_acceptable},
     fresh::random,
     http::{Http, HttpError},
@@ -311,7 +312,10 @@ impl Issuer {
     fn signed(&self, token: &str, sound: &Sound, keys: &KeySet) -> Result<(), String> {
         match signature::check(token, &sound.unverified, keys) {
             Ok(_) => Ok(()),
-            Err(TokenError::Key(cause) | TokenError::Rule(cause) | TokenError::Outsider { cause, .. }) => Err(cause),
+            Err(TokenError::Key(cause) | TokenError::Rule(cause) | TokenError::Outsider { cause, .. }) => {
+                let kid = sound.unverified.header.get("kid").and_then(serde_json::Value::as_str);
+                Err(kid.map_or_else(|| cause.clone(), |kid| format!("{cause} (`kid`: `{}`)", printable(kid, 64))))
+            }
         }
     }
 

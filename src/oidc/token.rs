@@ -357,6 +357,11 @@ impl Proof<'_> {
         if subject.is_empty() || subject.len() > 255 || !subject.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(format!("its `{claim}` is not 1 to 255 printable ASCII characters"));
         }
+        let is_gitlabs = self.settings.provider_kind == Some(ProviderKind::Gitlab) && principal == TokenPrincipal::User;
+        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_gitlabs && !ours && !number(subject) {
+            return Err(format!("its `{claim}` is not the number of a GitLab user"));
+        }
         let kind = self.claims.get("principal_type").and_then(Value::as_str).unwrap_or_default();
         match (ours, principal) {
             (false, _) => Ok(subject.to_owned()),
@@ -364,7 +369,7 @@ impl Proof<'_> {
                 let provider = self.claims.get("provider").and_then(Value::as_str).unwrap_or_default();
                 let person =
                     subject.strip_prefix("user:").and_then(|rest| rest.strip_prefix(provider)?.strip_prefix(':'));
-                let person = person.filter(|_| kind == "user").map(str::to_owned);
+                let person = person.filter(|it| kind == "user" && (!is_gitlabs || number(it))).map(str::to_owned);
                 person.ok_or_else(|| format!("it is of a `{}`, expected a `user`", printable(kind, 32)))
             }
             (true, TokenPrincipal::Service) if kind == "service" || kind == "job" => Ok(subject.to_owned()),

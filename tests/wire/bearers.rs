@@ -238,6 +238,9 @@ async fn a_token_of_a_person_of_a_provider_has_the_groups_of_now() {
     );
     scene.provider.admin("/admin/user", json!({"user": "alice", "memberships": {}})).await;
     scene.gateway.until("they left", async || scene.get("/platform/x", &token).await.status == 403).await;
+    let named = json!({"iss": "https://sso.test", "aud": "portal", "sub": "alice", "groups": ["platform"]});
+    let named = scene.token(json!({}), named).await;
+    scene.refused(&named, "is not the number of a GitLab user").await;
     scene.provider.admin("/admin/block", json!({"user": "alice"})).await;
     scene
         .gateway
@@ -263,7 +266,8 @@ async fn an_assertion_of_another_vestibule_is_a_person() {
         (json!({}), said(json!({})), "expected 'vestibule+jwt'"),
         (typed.clone(), said(json!({"principal_type": "job", "sub": "job:ci:1"})), "it is of a 'job'"),
         (typed.clone(), said(json!({"sub": "1"})), "expected a 'user'"),
-        (typed, said(json!({"provider": "okta"})), "expected a 'user'"),
+        (typed.clone(), said(json!({"provider": "okta"})), "expected a 'user'"),
+        (typed, said(json!({"sub": "user:gitlab:alice"})), "expected a 'user'"),
     ] {
         let token = scene.token(header, claims).await;
         scene.refused(&token, expected).await;
