@@ -68,7 +68,7 @@ def made_up(score, provider, vestibule, bad, good):
     connection = http.client.HTTPConnection("127.0.0.1", vestibule.port, timeout=30)
     head, body, signature = bad.split(".")
     for number in range(BOGUS):
-        text = f"{head}.{body}.{signature[:-8]}{number:08}"
+        text = f"{head}.{body}.{number:08}{signature[8:]}"
         connection.request("GET", "/sink", headers={"Host": f"localhost:{vestibule.port}", "Authorization": f"Bearer {text}"})
         answer = connection.getresponse()
         answer.read()
