@@ -25,7 +25,7 @@ use std::{
     net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 /// One generation of everything that a file decides. A request is judged by exactly one.
@@ -180,14 +180,12 @@ impl Gateway {
         announce(&asked, &state, told);
         let route = match state.routes.find(&asked)? {
             Destination::Endpoint(endpoint) => {
-                tell(told, |told| told.of_endpoint(&asked, &endpoint, &state.routes));
-                return Box::pin(self.shared.login.serve(endpoint, body, &self.visit(&state, &asked, crossing, now)))
-                    .await;
+                return self.ours(endpoint, body, &self.visit(&state, &asked, crossing, now), told).await;
             }
             Destination::Upstream(route) => route,
         };
-        crossing.route(route);
-        tell(told, |told| told.of_route(&asked, route));
+        enter(&asked, route, crossing, told);
+        crossing.keep(route.limits.address(asked.client, Instant::now)?);
         if let Some(answer) = cors::preflight(&asked, route)? {
             return Ok(answer);
         }
@@ -196,6 +194,7 @@ impl Gateway {
         same_site(&asked, &caller, route)?;
         self.shared.admitted(&caller, route, now).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
+        crossing.keep(route.limits.principal(&principal, Instant::now)?);
         let judged = judged(asked, route, &principal).map_err(|refusal| explain(refusal, &caller, &state))?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
         let (principal, decision) = match !decision.permits() && decision.hinges_on_groups {
@@ -209,6 +208,18 @@ impl Gateway {
         let session = session.as_ref();
         let sent = self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session, bearer);
         pin!(sent).await // not moved: it is large
+    }
+
+    /// An endpoint of ours. In a box: it is large, and most requests go elsewhere.
+    async fn ours(
+        &self,
+        endpoint: Endpoint,
+        body: Incoming,
+        visit: &Visit<'_>,
+        told: &Told,
+    ) -> Result<Response<Body>, Refusal> {
+        tell(told, |told| told.of_endpoint(visit.asked, &endpoint, visit.routes));
+        Box::pin(self.shared.login.serve(endpoint, body, visit)).await
     }
 
     /// A refusal that hinges on groups is worth one more look at them: who was just added need not sign in again.
@@ -287,6 +298,11 @@ fn announce(asked: &Canonical, state: &Snapshot, told: &Told) {
         told.asked = Asked { settings: Some(state.settings.clone()), ..Asked::of(asked) };
         told.envelope.hsts = state.hsts.clone().filter(|_| asked.https);
     });
+}
+
+fn enter(asked: &Canonical, route: &Arc<Route>, crossing: &Crossing, told: &Told) {
+    crossing.route(route);
+    tell(told, |told| told.of_route(asked, route));
 }
 
 /// What cannot be read has a name all the same, and comes from somewhere.

@@ -17,6 +17,7 @@ pub mod cors;
 pub mod credential;
 pub mod demo;
 pub mod envelope;
+pub mod fairness;
 pub mod finding;
 pub mod forward;
 pub mod gateway;

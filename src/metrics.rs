@@ -1,6 +1,10 @@
 //! Counters for operators. Labels come from closed sets only: never a path, a user or a header (S-103).
 
-use crate::{refusal::Reason, route::Route};
+use crate::{
+    fairness::{Measure, Whom},
+    refusal::{Reason, Refusal},
+    route::Route,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -11,6 +15,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+/// Whose limit, and of what.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct LimitLabel {
+    whom: &'static str,
+    measure: &'static str,
+}
+
+impl From<(Whom, Measure)> for LimitLabel {
+    fn from((whom, measure): (Whom, Measure)) -> Self {
+        Self { whom: whom.as_str(), measure: measure.as_str() }
+    }
 }
 
 /// Why a connection ended before HTTP began on it.
@@ -47,6 +64,7 @@ pub struct Metrics {
     turned_away: Family<WhyLabel, Counter>,
     connections: Gauge,
     refused: Family<ReasonLabel, Counter>,
+    limited: Family<LimitLabel, Counter>,
     reloads: Family<OutcomeLabel, Counter>,
     streams: Gauge,
     audit_written: Gauge,
@@ -134,6 +152,11 @@ impl Default for Metrics {
             answered.clone(),
         );
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
+        let limited = Family::<LimitLabel, Counter>::default();
+        registry.register("requests_limited", "Requests refused by a limit, by whose and of what", limited.clone());
+        for limit in Whom::ALL.into_iter().flat_map(|whom| Measure::ALL.map(|measure| (whom, measure))) {
+            drop(limited.get_or_create(&limit.into()));
+        }
         let (turned_away, connections) = (Family::<WhyLabel, Counter>::default(), Gauge::default());
         registry.register(
             "connections_turned_away",
@@ -159,6 +182,7 @@ impl Default for Metrics {
             turned_away,
             connections,
             refused,
+            limited,
             reloads,
             streams,
             audit_written,
@@ -175,8 +199,11 @@ impl Metrics {
     }
 
     /// A request was refused.
-    pub fn refused(&self, reason: Reason) {
-        self.refused.get_or_create(&ReasonLabel { reason: reason.code() }).inc();
+    pub fn refused(&self, refusal: &Refusal) {
+        self.refused.get_or_create(&ReasonLabel { reason: refusal.reason.code() }).inc();
+        if let Some(limit) = refusal.limit {
+            self.limited.get_or_create(&limit.into()).inc();
+        }
     }
 
     /// A connection ended before HTTP began on it.
@@ -213,11 +240,13 @@ mod tests {
     fn s103_series_are_bounded() {
         let metrics = Metrics::default();
         for _ in 0..1000 {
-            metrics.refused(Reason::NoSession);
+            metrics.refused(&Refusal::new(Reason::NoSession, ""));
         }
         let text = metrics.text(Gauges::default(), &[]);
         let series = text.lines().filter(|line| line.starts_with("vestibule_requests_refused_total{")).count();
         assert_eq!(series, Reason::all().len());
         assert!(text.contains("vestibule_requests_refused_total{reason=\"no_session\"} 1000"), "{text}");
+        let limits = text.lines().filter(|line| line.starts_with("vestibule_requests_limited_total{")).count();
+        assert_eq!(limits, Whom::ALL.len() * Measure::ALL.len());
     }
 }

@@ -72,7 +72,7 @@ pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>]) -> Result<Snapsh
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
     let public = public.parse().map_err(|error| format!("public_url: {error}"))?;
-    let routes = upstreams_kept(&settings.routes, before);
+    let routes = state_kept(&settings.routes, before);
     let names = settings.providers.iter().map(|provider| provider.name.clone()).collect();
     Ok(Snapshot {
         rules: Snapshot::rules(&settings, &cookies),
@@ -84,14 +84,19 @@ pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>]) -> Result<Snapsh
     })
 }
 
-/// The routes as requests meet them. Those with the same upstream share its state, with each other and with `before`.
-fn upstreams_kept(routes: &[Route], before: &[Arc<Route>]) -> Vec<Arc<Route>> {
+/// The routes as requests meet them. Those with the same upstream share its state, with each other and with `before`; those with
+/// the same name go on counting where their limits stood.
+fn state_kept(routes: &[Route], before: &[Arc<Route>]) -> Vec<Arc<Route>> {
     let mut kept: Vec<Arc<Route>> = Vec::with_capacity(routes.len());
     for route in routes {
         let same = |there: &&Arc<Route>| there.upstream.settings == route.upstream.settings;
         let there = before.iter().chain(&kept).find(same).map(|there| there.upstream.clone());
         let upstream = there.unwrap_or_else(|| route.upstream.clone());
-        kept.push(Arc::new(Route { upstream, ..route.clone() }));
+        let limits = match before.iter().find(|there| there.name == route.name) {
+            Some(there) => route.limits.clone().after(&there.limits),
+            None => route.limits.clone(),
+        };
+        kept.push(Arc::new(Route { upstream, limits, ..route.clone() }));
     }
     kept
 }
@@ -365,7 +370,10 @@ fn needs_restart(before: &Settings, next: &Settings) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{Resolver, Upstream, UpstreamSettings};
+    use crate::{
+        fairness::{Limit, Limits, Whom},
+        upstream::{Resolver, Upstream, UpstreamSettings},
+    };
 
     fn route(name: &str, upstream: UpstreamSettings) -> Route {
         Route { upstream: Upstream::new(upstream, Resolver::System), ..crate::route::testing::route(name) }
@@ -375,12 +383,31 @@ mod tests {
     #[test]
     fn an_upstream_that_did_not_change_is_kept() {
         let (a, b) = (UpstreamSettings::plain("127.0.0.1:1"), UpstreamSettings::plain("127.0.0.1:2"));
-        let first = upstreams_kept(&[route("one", a.clone()), route("two", a.clone()), route("three", b.clone())], &[]);
+        let first = state_kept(&[route("one", a.clone()), route("two", a.clone()), route("three", b.clone())], &[]);
         let [one, two, three] = first.as_slice() else { panic!("three routes") };
         assert!(Arc::ptr_eq(&one.upstream, &two.upstream) && !Arc::ptr_eq(&one.upstream, &three.upstream));
         let changed = UpstreamSettings { retries: 0, ..b };
-        let second = upstreams_kept(&[route("three", changed), route("four", a)], &first);
+        let second = state_kept(&[route("three", changed), route("four", a)], &first);
         assert!(Arc::ptr_eq(&second[1].upstream, &one.upstream));
         assert!(!Arc::ptr_eq(&second[0].upstream, &three.upstream));
+    }
+
+    /// Whoever has used up a limit gains nothing by a reload that changes its numbers, or by another route with the same.
+    #[test]
+    fn a_limit_that_changes_goes_on_counting() {
+        let now = Instant::now();
+        let limited = |name: &str, concurrent| {
+            let limit = Limit { rate: None, concurrent: Some(concurrent) };
+            let limits = Limits::new([(Whom::Address, limit)], now);
+            Route { limits, ..route(name, UpstreamSettings::plain("127.0.0.1:1")) }
+        };
+        let ask = |route: &Route| route.limits.address([192, 0, 2, 1].into(), || now);
+        let first = state_kept(&[limited("one", 1), limited("two", 1)], &[]);
+        let held = ask(&first[0]).ok();
+        assert!(held.is_some() && ask(&first[0]).is_err());
+        let second = state_kept(&[limited("new", 1), limited("two", 1), limited("one", 2)], &first);
+        let more = ask(&second[2]);
+        assert!(more.is_ok() && ask(&second[2]).is_err(), "one of the two is under way since before");
+        assert!(ask(&second[0]).is_ok() && ask(&second[1]).is_ok());
     }
 }

@@ -17,17 +17,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("principal", &["group"]),
     ("upstream", &[]),
     ("credential", &[]),
-    ("route", &["canonical", "config", "credential", "group", "principal", "refusal", "upstream"]),
+    ("fairness", &["canonical", "principal", "refusal"]),
+    ("route", &["canonical", "config", "credential", "fairness", "group", "principal", "refusal", "upstream"]),
     ("canonical", &["principal", "refusal", "route"]),
-    ("refusal", &["answer", "body", "canonical", "config", "pages", "principal", "route"]),
+    ("refusal", &["answer", "body", "canonical", "config", "fairness", "pages", "principal", "route"]),
     ("body", &["forward"]), // the body of an upstream's answer, without a box
     ("answer", &["body", "pages"]),
     ("pages", &[]),
-    ("config", &["canonical", "credential", "group", "guid", "principal", "route", "upstream"]),
+    ("config", &["canonical", "credential", "fairness", "group", "guid", "principal", "route", "upstream"]),
     ("cookie", &["canonical", "config"]),
     ("cors", &["body", "canonical", "refusal", "route"]),
     ("envelope", &["body", "cors", "pages"]),
-    ("metrics", &["refusal", "route"]),
+    ("metrics", &["fairness", "refusal", "route"]),
     // engines
     ("oidc", &["config", "finding", "group", "guid", "principal"]),
     ("gitlab", &["config", "credential", "group", "oidc"]), // oidc: its client
@@ -40,7 +41,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &["audit", "config", "control", "gitlab", "group", "identify", "oidc", "principal", "refusal", "session"],
     ),
     ("authorize", &["canonical", "config", "group", "guid", "principal", "refusal", "route"]),
-    ("audit", &["authorize", "canonical", "config", "principal", "refusal", "route"]),
+    ("audit", &["authorize", "canonical", "config", "fairness", "principal", "refusal", "route"]),
     (
         "forward",
         &["audit", "body", "canonical", "credential", "finding", "group", "principal", "refusal", "route", "upstream"],
@@ -146,7 +147,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that decide: no sockets, no runtime, no clock of their own.
-const PURE: &[&str] = &["authorize", "canonical", "group", "guid", "pages", "principal", "route"];
+const PURE: &[&str] = &["authorize", "canonical", "fairness", "group", "guid", "pages", "principal", "route"];
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

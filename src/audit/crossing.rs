@@ -4,6 +4,7 @@ use super::queue::{Message, Queue};
 use crate::{
     authorize::Decision,
     canonical::{Canonical, Class, ClientCertificate, RequestId},
+    fairness::{Measure, Turns, Whom},
     principal::{Bearer, Job, Membership, MembershipSource, Name, Person, Principal, Service, Unknown},
     refusal::{Reason, Refusal},
     route::Route,
@@ -32,6 +33,8 @@ struct Inner {
     draft: Mutex<Option<Box<Draft>>>,
     /// A place among the requests in hand, which ends with this one.
     place: OnceLock<OwnedSemaphorePermit>,
+    /// What it has taken under the limits of its address and of its principal, which ends with this one too.
+    turns: [OnceLock<Turns>; 2],
 }
 
 /// What is known of a request. Holds no header, no query and no credential, so that none can be recorded.
@@ -144,6 +147,7 @@ pub(super) struct Refused {
     pub(super) reason: Reason,
     pub(super) detail: Box<str>,
     pub(super) cause: Option<Box<str>>,
+    pub(super) limit: Option<(Whom, Measure)>,
 }
 
 impl Crossing {
@@ -173,6 +177,7 @@ impl Crossing {
             received: AtomicU64::new(0),
             draft: Mutex::new(Some(Box::new(draft))),
             place: OnceLock::new(),
+            turns: Default::default(),
         }))
     }
 
@@ -185,6 +190,16 @@ impl Crossing {
     /// Keeps a place among the requests in hand until the last clone is dropped.
     pub fn hold(&self, place: OwnedSemaphorePermit) {
         let _ = self.0.place.set(place); // a request takes one place
+    }
+
+    /// Keeps what the request has taken under limits until the last clone is dropped.
+    pub fn keep(&self, mut turns: Turns) {
+        for place in &self.0.turns {
+            match place.set(turns) {
+                Ok(()) => return,
+                Err(again) => turns = again,
+            }
+        }
     }
 
     /// The request, once it is parsed.
@@ -241,6 +256,7 @@ impl Crossing {
             reason: refusal.reason,
             detail: refusal.detail.as_str().into(),
             cause: refusal.cause.as_deref().map(Into::into),
+            limit: refusal.limit,
         };
         self.set(|draft| draft.refusal = Some(refused));
     }

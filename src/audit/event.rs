@@ -18,13 +18,14 @@ use super::{
     json::clip,
     ocsf::{
         AUTHENTICATION, Actor, Authorization, Control, Destination, ENTITY, Entity, HTTP, Hex, HttpRequest,
-        HttpResponse, JobOf, LIFECYCLE, List, MembershipOf, Named, Ocsf, Policy, Product, Session, Source, USER_ACCESS,
-        Unmapped, Url, User,
+        HttpResponse, JobOf, LIFECYCLE, LimitOf, List, MembershipOf, Named, Ocsf, Policy, Product, Session, Source,
+        USER_ACCESS, Unmapped, Url, User,
     },
     time::millis,
 };
 use crate::{
     authorize::Decision,
+    fairness::{Measure, Whom},
     principal::{Job, Person, Service},
     refusal::{Reason, table::Kind},
 };
@@ -356,6 +357,7 @@ impl<'a> Unmapped<'a> {
             decision_seq: draft.recorded,
             membership: draft.who.as_ref().and_then(|who| MembershipOf::of(who, draft.start)),
             cause: draft.refusal.as_ref().and_then(|refused| refused.cause.as_deref()).map(|cause| clip(cause, TEXT)),
+            limit: draft.refusal.as_ref().and_then(|refused| refused.limit).map(LimitOf::of),
             cut: draft.cut.map(Reason::code),
             ..Self::default()
         }
@@ -390,6 +392,12 @@ impl MembershipOf {
                 Some(Self { source: None, age_seconds: None, stale: None, unknown: Some(why.as_str()) })
             }
         }
+    }
+}
+
+impl LimitOf {
+    fn of((whom, measure): (Whom, Measure)) -> Self {
+        Self { whom: whom.as_str(), measure: measure.as_str() }
     }
 }
 

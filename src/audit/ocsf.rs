@@ -229,6 +229,8 @@ pub(super) struct Unmapped<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<LimitOf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cut: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<&'a str>,
@@ -280,6 +282,13 @@ pub(super) struct MembershipOf {
     pub(super) stale: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unknown: Option<&'static str>,
+}
+
+/// The limit that a request went beyond.
+#[derive(Serialize)]
+pub(super) struct LimitOf {
+    pub(super) whom: &'static str,
+    pub(super) measure: &'static str,
 }
 
 /// A list, and its true length.

@@ -201,6 +201,9 @@ struct Watching {
     doors: Arc<Doors>,
 }
 
+/// How often everybody is forgotten who asks a route with limits for nothing any more.
+const SWEEP_LIMITS: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether other keys are there: all processes that share them take a new one up well within its
 /// notice.
 const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
@@ -219,6 +222,17 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
     forever("vigil", move || vigil::watch(shared.clone()));
     forever("sweep", move || control.clone().sweep());
     forever("revocations", move || follower.clone().follow_log());
+    let limited = hall.shared.clone();
+    forever("limits", move || {
+        let shared = limited.clone();
+        async move {
+            loop {
+                tokio::time::sleep(SWEEP_LIMITS).await;
+                let state = shared.snapshot.load_full();
+                state.routes.all().iter().for_each(|route| route.limits.sweep(Instant::now()));
+            }
+        }
+    });
     let admin = Arc::new(Admin {
         shared: hall.shared.clone(),
         assertion: hall.shared.login.assertion_keys.clone(),

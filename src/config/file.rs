@@ -1,6 +1,7 @@
 //! The configuration as written. Every field is optional here, so that one mistake does not hide the others; what must be
 //! there is said by the schema, and what it means by [`super::meaning`]. The comments are the descriptions in that schema.
 
+use crate::fairness::Whom;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -480,6 +481,9 @@ pub(super) struct RouteFile {
     pub(super) body: Option<BodyFile>,
     /// When we stop waiting. There is no total.
     pub(super) timeouts: Option<TimeoutsFile>,
+    /// How much each may ask of this route; what is more is refused with 429. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<RouteLimitsFile>,
     /// Shorthand for permits: `public`, `signed-in`, `PROVIDER:group`, `PROVIDER:group/**`, or `PROVIDER:group#ROLE` with `membership.api`.
     /// Default: `[]`.
     pub(super) allow: Option<Vec<String>>,
@@ -708,6 +712,56 @@ pub(super) struct TimeoutsFile {
     pub(super) stream_idle: Option<DurationText>,
 }
 
+/// `limits` of a route, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteLimitsFile {
+    /// Each address, before anybody knows whose it is; one /64 network of IPv6 is one address. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<LimitFile>,
+    /// Each person, whatever they sign in with. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<LimitFile>,
+    /// Each CI job. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<LimitFile>,
+    /// All CI jobs of one project together. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) project: Option<LimitFile>,
+    /// Each service. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<LimitFile>,
+}
+
+impl RouteLimitsFile {
+    pub(super) fn of(&self, whom: Whom) -> Option<&LimitFile> {
+        match whom {
+            Whom::Address => self.address.as_ref(),
+            Whom::User => self.user.as_ref(),
+            Whom::Job => self.job.as_ref(),
+            Whom::Project => self.project.as_ref(),
+            Whom::Service => self.service.as_ref(),
+        }
+    }
+}
+
+/// How much one may ask, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitFile {
+    /// How many requests in what time, such as `20/s`, `100/m` or `5000/h`. Default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) requests: Option<RateText>,
+    /// How many of them may come at once after a pause. Default: the number in `requests`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) burst: Option<u64>,
+    /// How many requests may be under way at once, each until the last byte of its answer. Default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) concurrent: Option<u64>,
+}
+
 /// `sessions`, as written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -736,6 +790,11 @@ pub(super) enum ModeFile {
     BestEffort,
     Required,
 }
+
+/// A number of requests and a time: `20/s`, `100/m` or `5000/h`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[schemars(extend("pattern" = "^[0-9]+/[smh]$"))]
+pub(super) struct RateText(pub(super) String);
 
 /// A duration with its unit: `500ms`, `90s`, `30m`, `8h` or `1d`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]

@@ -12,6 +12,7 @@ mod expiry;
 mod file;
 mod frame;
 mod kind;
+mod limits;
 mod listen;
 mod mask;
 mod meaning;

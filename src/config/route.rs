@@ -3,6 +3,7 @@
 use super::{
     Allow, ProviderKind, ProviderSettings, credential,
     file::{BodyFile, ConfigFile, PathsFile, ProviderFile, RouteFile, TimeoutsFile},
+    limits,
     meaning::{MONTH, Meaning, entry},
     mistake::{Mistake, either, nearest, quote},
     provider::{kind, name, unique},
@@ -106,6 +107,10 @@ impl Context<'_> {
         let groups_header = self.groups(meaning, &key("groups_header"), written.groups_header.as_deref(), &providers);
         let origins = origins(meaning, &key("origins"), written.origins.as_deref().unwrap_or_default());
         let timeouts = timeouts(meaning, &key("timeouts"), written.timeouts.clone().unwrap_or_default());
+        let people = !providers.is_empty() || written.providers.as_ref().is_some_and(|it| !it.is_empty());
+        let unsure = written.token_issuers.as_ref().is_some_and(|it| it.len() > issuers.len());
+        let come = |whom| unsure || self.issuers.bring(&issuers, people, whom);
+        let limits = written.limits.as_ref().map(|it| limits::read(meaning, &key("limits"), it, come));
         let allow = self.allow(meaning, &key("allow"), written.allow.as_deref().unwrap_or_default(), &providers);
         let cors = written.cors.as_ref().map(|it| super::cors::read(meaning, &key("cors"), it));
         let frame = written.frame.as_ref().map(|it| super::frame::read(meaning, &key("frame"), it, self.https));
@@ -160,6 +165,7 @@ impl Context<'_> {
                 BodyFile::Backstage => ErrorBody::Backstage,
             },
             timeouts,
+            limits: limits.unwrap_or_default(),
             allow,
         })
     }

@@ -1,12 +1,12 @@
 //! `token_issuers` of a route, and how tokens come and go there.
 
 use super::{
-    file::{ConfigFile, ProviderFile, RouteFile, TokenIssuerFile, TokenKindFile},
+    file::{ConfigFile, ProviderFile, RouteFile, TokenIssuerFile, TokenKindFile, TokenPrincipalFile},
     meaning::{Meaning, entry},
     mistake::{Mistake, either, nearest},
     value::Expected,
 };
-use crate::{principal::Name, route::Tokens};
+use crate::{fairness::Whom, principal::Name, route::Tokens};
 use http::{HeaderName, header};
 
 /// The token issuers that are written, whether they are good or not.
@@ -105,10 +105,31 @@ impl<'a> Issuers<'a> {
         }
     }
 
+    /// Whether such callers come to a route with these issuers: by a token, or, where `people` sign in, by a session. Whoever an
+    /// issuer brings about which something is wrong is not said.
+    pub(super) fn bring(&self, issuers: &[Name], people: bool, whom: Whom) -> bool {
+        let mut named = issuers.iter().filter_map(|name| self.one(name));
+        let speaks_for = |it: &TokenIssuerFile, whose: TokenPrincipalFile| match it.kind {
+            Some(TokenKindFile::Jwt | TokenKindFile::Introspection) => it.principal.is_none_or(|of| of == whose),
+            Some(TokenKindFile::Certificate) => whose == TokenPrincipalFile::Service,
+            Some(TokenKindFile::GitlabCi) => false,
+            None => true,
+        };
+        match whom {
+            Whom::Address => true,
+            Whom::User => people || named.any(|it| speaks_for(it, TokenPrincipalFile::User)),
+            Whom::Job | Whom::Project => named.any(|it| matches!(it.kind, None | Some(TokenKindFile::GitlabCi))),
+            Whom::Service => named.any(|it| speaks_for(it, TokenPrincipalFile::Service)),
+        }
+    }
+
+    fn one(&self, name: &Name) -> Option<&TokenIssuerFile> {
+        self.written.iter().find(|it| it.name.as_deref() == Some(name.as_str()))
+    }
+
     /// The issuer is of CI jobs, at a provider that we can ask about them.
     fn asks_gitlab(&self, name: &Name) -> bool {
-        let issuer = self.written.iter().find(|it| it.name.as_deref() == Some(name.as_str()));
-        let issuer = issuer.filter(|it| it.kind == Some(TokenKindFile::GitlabCi));
+        let issuer = self.one(name).filter(|it| it.kind == Some(TokenKindFile::GitlabCi));
         let provider = issuer.and_then(|it| it.provider.as_deref());
         let provider = provider.and_then(|name| self.providers.iter().find(|it| it.name.as_deref() == Some(name)));
         provider.is_some_and(|it| it.membership.as_ref().is_some_and(|membership| membership.api.is_some()))

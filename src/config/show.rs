@@ -5,14 +5,16 @@ use super::{
     TokenKind, credential,
     file::{
         AuditFile, BodyFile, CertificateFile, ClaimsFile, ClientCertificatesFile, ConfigFile, ContactFile, CorsFile,
-        DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile, IdleFile, KindFile, LimitsFile,
-        ListenFile, ListenerFile, MembershipApiFile, MembershipFile, MembershipHookFile, ModeFile, OperationsFile,
-        PathsFile, ProviderFile, RouteFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile,
-        TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
+        DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile, IdleFile, KindFile, LimitFile,
+        LimitsFile, ListenFile, ListenerFile, MembershipApiFile, MembershipFile, MembershipHookFile, ModeFile,
+        OperationsFile, PathsFile, ProviderFile, RateText, RouteFile, RouteLimitsFile, SecretFile, SessionsFile,
+        SizeText, StepUpFile, TimeoutsFile, TlsFile, TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile,
+        UpstreamTlsFile, UpstreamsFile,
     },
     value::{write_duration, write_size},
 };
 use crate::{
+    fairness::{Limit, Whom},
     route::{Activity, Cors, ErrorBody, GroupPattern, HostHeader, Route},
     upstream::UpstreamSettings,
 };
@@ -250,7 +252,22 @@ fn route(settings: &Route, source: &RouteFile, base: &Path) -> RouteFile {
             request_idle: duration(settings.timeouts.request_idle),
             stream_idle: duration(settings.timeouts.stream_idle),
         }),
+        limits: (!settings.limits.is_empty()).then(|| RouteLimitsFile {
+            address: settings.limits.of(Whom::Address).map(limit),
+            user: settings.limits.of(Whom::User).map(limit),
+            job: settings.limits.of(Whom::Job).map(limit),
+            project: settings.limits.of(Whom::Project).map(limit),
+            service: settings.limits.of(Whom::Service).map(limit),
+        }),
         allow: Some(settings.allow.iter().map(allow).collect()),
+    }
+}
+
+fn limit(settings: &Limit) -> LimitFile {
+    LimitFile {
+        requests: settings.rate.as_ref().map(|rate| RateText(rate.to_string())),
+        burst: settings.rate.as_ref().map(|rate| rate.burst.into()),
+        concurrent: settings.concurrent.map(Into::into),
     }
 }
 

@@ -347,7 +347,7 @@ async fn serve_http2(begun: Begun, hall: Hall, stack: Stack) {
         let crossing = hall.audit.crossing(SystemTime::now());
         crossing.unread(RequestId::new(), address);
         crossing.refused(&refusal);
-        hall.metrics.refused(refusal.reason);
+        hall.metrics.refused(&refusal);
     }
     if let Err(error) = outcome {
         tracing::debug!(error = crate::text::chain(&error), "a connection ended early");

@@ -85,7 +85,7 @@ where
                 }
                 Err(refusal) => {
                     crossing.refused(&refusal);
-                    metrics.refused(refusal.reason);
+                    metrics.refused(&refusal);
                     report(&refusal, &told.asked);
                     refusal::answer(&refusal, &told.asked)
                 }

@@ -178,7 +178,7 @@ pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
             headers.append(header::WWW_AUTHENTICATE, challenge);
         }
     }
-    if let Some(seconds) = refusal.reason.row().retry_after {
+    if let Some(seconds) = refusal.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if refusal.reason == Reason::Method {
@@ -190,9 +190,9 @@ pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     response
 }
 
-/// A gRPC answer of nothing but its status, which stands in the head then.
+/// A gRPC answer of nothing but its status, which stands in the head then. Clients that try again by themselves are told when.
 ///
-/// Source: gRPC over HTTP/2, "Trailers-Only".
+/// Source: gRPC over HTTP/2, "Trailers-Only"; gRPC proposal A6, "Pushback".
 fn grpc(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
@@ -202,6 +202,9 @@ fn grpc(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let why = refusal.notes.iter().find_map(|note| note.reason.as_deref()).unwrap_or(&refusal.detail);
     if let Ok(message) = HeaderValue::try_from(percent(why)) {
         headers.insert("grpc-message", message);
+    }
+    if let Some(seconds) = refusal.retry_after {
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(u32::from(seconds) * 1000));
     }
     if let Ok(id) = HeaderValue::from_str(&asked.id()) {
         headers.insert("x-request-id", id);
@@ -292,7 +295,7 @@ fn problem(refusal: &Refusal, asked: &Asked) -> Value {
         problem["acr_values"] = step_up.acr.clone().into();
         problem["max_age"] = step_up.max_age.map(|age| age.as_secs()).into();
     }
-    if let Some(seconds) = refusal.reason.row().retry_after {
+    if let Some(seconds) = refusal.retry_after() {
         problem["retry_after"] = seconds.into();
     }
     if let Some(person) = &asked.person {
@@ -324,6 +327,7 @@ fn backstage(refusal: &Refusal, asked: &Asked) -> Value {
         StatusCode::FORBIDDEN => "NotAllowedError",
         StatusCode::NOT_FOUND => "NotFoundError",
         StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailableError",
+        StatusCode::TOO_MANY_REQUESTS => "Error", // it has no name for that, and the input is not to blame
         status if status.is_client_error() => "InputError",
         _ => "Error",
     };
@@ -338,7 +342,10 @@ fn backstage(refusal: &Refusal, asked: &Asked) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::table::TABLE;
+    use crate::{
+        fairness::{Measure, Whom},
+        refusal::table::TABLE,
+    };
     use http_body_util::BodyExt;
 
     fn asked(class: Class) -> Asked {
@@ -447,6 +454,25 @@ mod tests {
             let grpc = answer(&refusal, &asked(Class::Grpc));
             assert_eq!(header(&grpc, "grpc-status"), Some(&*row.grpc.to_string()), "{}", row.code);
         }
+    }
+
+    /// A refusal by a limit says to everybody when there is more; the table has only the least.
+    #[tokio::test]
+    async fn a_limit_says_when_there_is_more() {
+        let refusal = Refusal::new(Reason::RateLimited, "x").limited(Whom::User, Measure::Requests, 90);
+        let page = answer(&refusal, &asked(Class::Navigation));
+        assert_eq!((page.status().as_u16(), header(&page, "retry-after")), (429, Some("90")));
+        for errors in [ErrorBody::Problem, ErrorBody::Backstage] {
+            let response = answer(&refusal, &Asked { errors, ..asked(Class::Fetch) });
+            assert_eq!(header(&response, "retry-after"), Some("90"));
+            let value: Value = serde_json::from_str(&body(response).await).expect("JSON");
+            assert_eq!((&value["code"], &value["retry_after"]), (&json!("rate_limited"), &json!(90)));
+            assert_ne!(value["error"]["name"], "InputError");
+        }
+        let grpc = answer(&refusal, &asked(Class::Grpc));
+        assert_eq!((header(&grpc, "grpc-status"), header(&grpc, "grpc-retry-pushback-ms")), (Some("8"), Some("90000")));
+        let other = answer(&Refusal::new(Reason::Overloaded, "x"), &asked(Class::Grpc));
+        assert_eq!(header(&other, "grpc-retry-pushback-ms"), None, "it may have been processed");
     }
 
     /// "Check again" without effect is no dead button: the page says when the groups were read, and offers a way out.

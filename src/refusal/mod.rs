@@ -11,7 +11,10 @@ pub use answer::{Asked, answer};
 pub use challenge::Challenge;
 use table::{Row, TABLE};
 
-use crate::principal::StepUp;
+use crate::{
+    fairness::{Measure, Whom},
+    principal::StepUp,
+};
 use http::StatusCode;
 use std::sync::Arc;
 
@@ -54,6 +57,8 @@ pub enum Reason {
     Locked,
     /// A cross-site request that would act with the person's cookie.
     CrossSite,
+    /// Somebody asks for more than a limit of the route allows them.
+    RateLimited,
     /// Nobody can say which groups the person is in.
     MembershipUnknown,
     /// A policy could not be evaluated; an error never permits.
@@ -166,6 +171,10 @@ pub struct Refusal {
     pub step_up: Option<Arc<StepUp>>,
     /// Where the person wanted to go, if that is not what they asked for now.
     pub wanted: Option<Box<str>>,
+    /// After how many seconds the same request may well succeed, where that is known better than the reason's row says it.
+    pub retry_after: Option<u16>,
+    /// Whose limit it is, and of what.
+    pub limit: Option<(Whom, Measure)>,
     /// The client connection cannot be used for another request.
     pub close: bool,
 }
@@ -181,6 +190,8 @@ impl Refusal {
             quoted: None,
             step_up: None,
             wanted: None,
+            retry_after: None,
+            limit: None,
             close: false,
         }
     }
@@ -207,6 +218,17 @@ impl Refusal {
     pub fn on_the_way_to(mut self, path: &str) -> Self {
         self.wanted = Some(path.into());
         self
+    }
+
+    /// The same, by a limit under which there is more after so many seconds.
+    pub fn limited(mut self, whom: Whom, measure: Measure, seconds: u16) -> Self {
+        (self.limit, self.retry_after) = (Some((whom, measure)), Some(seconds));
+        self
+    }
+
+    /// After how many seconds the same request may well succeed (`Retry-After`); `None`: not by waiting.
+    pub fn retry_after(&self) -> Option<u16> {
+        self.retry_after.or(self.reason.row().retry_after)
     }
 
     /// The same, after which the client connection is closed.

@@ -74,10 +74,12 @@ const NONE: &[Act] = &[];
 const AGAIN: &[Act] = &[Act::TryAgain];
 const NO: Option<u16> = None;
 const SOON: Option<u16> = Some(5);
+/// The least; a refusal by a limit says how long it is.
+const AS_TOLD: Option<u16> = Some(1);
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub static TABLE: [Row; 34] = [
+pub static TABLE: [Row; 35] = [
     row(BadRequest, "bad_request", 400, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "It can be read in two ways, or breaks the protocol"),
     row(TargetTooLong, "target_too_long", 414, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "The target is longer than 8 KiB"),
     row(HeadTooLarge, "head_too_large", 431, RESOURCE_EXHAUSTED, Kind::Rejected, UNREADABLE, NONE, NO, "The head is larger than 32 KiB, or has more than 100 fields"),
@@ -96,6 +98,7 @@ pub static TABLE: [Row; 34] = [
     row(PersonInactive, "person_inactive", 403, PERMISSION_DENIED, Kind::Blocked, "Your account is not active any more", NONE, NO, "The person behind a job or token is blocked, deactivated or gone at the provider, whatever the token says"),
     row(Locked, "locked", 403, PERMISSION_DENIED, Kind::Blocked, "Your access is locked", &[Act::SwitchAccount, Act::SignOut], NO, "A lock of the operators keeps this person, their provider or a group of theirs out (`vestibule sessions locks`); the answer says why and until when"),
     row(CrossSite, "cross_site", 403, PERMISSION_DENIED, Kind::Blocked, "This did not come from a page of this site", &[Act::Home], NO, "A page of another origin would act with the person's session; list it under `cors` or `origins` if it may"),
+    row(RateLimited, "rate_limited", 429, RESOURCE_EXHAUSTED, Kind::Rejected, "That was too much at once", AGAIN, AS_TOLD, "Somebody asks for more than `routes[].limits` allows them; the answer says whose limit it is and when there is more"),
     row(MembershipUnknown, "membership_unknown", 503, UNAVAILABLE, Kind::Blocked, "Your groups cannot be looked up", AGAIN, SOON, "The provider does not say which groups the person is in, and a policy asks"),
     row(PolicyError, "policy_error", 403, PERMISSION_DENIED, Kind::Error, "A policy could not be evaluated", &[Act::CheckAgain, Act::SwitchAccount], NO, "An error while a policy was evaluated; it never permits. The log has it"),
     row(SignInState, "sign_in_state", 400, UNAUTHENTICATED, Kind::Unauthorized, "This sign-in is over", &[Act::StartAgain], NO, "A callback that is too old, was used, or was begun in another browser"),
@@ -162,11 +165,11 @@ mod tests {
         }
     }
 
-    /// Waiting helps exactly where something is unavailable for a while (RFC 9110, section 15.6.4).
+    /// Waiting helps exactly where something is unavailable for a while (RFC 9110, section 15.6.4; RFC 6585, section 4).
     #[test]
     fn p57_what_is_unavailable_says_when_to_come_back() {
         for row in &TABLE {
-            assert_eq!(row.status == 503, row.retry_after.is_some(), "{}", row.code);
+            assert_eq!(matches!(row.status, 429 | 503), row.retry_after.is_some(), "{}", row.code);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     canonical::Host,
     config::Allow,
     credential::Credential,
+    fairness::Limits,
     group::GroupPath,
     principal::{Name, StepUp},
     upstream::Upstream,
@@ -79,6 +80,8 @@ pub struct Route {
     pub errors: ErrorBody,
     /// When we stop waiting.
     pub timeouts: Timeouts,
+    /// How much each may ask, and how much they did.
+    pub limits: Limits,
     /// Shorthand for Cedar permits.
     pub allow: Vec<Allow>,
 }

@@ -1,7 +1,7 @@
 //! A route for the unit tests of this crate.
 
 use super::{Activity, ErrorBody, HostHeader, Route, Timeouts, Tokens};
-use crate::upstream::Upstream;
+use crate::{fairness::Limits, upstream::Upstream};
 use std::{sync::Arc, time::Duration};
 
 /// A route for everything on `app.test`, with every key at its default and an upstream where nobody listens.
@@ -38,6 +38,7 @@ pub(crate) fn route(name: &str) -> Route {
             request_idle: Duration::from_secs(30),
             stream_idle: Duration::from_secs(600),
         },
+        limits: Limits::default(),
         allow: Vec::new(),
     }
 }
