@@ -122,11 +122,16 @@ struct Scene {
 impl Scene {
     /// `None` where the provider is not installed.
     async fn start() -> Option<Self> {
+        Self::with("").await
+    }
+
+    /// The same, with more keys of the route.
+    async fn with(route: &str) -> Option<Self> {
         let provider = Gateway::provider(&[])?;
         let upstream = Upstream::default();
         let wires = Arc::<tokio::sync::Mutex<JoinSet<()>>>::default();
         let port = serve(upstream.clone(), wires.clone()).await;
-        let gateway = Gateway::start(&configuration(&provider.issuer, port), POLICIES).await;
+        let gateway = Gateway::start(&configuration(&provider.issuer, port, route), POLICIES).await;
         Some(Self { provider, upstream, gateway, wires })
     }
 
@@ -153,7 +158,7 @@ impl Scene {
     }
 }
 
-fn configuration(issuer: &str, port: u16) -> String {
+fn configuration(issuer: &str, port: u16, route: &str) -> String {
     format!(
         "public_url: http://127.0.0.1:PORT\n\
          listen: 127.0.0.1:PORT\n\
@@ -164,6 +169,7 @@ fn configuration(issuer: &str, port: u16) -> String {
          routes:\n\
          \x20 - name: app\n\
          \x20   upstream: {{ urls: [\"http://127.0.0.1:{port}\"], http2: true }}\n\
+         {route}\
          policies: ./policies\n"
     )
 }
@@ -383,4 +389,31 @@ async fn a_call_ends_with_its_right_and_a_status() {
     assert_eq!(out.status, 303);
     let status = answers.message().await.expect_err("the right is gone");
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+}
+
+/// A call beyond a limit ends with RESOURCE_EXHAUSTED and says when to try again; a chat is under way until it ends.
+#[tokio::test]
+async fn a_call_beyond_a_limit_is_told_when_to_try_again() {
+    let limits = "    limits: { user: { requests: 1/m, burst: 2, concurrent: 1 } }\n";
+    let Some(scene) = Scene::with(limits).await else { return };
+    let alice = scene.gateway.sign_in(&scene.provider, "alice").await;
+    let mut client = scene.client().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let said =
+        stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|said| (said, receiver)) });
+    sender.send(text("first")).await.expect("sent");
+    let mut answers = client.chat(scene.signed(&alice, said)).await.expect("a stream").into_inner();
+    assert_eq!(answers.message().await.expect("an answer"), Some(text("first")));
+    let status = client.unary(scene.signed(&alice, text("too many at once"))).await.expect_err("a refusal");
+    assert_eq!((status.code(), scene.calls()), (Code::ResourceExhausted, 1), "{status:?}");
+    drop(sender);
+    assert_eq!(answers.message().await.expect("the end"), None);
+    let free = async || client.unary(scene.signed(&alice, text("again"))).await.is_ok();
+    scene.gateway.until("the chat is over", free).await;
+    let status = client.unary(scene.signed(&alice, text("too many a minute"))).await.expect_err("a refusal");
+    assert_eq!((status.code(), scene.calls()), (Code::ResourceExhausted, 2), "{status:?}");
+    assert!(status.message().starts_with("You may send 1 request a minute, 2 at once here."), "{status:?}");
+    let wait = status.metadata().get("grpc-retry-pushback-ms").and_then(|wait| wait.to_str().ok()?.parse().ok());
+    assert!(wait.is_some_and(|wait: u32| (1000..=60_000).contains(&wait)), "{status:?}");
+    assert_refused(&bare_call(&scene, Some(&alice)).await, "8");
 }

@@ -9,6 +9,7 @@ mod cors;
 mod credentials;
 mod errors;
 mod expiry;
+mod fairness;
 mod frames;
 mod groups;
 mod grpc;

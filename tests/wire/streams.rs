@@ -128,7 +128,7 @@ async fn a_stream_survives_a_token_refresh() {
 }
 
 /// An upstream whose WebSockets echo.
-async fn echo() -> u16 {
+pub(crate) async fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {

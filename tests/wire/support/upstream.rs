@@ -45,7 +45,7 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// Starts one. `/public/cors` says `Access-Control-Allow-Origin: *`; `/sse` and `/public/sse` stream an event every 50 ms without end; `/status/N` answers N; `/hostile-cookie` tries to set
-    /// our cookies; `/compressed` sends the body back as gzip; `/slow/N` answers after N ms; `/public/cors` says `Access-Control-Allow-Origin: *`; `/public-cache` says `Cache-Control: public`; all else answers 200 and the target.
+    /// our cookies; `/compressed` sends the body back as gzip; `/slow/N` and `/public/slow/N` answer after N ms; `/public/cors` says `Access-Control-Allow-Origin: *`; `/public-cache` says `Cache-Control: public`; all else answers 200 and the target.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -92,7 +92,8 @@ async fn answer(
     let target = head.uri.to_string();
     record.lock().expect("no panic").push(Seen { target: target.clone(), headers });
     let full = |text: String| Full::from(text).boxed();
-    if let Some(time) = head.uri.path().strip_prefix("/slow/").and_then(|time| time.parse().ok()) {
+    let slow = head.uri.path().strip_prefix("/public").unwrap_or(head.uri.path()).strip_prefix("/slow/");
+    if let Some(time) = slow.and_then(|time| time.parse().ok()) {
         tokio::time::sleep(Duration::from_millis(time)).await;
     }
     let builder = Response::builder();
