@@ -33,7 +33,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("oidc", &["config", "finding", "group", "guid", "principal"]),
     ("gitlab", &["config", "credential", "group", "oidc"]), // oidc: its client
     ("session", &["finding", "group", "guid", "oidc", "principal"]),
-    ("control", &["audit", "config", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
+    ("control", &["audit", "config", "fairness", "forward", "oidc", "principal", "refusal", "session"]), // forward: its register of streams
     // steps, in the order of the hallway
     ("identify", &["audit", "canonical", "control", "oidc", "principal", "refusal", "route", "session"]),
     (

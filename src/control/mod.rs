@@ -16,6 +16,7 @@ mod sign_in;
 use crate::{
     audit::{Audit, Event},
     config::SessionSettings,
+    fairness::{Every, Limit, Limits, Rate, Whom},
     forward::streams::Streams,
     oidc::{Issuer, Provider},
     principal::{Name, Person},
@@ -41,7 +42,7 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{runtime, sync::Semaphore};
 use tokio_util::task::TaskTracker;
@@ -57,6 +58,11 @@ const REPLACED: Duration = Duration::from_secs(10);
 
 /// So many tokens are revoked at providers at once.
 const REVOCATIONS: usize = 16;
+
+/// Questions about opaque tokens that one network may cause. An answer is good for 30 s, so that this many jobs behind one
+/// address are served at once.
+const QUESTIONS: Limit =
+    Limit { rate: Some(Rate { requests: 20, every: Every::Second, burst: 200 }), concurrent: None };
 
 /// The providers of one configuration, by name.
 pub type Providers = HashMap<Name, Arc<Provider>>;
@@ -94,6 +100,8 @@ pub struct Control {
     undeleted: Mutex<HashSet<SessionKey>>,
     providers: ArcSwap<Providers>,
     issuers: ArcSwap<Issuers>,
+    /// How often one network may have issuers asked about opaque tokens: anybody can make some up.
+    pub questions: Limits,
     limits: ArcSwap<SessionSettings>,
     /// Counters of rights that ended.
     pub revocations: Revocations,
@@ -148,6 +156,7 @@ impl Control {
             undeleted: Mutex::default(),
             providers: ArcSwap::default(),
             issuers: ArcSwap::default(),
+            questions: Limits::new([(Whom::Address, QUESTIONS)], Instant::now()),
             limits: ArcSwap::from_pointee(parts.limits),
             revocations: Revocations::default(),
             locks: Locks::default(),
@@ -458,6 +467,7 @@ impl Control {
     pub async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
+            self.questions.sweep(Instant::now());
             self.open().retain(|_, live| live.strong_count() > 0);
             self.lift_what_is_over(SystemTime::now()).await;
             self.forget_users(SystemTime::now());

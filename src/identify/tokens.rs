@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 /// A core keeps at most this many verified tokens at hand; then it starts anew.
@@ -50,11 +50,11 @@ impl Tokens {
     /// Whose credentials a request came with. One that is ours has to verify.
     ///
     /// # Errors
-    /// `InvalidToken`, never anonymity; `ProviderUnavailable` where nobody can say; `TwoTokens` where there are two.
+    /// `InvalidToken`, never anonymity; `RateLimited` for a network that comes with too many opaque ones; `ProviderUnavailable` where nobody can say; `TwoTokens` where there are two.
     pub(super) async fn find(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Found, Refusal> {
         let mut found = Found::Nothing;
         for Presented { field, token } in presented(asked, route)? {
-            let bearer = self.bearer(&token, route, now).await?;
+            let bearer = self.bearer(&token, asked, route, now).await?;
             found = match (bearer, found) {
                 (Some(_), Found::Ours(..)) => {
                     return Err(Refusal::new(Reason::TwoTokens, "There are two tokens in this request.").closing());
@@ -72,7 +72,13 @@ impl Tokens {
         Ok(found)
     }
 
-    async fn bearer(&self, token: &str, route: &Route, now: SystemTime) -> Result<Option<Arc<Bearer>>, Refusal> {
+    async fn bearer(
+        &self,
+        token: &str,
+        asked: &Canonical,
+        route: &Route,
+        now: SystemTime,
+    ) -> Result<Option<Arc<Bearer>>, Refusal> {
         let hash = hash(token);
         if let Some(kept) = self.look(&hash, &route.token_issuers, now) {
             return Ok(Some(kept));
@@ -81,7 +87,11 @@ impl Tokens {
         let here: Vec<_> = route.token_issuers.iter().filter_map(|name| issuers.get(name).cloned()).collect();
         let Some(issuer) = issuer_of(token, &here) else { return Ok(None) };
         let generation = issuer.generation(now);
-        let bearer = Box::pin(self.verified(issuer, token, now)).await.map_err(|fault| refused(&fault))?;
+        let asks = issuer.asks_about(token);
+        if asks {
+            drop(self.control.questions.address(asked.client, Instant::now)?);
+        }
+        let bearer = Box::pin(self.verified(issuer, token, asks, now)).await.map_err(|fault| refused(&fault))?;
         if let Some(generation) = generation.filter(|generation| issuer.generation(now) == Some(*generation)) {
             let kept = Kept { bearer: bearer.clone(), issuer: issuer.clone(), generation };
             let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +104,13 @@ impl Tokens {
     }
 
     /// By the keys at hand if they fit; else on the control plane, where keys can be read and issuers asked.
-    async fn verified(&self, issuer: &Arc<Issuer>, token: &str, now: SystemTime) -> Result<Arc<Bearer>, TokenFault> {
-        let asks = issuer.settings.prefix().is_some_and(|prefix| token.starts_with(prefix)) || !issuer.has_keys();
+    async fn verified(
+        &self,
+        issuer: &Arc<Issuer>,
+        token: &str,
+        asks: bool,
+        now: SystemTime,
+    ) -> Result<Arc<Bearer>, TokenFault> {
         if !asks {
             match issuer.verify_at_hand(token, now) {
                 Err(fault) if fault.may_be_mended() => {}

@@ -92,6 +92,11 @@ impl Issuer {
         matches!(self.settings.kind, TokenKind::GitlabCi(_) | TokenKind::Jwt(_))
     }
 
+    /// It has to be asked about this token, which says nothing by itself.
+    pub fn asks_about(&self, token: &str) -> bool {
+        self.settings.prefix().is_some_and(|prefix| token.starts_with(prefix)) || !self.has_keys()
+    }
+
     /// It vouches for clients by certificates, which listeners verify.
     pub fn takes_certificates(&self) -> bool {
         matches!(self.settings.kind, TokenKind::Certificate)

@@ -312,6 +312,26 @@ async fn an_opaque_token_is_asked_about() {
     assert!(!scene.gateway.log().contains("opq_"), "no token in the log");
 }
 
+/// Anybody can make up opaque tokens, and each is a question to the issuer: one network may cause so many and no more.
+#[tokio::test]
+async fn made_up_opaque_tokens_do_not_flood_the_issuer() {
+    let Some(scene) = scene().await else { return };
+    let before = scene.provider.seen("/oauth/introspect").await;
+    let mut statuses = std::collections::BTreeMap::<u16, u64>::new();
+    let mut wire = Wire::connect(scene.gateway.port).await;
+    for number in 0..400 {
+        let lines = format!("Host: 127.0.0.1:{}\r\nAuthorization: Bearer opq_made_up_{number}", scene.gateway.port);
+        wire.send(format!("GET /opaque/x HTTP/1.1\r\n{lines}\r\n\r\n")).await;
+        *statuses.entry(wire.answer().await.expect("an answer").status).or_default() += 1;
+    }
+    let asked = scene.provider.seen("/oauth/introspect").await - before;
+    assert!(statuses.contains_key(&429) && asked < 400, "{statuses:?} {asked}");
+    assert_eq!(statuses[&401], asked, "{statuses:?}");
+    let claims = json!({"aud": "api", "sub": "00u9", "groups": ["eng"]});
+    let token = scene.token(json!({}), claims).await;
+    assert_eq!(scene.get("/eng/x", &token).await.status, 200, "others are served");
+}
+
 /// A token of an issuer that is not there is nobody's, and what cannot be found out is not taken for good.
 #[tokio::test]
 async fn s80_an_issuer_that_is_down_lets_nobody_in() {
