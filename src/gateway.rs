@@ -6,7 +6,7 @@ use crate::{
     body::Body,
     canonical::{Canonical, Judged, Peer, RequestId, Rules, Unread},
     config::Settings,
-    control::Control,
+    control::{Control, Issuers},
     cookie::Cookies,
     cors::{self, Allowed},
     envelope::{self, Envelope},
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub cookies: Cookies,
     /// Where requests go.
     pub routes: Routes,
+    /// Who vouches for callers with tokens.
+    pub issuers: Issuers,
     /// Who may do what.
     pub authorize: Authorize,
     /// `Strict-Transport-Security` of answers by https; none if browsers are told nothing.
@@ -189,9 +191,10 @@ impl Gateway {
         if let Some(answer) = cors::preflight(&asked, route)? {
             return Ok(answer);
         }
-        let Identified { caller, beside, asked } = self.identify.caller(asked, route, now).await?;
+        let Identified { caller, ambient, beside, asked } =
+            self.identify.caller(asked, route, &state.issuers, now).await?;
         self.introduce(&caller, beside.as_deref(), crossing, told);
-        same_site(&asked, &caller, route)?;
+        same_site(&asked, &caller, ambient, route)?;
         self.shared.admitted(&caller, route, now).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
         crossing.keep(route.limits.principal(&principal, Instant::now)?);
@@ -313,11 +316,16 @@ fn unread(refusal: Refusal, client: IpAddr, crossing: &Crossing, told: &Told) ->
     refusal
 }
 
-/// A cookie proves who acts, not that they meant to: another site's page must not act with it (S-92, S-93).
-fn same_site(asked: &Canonical, caller: &Caller, route: &Route) -> Result<(), Refusal> {
+/// A cookie proves who acts, not that they meant to: another site's page must not act with it (S-92, S-93), nor with a certificate
+/// or a password that a browser sends by itself.
+fn same_site(asked: &Canonical, caller: &Caller, ambient: bool, route: &Route) -> Result<(), Refusal> {
     let acts = asked.websocket || ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&asked.method);
-    let crosses = || asked.crosses_site(&route.origins) && asked.crosses_site(cors::may_act(asked, route));
-    if acts && caller.live().is_some() && crosses() {
+    let crosses = |allowed: &[String]| match ambient {
+        true => asked.crosses_site_by_browser(allowed),
+        false => asked.crosses_site(allowed),
+    };
+    let ours = ambient || caller.live().is_some();
+    if acts && ours && crosses(&route.origins) && crosses(cors::may_act(asked, route)) {
         let sentence = "Only a page of this site may act with your session. Browsers say where they are; other clients \
                         send an `Origin` header with this site's address.";
         return Err(Refusal::new(Reason::CrossSite, sentence).closing());

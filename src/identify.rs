@@ -6,13 +6,13 @@ mod tokens;
 use crate::{
     audit::Crossing,
     canonical::{Canonical, Class, ClientCertificate, OwnCookie},
-    control::{Control, Handle},
-    principal::{Bearer, Holder, Membership, Name, Principal, Service, Unknown, UserId},
+    control::{Control, Handle, Issuers},
+    principal::{Bearer, Holder, Membership, Name, Principal, Service, Unknown, UserId, Verified},
     refusal::{Reason, Refusal},
     route::{Activity, Route},
     session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers, sha256},
 };
-use http::Method;
+use http::{Method, header};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -41,6 +41,8 @@ pub enum Caller {
 pub struct Identified {
     /// Who it is.
     pub caller: Caller,
+    /// The credential is one that a browser may send by itself: the password of `Basic`, or a certificate.
+    pub ambient: bool,
     /// Hash of the live session that came beside a token, which counts for nothing then.
     pub beside: Option<Arc<str>>,
     /// The request, without a token that was ours to read: the upstream sees it only where the route says so.
@@ -100,7 +102,8 @@ impl Caller {
 
 impl Identified {
     fn without_token(caller: Caller, asked: Canonical) -> Self {
-        Self { caller, beside: None, asked }
+        let ambient = caller.bearer().is_some(); // by a certificate
+        Self { caller, ambient, beside: None, asked }
     }
 }
 
@@ -117,40 +120,35 @@ impl Identify {
     /// `StoreUnavailable`, never anonymity, if the store cannot say; `ProviderUnavailable` if the session has to be
     /// refreshed first and cannot be, or if nobody can say whether a token is good; `InvalidToken` for one that is ours and not
     /// good, and for a credential of somebody else's where there is no session.
-    pub async fn caller(&self, asked: Canonical, route: &Route, now: SystemTime) -> Result<Identified, Refusal> {
+    pub async fn caller(
+        &self,
+        asked: Canonical,
+        route: &Route,
+        issuers: &Issuers,
+        now: SystemTime,
+    ) -> Result<Identified, Refusal> {
         if route.token_issuers.is_empty() {
             let caller = self.by_session(&asked, route, now).await?;
             return Ok(Identified::without_token(caller, asked));
         }
-        match self.tokens.find(&asked, route, now).await? {
+        match self.tokens.find(&asked, route, issuers, now).await? {
             Found::Ours(bearer, field) => {
                 if route.tokens.one_time {
                     Box::pin(self.use_up(&bearer)).await?;
                 }
                 let beside = Box::pin(self.beside(&asked)).await;
+                let ambient = field == header::AUTHORIZATION && credential::is_basic(&asked);
                 let asked = asked.without(Some(&field).filter(|_| !route.tokens.forward));
-                Ok(Identified { caller: Caller::Token(bearer), beside, asked })
+                Ok(Identified { caller: Caller::Token(bearer), ambient, beside, asked })
             }
             other => match (self.by_session(&asked, route, now).await?, other) {
                 (Caller::Anonymous, Found::Foreign) => {
                     Err(tokens::invalid("The credential of this request is of nobody who is known here."))
                 }
-                (Caller::Anonymous, _) => Ok(Identified::without_token(self.by_certificate(&asked, route), asked)),
+                (Caller::Anonymous, _) => Ok(Identified::without_token(by_certificate(&asked, route, issuers), asked)),
                 (caller, _) => Ok(Identified::without_token(caller, asked)),
             },
         }
-    }
-
-    /// A client that a listener has verified, where the route takes certificates.
-    fn by_certificate(&self, asked: &Canonical, route: &Route) -> Caller {
-        let named = |it: &&Arc<ClientCertificate>| it.spiffe_id.is_some() || !it.subject.is_empty();
-        let Some(certificate) = asked.certificate.as_ref().filter(named) else { return Caller::Anonymous };
-        let issuers = self.control.issuers();
-        let mut here = route.token_issuers.iter().filter_map(|name| issuers.get(name));
-        let issuer = here.find(|issuer| issuer.takes_certificates());
-        issuer.map_or(Caller::Anonymous, |issuer| {
-            Caller::Token(Arc::new(of_certificate(&issuer.settings.name, certificate)))
-        })
     }
 
     /// The session that came beside a token. It does not matter, so nothing hinges on whether it can be looked up.
@@ -304,6 +302,16 @@ impl Identify {
     }
 }
 
+/// A client that a listener has verified, where the route takes certificates.
+fn by_certificate(asked: &Canonical, route: &Route, issuers: &Issuers) -> Caller {
+    let named = |it: &&Arc<ClientCertificate>| it.spiffe_id.is_some() || !it.subject.is_empty();
+    let Some(certificate) = asked.certificate.as_ref().filter(named) else { return Caller::Anonymous };
+    let mut here = route.token_issuers.iter().filter_map(|name| issuers.get(name));
+    let issuer = here.find(|issuer| issuer.takes_certificates());
+    issuer
+        .map_or(Caller::Anonymous, |issuer| Caller::Token(Arc::new(of_certificate(&issuer.settings.name, certificate))))
+}
+
 /// A machine is known by its SPIFFE id, or else by the name of its certificate.
 fn of_certificate(issuer: &Name, certificate: &ClientCertificate) -> Bearer {
     let subject = certificate.spiffe_id.as_ref().unwrap_or(&certificate.subject);
@@ -321,7 +329,8 @@ fn of_certificate(issuer: &Name, certificate: &ClientCertificate) -> Bearer {
         hash,
         name: crate::text::hex(&hash[..8]).into(),
         ends: None,
-        opaque: None,
+        token: None,
+        by: Verified::default(),
         jti: None,
     }
 }

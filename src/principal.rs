@@ -2,7 +2,7 @@
 
 mod machine;
 
-pub use machine::{Bearer, Holder, Job, Service};
+pub use machine::{Bearer, Holder, Job, Service, Verified};
 
 use crate::group::{GroupPath, Role};
 use serde::{Deserialize, Serialize};

@@ -46,7 +46,7 @@ pub struct Reloader {
     /// The discovery tasks of the providers in force.
     pub discovery: HashMap<Name, JoinHandle<()>>,
     /// The tasks that read the keys of the token issuers in force.
-    pub key_tasks: HashMap<Name, JoinHandle<()>>,
+    pub key_tasks: KeyTasks,
     /// What looks after the upstreams in force.
     pub upkeep: Upkeep,
     /// Asks for a reload whatever the files say.
@@ -65,9 +65,9 @@ pub struct Reloader {
 ///
 /// # Errors
 /// Every mistake in the policies, a line each.
-pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>]) -> Result<Snapshot, String> {
-    let (routes, providers, issuers) = (&settings.routes, &settings.providers, &settings.token_issuers);
-    let authorize = Authorize::load(settings.policies.as_deref(), routes, providers, issuers)
+pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) -> Result<Snapshot, String> {
+    let (routes, providers, vouch) = (&settings.routes, &settings.providers, &settings.token_issuers);
+    let authorize = Authorize::load(settings.policies.as_deref(), routes, providers, vouch)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
@@ -80,6 +80,7 @@ pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>]) -> Result<Snapsh
         routes: Routes::new(public, routes, names),
         authorize,
         hsts: Snapshot::hsts(&settings),
+        issuers: issuers(&settings, kept),
         settings,
     })
 }
@@ -127,29 +128,33 @@ pub fn providers(settings: &Settings, before: &Providers, discovery: &mut HashMa
     now
 }
 
-/// The same for token issuers.
-pub fn issuers(settings: &Settings, before: &Issuers, tasks: &mut HashMap<Name, JoinHandle<()>>) -> Issuers {
-    let mut now = Issuers::new();
-    for wanted in &settings.token_issuers {
+/// The token issuers of a configuration, with those of `before` that did not change.
+fn issuers(settings: &Settings, before: &Issuers) -> Issuers {
+    let each = settings.token_issuers.iter().map(|wanted| {
         let kept = before.get(&wanted.name).filter(|there| same_issuer(&there.settings, wanted)).cloned();
-        let issuer = kept.unwrap_or_else(|| {
-            let issuer = Issuer::new(wanted.clone(), &settings.state.join("token_issuers"));
-            if let Some(old) = tasks.insert(wanted.name.clone(), tokio::spawn(issuer.clone().keep_fresh())) {
-                old.abort();
-            }
-            issuer
-        });
-        now.insert(wanted.name.clone(), issuer);
-    }
-    tasks.retain(|name, task| {
-        let stays = now.contains_key(name);
+        let issuer = kept.unwrap_or_else(|| Issuer::new(wanted.clone(), &settings.state.join("token_issuers")));
+        (wanted.name.clone(), issuer)
+    });
+    each.collect()
+}
+
+/// Reads the keys of these issuers from now on, and those of no others. Must be called on the control plane.
+pub fn keep_keys(issuers: &Issuers, tasks: &mut KeyTasks) {
+    tasks.retain(|name, (of, task)| {
+        let stays = issuers.get(name).is_some_and(|now| Arc::ptr_eq(now, of));
         if !stays {
             task.abort();
         }
         stays
     });
-    now
+    for (name, issuer) in issuers {
+        let start = || (issuer.clone(), tokio::spawn(issuer.clone().keep_fresh()));
+        tasks.entry(name.clone()).or_insert_with(start);
+    }
 }
+
+/// The tasks that read the keys of token issuers.
+pub type KeyTasks = HashMap<Name, (Arc<Issuer>, JoinHandle<()>)>;
 
 impl Reloader {
     /// Watches the files and reloads when they settle, or when asked. Never returns.
@@ -202,7 +207,7 @@ impl Reloader {
         let loaded = config::load(&before.settings.file)
             .map_err(|errors| errors.to_string())
             .and_then(|settings| same_place(&before.settings, settings))
-            .and_then(|settings| snapshot(Arc::new(settings), before.routes.all()))
+            .and_then(|settings| snapshot(Arc::new(settings), before.routes.all(), &before.issuers))
             .and_then(|next| self.doors.change(&next.settings).map(|()| next));
         match loaded {
             Ok(next) => self.take(&before, next),
@@ -225,8 +230,7 @@ impl Reloader {
         let digest = next.authorize.digest().to_string();
         let control = &self.shared.control;
         let old = control.providers();
-        let issuers = issuers(&next.settings, &control.issuers(), &mut self.key_tasks);
-        control.configure_issuers(issuers);
+        keep_keys(&next.issuers, &mut self.key_tasks);
         let new = providers(&next.settings, &old, &mut self.discovery);
         let stays = |(name, there): (&Name, &Arc<Provider>)| new.get(name).is_some_and(|now| Arc::ptr_eq(now, there));
         let all_stay = old.iter().all(stays);

@@ -6,10 +6,11 @@ use crate::{
     identify::Caller,
     membership::Marks,
     oidc::TokenFault,
-    principal::Bearer,
+    principal::{Bearer, Verified},
     refusal::Reason,
     session::{Live, SessionKey, live::Clock},
 };
+use secrecy::ExposeSecret;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -32,6 +33,7 @@ struct Ground {
     generation: Arc<Snapshot>,
     groups: Option<Marks>,
     locks: u64,
+    token: Option<Verified>,
 }
 
 /// The ground of the last decision about each stream, and when it was made.
@@ -47,7 +49,10 @@ enum Holder {
 
 impl PartialEq for Ground {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.generation, &other.generation) && self.groups == other.groups && self.locks == other.locks
+        Arc::ptr_eq(&self.generation, &other.generation)
+            && self.groups == other.groups
+            && self.locks == other.locks
+            && self.token == other.token
     }
 }
 
@@ -87,8 +92,11 @@ pub async fn watch(shared: Arc<Shared>) {
 /// Whose stream it is now, without waiting. Gone sessions end their streams.
 async fn holder(shared: &Shared, stream: &Stream) -> Result<Holder, Reason> {
     if let Some(bearer) = &stream.bearer {
-        let is_over = bearer.ends.is_some_and(|ends| ends <= SystemTime::now()) && bearer.opaque.is_none();
-        return if is_over { Err(Reason::InvalidToken) } else { Ok(Holder::Known(Caller::Token(bearer.clone()))) };
+        return if is_over(shared, bearer) {
+            Err(Reason::InvalidToken)
+        } else {
+            Ok(Holder::Known(Caller::Token(bearer.clone())))
+        };
     }
     let Some(session) = &stream.session else { return Ok(Holder::Known(Caller::Anonymous)) };
     let live = shared.control.warm(&SessionKey(session.key)).await.ok_or(Reason::NoSession)?;
@@ -145,13 +153,34 @@ async fn decide(
     }
 }
 
-/// A token that says nothing by itself: its issuer is asked again.
+/// The token has ended; what is said of one that says nothing by itself ends sooner, and then it is asked about again.
+fn is_over(shared: &Shared, bearer: &Bearer) -> bool {
+    let ended = bearer.ends.is_some_and(|ends| ends <= SystemTime::now());
+    ended && !asks(shared, bearer)
+}
+
+fn asks(shared: &Shared, bearer: &Bearer) -> bool {
+    let state = shared.snapshot.load();
+    let issuer = state.issuers.get(&bearer.issuer);
+    bearer.token.as_ref().zip(issuer).is_some_and(|(token, issuer)| issuer.asks_about(token.expose_secret()))
+}
+
+/// By what a token would be verified now; none if its issuer is not configured any more, or has no keys.
+fn verified_by(shared: &Shared, bearer: &Bearer) -> Option<Verified> {
+    shared.snapshot.load().issuers.get(&bearer.issuer)?.verifies_by(bearer, SystemTime::now())
+}
+
+/// A token is verified again where it would be verified by something else now: by an issuer that is configured otherwise, by
+/// other keys, by what the issuer says after what it said is over.
 async fn asked_again(shared: &Shared, bearer: Arc<Bearer>) -> Result<Arc<Bearer>, Reason> {
-    let Some(token) = bearer.opaque.clone().filter(|_| bearer.ends.is_none_or(|ends| ends <= SystemTime::now())) else {
+    let now = SystemTime::now();
+    let Some(token) = bearer.token.clone() else { return Ok(bearer) }; // a certificate ends with its connection
+    let ended = bearer.ends.is_some_and(|ends| ends <= now);
+    if !ended && verified_by(shared, &bearer) == Some(bearer.by) {
         return Ok(bearer);
-    };
-    let issuer = shared.control.issuers().get(&bearer.issuer).cloned().ok_or(Reason::InvalidToken)?;
-    match issuer.ask(&token).await {
+    }
+    let issuer = shared.snapshot.load().issuers.get(&bearer.issuer).cloned().ok_or(Reason::InvalidToken)?;
+    match issuer.resolve(&token, issuer.asks_about(token.expose_secret()), now).await {
         Ok(again) => Ok(again),
         Err(TokenFault::Bad { .. }) => Err(Reason::InvalidToken),
         Err(TokenFault::Unavailable { .. }) => Err(Reason::ProviderUnavailable),
@@ -172,7 +201,8 @@ fn ground(shared: &Shared, caller: &Caller) -> Ground {
         Caller::Person(live) | Caller::Foreign(live) => Some(shared.membership.marks(&live.session.person.id)),
         Caller::Token(bearer) => bearer.holder.person().map(|person| shared.membership.marks_behind(&person.id)),
     };
-    Ground { generation: shared.snapshot.load_full(), groups, locks: shared.control.locks.version() }
+    let token = caller.bearer().and_then(|bearer| verified_by(shared, bearer));
+    Ground { generation: shared.snapshot.load_full(), groups, locks: shared.control.locks.version(), token }
 }
 
 /// As often as the person's groups are read, and at least once a minute.

@@ -212,7 +212,7 @@ impl Admin {
         let (reason, now) = (sound(reason)?, SystemTime::now());
         let target = read_target(&self.shared.control, kind, target)?;
         let name = target.provider();
-        if self.shared.control.provider(name).is_none() && !self.shared.control.issuers().contains_key(name) {
+        if self.shared.control.provider(name).is_none() && !self.shared.snapshot.load().issuers.contains_key(name) {
             return Err(format!("there is no provider `{}` in the configuration", target.provider()));
         }
         if is_of_entra(&self.shared.control, &target) && !target.may_be_of_entra() {

@@ -25,7 +25,7 @@ impl Admin {
                 "last_error": status.last_error,
             })
         };
-        let mut issuers: Vec<_> = control.issuers().values().filter(|issuer| issuer.has_keys()).cloned().collect();
+        let mut issuers: Vec<_> = state.issuers.values().filter(|issuer| issuer.has_keys()).cloned().collect();
         issuers.sort_by(|one, other| one.settings.name.cmp(&other.settings.name));
         let issuer = |issuer: &std::sync::Arc<crate::oidc::Issuer>| {
             let status = issuer.status();

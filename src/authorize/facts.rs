@@ -91,6 +91,12 @@ impl Facts {
         self.asks_members(kind) && self.uids.iter().any(|uid| named.contains(uid))
     }
 
+    /// True if the policy may be about jobs and asks where they are. What it says of a job of which nobody knows that is open.
+    pub(super) fn asks_places(&self) -> bool {
+        let about_jobs = self.principal.kind().is_none_or(|kind| kind == Kind::Job);
+        about_jobs && self.uids.iter().any(|uid| matches!(uid.kind, Kind::Project | Kind::Namespace))
+    }
+
     /// Whether a membership that it mentions may be one of a principal of this kind, or of the person behind it.
     fn asks_members(&self, kind: Kind) -> bool {
         self.principal.kind().is_none_or(|own| own == kind) && (kind != Kind::Job || self.job_person)

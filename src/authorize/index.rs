@@ -21,6 +21,8 @@ pub(super) struct Index {
     providers: HashMap<Arc<str>, u32>,
     scopes: HashMap<(Option<u32>, Scope), Vec<u32>>,
     members: HashMap<(Option<u32>, u32), Members>,
+    /// Forbids that ask where a job is.
+    places: HashMap<Option<u32>, Vec<u32>>,
 }
 
 /// The policies of one resource whose principal scope is membership of a group of one provider.
@@ -50,6 +52,9 @@ impl Index {
                 Scope::Is(_) | Scope::Eq(_) | Scope::In(_) | Scope::IsIn(..) => continue,
             };
             index.scopes.entry((resource, policy.facts.principal.clone())).or_default().push(number);
+            if !policy.facts.permits && policy.facts.asks_places() {
+                index.places.entry(resource).or_default().push(number);
+            }
             if let Some(provider) = policy.facts.member_scope().and_then(Uid::provider) {
                 let provider = intern(&mut index.providers, provider);
                 index.members.entry((resource, provider)).or_default().add(number, policy);
@@ -72,6 +77,14 @@ impl Index {
         }
         found.sort_unstable();
         found
+    }
+
+    /// Forbids on `route` that ask where a job is; in order.
+    pub(super) fn forbids_by_place(&self, route: &str) -> impl Iterator<Item = u32> {
+        let mut all: Vec<u32> =
+            self.resources(route).filter_map(|cell| self.places.get(&cell)).flatten().copied().collect();
+        all.sort_unstable();
+        all.into_iter()
     }
 
     /// The policies about members of groups of `provider` on `route`.

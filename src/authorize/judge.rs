@@ -42,8 +42,12 @@ impl Book {
             AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
         }));
         let permitted = response.decision() == Verdict::Allow;
+        let displaced =
+            || slice.places.iter().copied().filter(|number| self.get(*number).facts.actions.contains(action));
         if !erroneous.is_empty() {
             self.decision(Outcome::Failed, &erroneous)
+        } else if displaced().next().is_some() && (permitted || determining.is_empty()) {
+            self.forbidden(slice, &displaced().collect::<Vec<_>>())
         } else if !permitted && !determining.is_empty() {
             self.forbidden(slice, &determining)
         } else if slice.unknown.forbids(action) {

@@ -159,6 +159,21 @@ impl Known<'_> {
                            the project, ref or environment instead";
             mistakes.push((".user".into(), message.into()));
         }
+        let read = |uid: &&Uid| {
+            let own = self.issuers.iter().filter(|it| it.has_jobs()).map(|it| it.namespace());
+            own.into_iter().any(|name| {
+                let api = self.providers.iter().any(|provider| provider.name == *name && provider.api.is_some());
+                api && uid.provider() == Some(name.as_str())
+            })
+        };
+        let has_jobs = self.issuers.iter().any(|it| it.has_jobs());
+        for uid in facts.behind_jobs.iter().filter(|uid| uid.kind.is_membership() && has_jobs && !read(uid)) {
+            let message = format!(
+                "nobody behind a job is ever known to be in `{}`: no issuer of CI jobs has that `provider` with `membership.api`",
+                uid.id
+            );
+            mistakes.push((written(uid), message));
+        }
         for uid in facts.behind_jobs.iter().filter(|uid| uid.kind == Kind::Namespace) {
             let message = format!(
                 "of the person behind a job only groups that policies name are read: write `principal.user in Group::\"{0}\"` for \

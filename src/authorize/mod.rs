@@ -124,6 +124,14 @@ enum Unknown<'a> {
     These(&'a str, &'a [GroupPath]),
 }
 
+/// A job of which nobody knows in which project it is.
+fn is_nowhere(asker: &Asker) -> bool {
+    match asker {
+        Asker::Job(job) => job.project.is_none(),
+        Asker::Nobody | Asker::Person(_) | Asker::Service(_) => false,
+    }
+}
+
 /// What is wrong with a policy, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{place}: {message}")]
@@ -271,12 +279,20 @@ impl Authorize {
         let hinging = unknown
             .map(|unknown| self.set_aside(&mut candidates, Kind::asking(&asker), unknown, &groups, name))
             .unwrap_or_default();
+        let places = if is_nowhere(&asker) { self.displace(&mut candidates, name) } else { Box::default() };
         let resource = entities::route(route);
         let asked = resource.uid();
         let all = entities::asker(&asker, &parents, &groups).into_iter().chain([resource]);
         let entities = self.hierarchy.clone().add_entities(all, None);
         let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
-        Slice::new(asker, uid.to_cedar(), asked, entities, self.subset(candidates), hinging)
+        Slice::new(asker, uid.to_cedar(), asked, entities, self.subset(candidates), hinging, places)
+    }
+
+    /// Takes out what asks where a job is of which nobody knows that. The forbids among these, and those by scope, are what it is
+    /// refused by: a merge request's pipeline, or an old token, is no way round them.
+    fn displace(&self, candidates: &mut Vec<u32>, route: &str) -> Box<[u32]> {
+        candidates.retain(|number| !self.book.get(*number).facts.asks_places());
+        self.book.index.forbids_by_place(route).collect()
     }
 
     /// Takes out what cannot be decided while nobody knows all groups of a person or service, or of the person behind a job.

@@ -47,6 +47,8 @@ pub(super) struct Slice {
     pub(super) subset: Arc<Subset>,
     /// Policies that could match, if only somebody knew the groups.
     pub(super) unknown: Hinging,
+    /// Forbids by place that could match a job of which nobody knows where it is.
+    pub(super) places: Box<[u32]>,
     decisions: Mutex<HashMap<Inputs, Decision>>,
 }
 
@@ -80,8 +82,9 @@ impl Slice {
         entities: Entities,
         subset: Arc<Subset>,
         unknown: Hinging,
+        places: Box<[u32]>,
     ) -> Self {
-        Self { asker, principal, resource, entities, subset, unknown, decisions: Mutex::default() }
+        Self { asker, places, principal, resource, entities, subset, unknown, decisions: Mutex::default() }
     }
 
     /// True if the slice was built from the attributes that `asker` has now.
@@ -118,7 +121,15 @@ mod tests {
     fn keeps_a_bounded_number_of_decisions() {
         let uid = || r#"Route::"r""#.parse::<EntityUid>().expect("an entity");
         let subset = Subset { policies: PolicySet::new(), members: Box::new([]), reads: Reads::PATH };
-        let slice = Slice::new(Asker::Nobody, uid(), uid(), Entities::empty(), Arc::new(subset), Hinging::default());
+        let slice = Slice::new(
+            Asker::Nobody,
+            uid(),
+            uid(),
+            Entities::empty(),
+            Arc::new(subset),
+            Hinging::default(),
+            Box::default(),
+        );
         let inputs = |path: &str| Inputs::of(Reads::PATH, Action::Get, &asked("GET", path), None).expect("short");
         let decision = Decision {
             outcome: Outcome::Permitted,

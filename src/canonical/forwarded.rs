@@ -13,6 +13,8 @@ pub(super) struct Source {
     pub(super) client: IpAddr,
     /// The client came by https.
     pub(super) https: bool,
+    /// A trusted proxy stands between: what the connection shows is the proxy's, not the client's.
+    pub(super) forwarded: bool,
 }
 
 impl Source {
@@ -40,7 +42,7 @@ impl Source {
                      or the balancer says that it ended there (`PP2_TYPE_SSL`)"
                 )));
             }
-            return Ok(Self { client: address, https: secure });
+            return Ok(Self { client: address, https: secure, forwarded: false });
         }
         let https = secure || came_by_https(headers);
         if rules.https && !https {
@@ -50,7 +52,7 @@ impl Source {
             )
             .because(format_args!("trusted proxy `{address}` did not send `X-Forwarded-Proto: https` exactly once")));
         }
-        Ok(Self { client: client(headers, address, &rules.trusted_proxies), https })
+        Ok(Self { client: client(headers, address, &rules.trusted_proxies), https, forwarded: true })
     }
 }
 

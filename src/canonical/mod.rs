@@ -71,7 +71,7 @@ pub struct Canonical {
     pub client: IpAddr,
     /// The client came by https, to us or to a trusted proxy.
     pub https: bool,
-    /// The client's certificate, verified, where the listener asks for one.
+    /// The client's certificate, verified, where the listener asks for one and the client itself showed it.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// End-to-end headers as the client sent them, without hop-by-hop, identity and forwarding headers, without
     /// `Host`, `Expect` and `traceparent`, and without our own cookies. `Authorization`, `Content-Length` and
@@ -137,7 +137,7 @@ impl Canonical {
             class,
             client: source.client,
             https: source.https,
-            certificate: peer.certificate().cloned(),
+            certificate: peer.certificate().filter(|_| !source.forwarded).cloned(),
             headers: head.headers,
             session: own.session,
             binding: own.binding,

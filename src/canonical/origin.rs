@@ -89,6 +89,13 @@ impl Canonical {
         }
     }
 
+    /// The same for a credential that a browser may send by itself and others send too: a client's certificate, a password that
+    /// was asked for once. Where nothing tells a browser, nobody is crossed; one that says where it is is believed.
+    pub fn crosses_site_by_browser(&self, allowed: &[String]) -> bool {
+        let told = !matches!(self.fetch_site(), FetchSite::Absent) || !matches!(self.origin(), Origin::Absent);
+        told && self.crosses_site(allowed)
+    }
+
     /// True if `Origin` is this request's own or one of `allowed`, letter by letter.
     fn comes_from(&self, allowed: &[String]) -> bool {
         match self.origin() {

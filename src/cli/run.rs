@@ -133,7 +133,7 @@ struct Building {
 
 impl Building {
     fn new(settings: &Arc<Settings>) -> Result<Self, String> {
-        let snapshot = reload::snapshot(settings.clone(), &[])?;
+        let snapshot = reload::snapshot(settings.clone(), &[], &Issuers::new())?;
         std::fs::create_dir_all(&settings.state).map_err(|error| {
             let advice = crate::text::advice(error.kind(), "state");
             format!("cannot make the directory `{}`: {error}: {advice}", settings.state.display())
@@ -214,9 +214,8 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
     let mut discovery = HashMap::new();
     let providers = reload::providers(settings, &Providers::new(), &mut discovery);
     hall.shared.control.configure(providers, settings.sessions.clone());
-    let mut key_tasks = HashMap::new();
-    let issuers = reload::issuers(settings, &Issuers::new(), &mut key_tasks);
-    hall.shared.control.configure_issuers(issuers);
+    let mut key_tasks = reload::KeyTasks::new();
+    reload::keep_keys(&hall.shared.snapshot.load().issuers, &mut key_tasks);
     let (shared, control, follower) = (hall.shared.clone(), hall.shared.control.clone(), hall.shared.control.clone());
     runtime.block_on(control.recover()).map_err(|error| format!("cannot read what has ended: {error}"))?;
     forever("vigil", move || vigil::watch(shared.clone()));

@@ -96,6 +96,14 @@ impl<'a> Issuers<'a> {
                 .report
                 .add(vain.at_key().expected("expected such an issuer in `token_issuers`").help(help.to_owned()));
         }
+        let asked = issuers.iter().find(|name| self.asks_about_tokens(name));
+        if let Some(name) = asked.filter(|_| written.one_time == Some(true)) {
+            let key = key("one_time");
+            let vain = Mistake::new(&key, format!("`{key}` cannot hold for the opaque tokens of `{name}`"));
+            let help =
+                "nobody says until when such a token has to be remembered: use an issuer whose tokens are signed";
+            meaning.report.add(vain.at_key().expected("expected issuers of signed tokens only").help(help.to_owned()));
+        }
         Tokens {
             basic: written.basic.unwrap_or(false),
             header: meaning.read(&key("token_header"), written.token_header.as_deref(), header),
@@ -125,6 +133,12 @@ impl<'a> Issuers<'a> {
 
     fn one(&self, name: &Name) -> Option<&TokenIssuerFile> {
         self.written.iter().find(|it| it.name.as_deref() == Some(name.as_str()))
+    }
+
+    /// The issuer has to be asked about some of its tokens.
+    fn asks_about_tokens(&self, name: &Name) -> bool {
+        let issuer = self.written.iter().find(|it| it.name.as_deref() == Some(name.as_str()));
+        issuer.is_some_and(|it| it.kind == Some(TokenKindFile::Introspection) || it.job_token_prefix.is_some())
     }
 
     /// The issuer is of CI jobs, at a provider that we can ask about them.

@@ -39,6 +39,22 @@ pub(super) fn all(
 /// Tokens of one `iss` belong to the issuer whose audience they have, so no audience may be of two.
 fn apart(meaning: &mut Meaning<'_, '_>, written: &[TokenIssuerFile], issuers: &[Arc<TokenIssuerSettings>]) {
     for (at, issuer) in issuers.iter().enumerate() {
+        let begins = |other: &&Arc<TokenIssuerSettings>| match (issuer.prefix(), other.prefix()) {
+            (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+            (None, _) | (_, None) => false,
+        };
+        if let Some(other) = issuers[..at].iter().find(begins) {
+            let index = written.iter().position(|it| it.name.as_deref() == Some(issuer.name.as_str()));
+            let key = entry("token_issuers", index.unwrap_or(at), "prefix");
+            let message = format!("tokens of `{}` begin as those of `{}` do", issuer.name, other.name);
+            let help = "one issuer would be asked about the tokens of the other";
+            meaning.report.add(
+                Mistake::new(&key, message)
+                    .at_key()
+                    .expected("expected prefixes of which none begins another")
+                    .help(help.to_owned()),
+            );
+        }
         let position = |name: &Name| written.iter().position(|it| it.name.as_deref() == Some(name.as_str()));
         for other in &issuers[..at] {
             let both = issuer.audiences.iter().find(|audience| other.audiences.contains(audience));
@@ -89,9 +105,26 @@ impl Entry<'_> {
             TokenKindFile::Introspection => TokenKind::Introspection(self.introspection(meaning)?),
             TokenKindFile::Certificate => TokenKind::Certificate,
         };
+        self.assertions_need_a_provider(meaning, &kind, provider.as_ref());
         let provider_kind = self.at(provider.as_ref()).map(|provider| provider.kind);
         let (name, issuer, audiences, keys) = (name?, issuer?, audiences?, keys?);
         Some(TokenIssuerSettings { name, kind, issuer, provider, provider_kind, audiences, algorithms, max_age, keys })
+    }
+
+    /// Another Vestibule speaks for people of its providers: those of the provider of the same name here are ours.
+    fn assertions_need_a_provider(&self, meaning: &mut Meaning<'_, '_>, kind: &TokenKind, provider: Option<&Name>) {
+        let TokenKind::Jwt(JwtTokens { principal: TokenPrincipal::User, media_type: Some(media_type), .. }) = kind
+        else {
+            return;
+        };
+        if media_type == "vestibule+jwt" && provider.is_none() {
+            let key = self.key("provider");
+            let lacks = Mistake::new(&key, format!("`{key}` is missing"));
+            let help = "an assertion names its person's provider: write the one whose people are let in; it has the same name there";
+            meaning
+                .report
+                .add(lacks.expected("expected a provider, as `typ` is `vestibule+jwt`").help(help.to_owned()));
+        }
     }
 
     /// Ids begin with either, so that one must not stand for both.
@@ -150,6 +183,19 @@ impl Entry<'_> {
 
     fn provider(&self, meaning: &mut Meaning<'_, '_>, kind: TokenKindFile) -> Option<Name> {
         let names = || self.providers.iter().map(|provider| provider.name.as_str());
+        if self.written.provider.is_none() && kind == TokenKindFile::GitlabCi {
+            let same = self.providers.iter().find(|it| self.written.issuer.as_deref() == Some(&*it.issuer));
+            if let Some(same) = same {
+                let key = self.key("provider");
+                let lacks = Mistake::new(&key, format!("`{key}` is missing, and `{}` has the same issuer", same.name));
+                let help = format!(
+                    "without it the people behind jobs would be others than those who sign in, and no lock or policy about these \
+                     would hold for their jobs: write `provider: {}`",
+                    same.name
+                );
+                meaning.report.add(lacks.expected("expected the provider of these people").help(help));
+            }
+        }
         let found = meaning.read(&self.key("provider"), self.written.provider.as_deref(), |text| {
             let found = self.providers.iter().find(|provider| provider.name.as_str() == text);
             let expected = || Expected::new(format!("the provider {}", either(&names().collect::<Vec<_>>())));

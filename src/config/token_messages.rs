@@ -59,6 +59,16 @@ fn every_mistake_about_an_issuer_says_what_where_and_what_to_do() {
         ),
         ("name: ci, kind: gitlab_ci, provider: gitlap, audiences: [a]", "did you mean `gitlab`?"),
         ("name: ci, kind: gitlab_ci, audiences: [a]", "`token_issuers[0].issuer` is missing"),
+        ("name: ci, kind: gitlab_ci, issuer: https://gitlab.example.com, audiences: [a]", "write `provider: gitlab`"),
+        (
+            "name: s, kind: jwt, issuer: https://hall.test, audiences: [a], principal: user, typ: vestibule+jwt",
+            "expected a provider, as `typ` is",
+        ),
+        (
+            "name: ci, kind: gitlab_ci, provider: gitlab, audiences: [a], job_token_prefix: glcbt- }\n  - { name: o, kind: introspection, \
+             audiences: [a], principal: service, prefix: glcbt-x, endpoint: \"https://i.test\", client_id: v, client_secret: { file: secrets/gitlab }",
+            "tokens of `o` begin as those of `ci` do",
+        ),
         (
             "name: ci, kind: gitlab_ci, issuer: http://gitlab.test, audiences: [a]",
             "write `https`; `http` is for loopback only",
@@ -134,6 +144,8 @@ fn every_mistake_about_tokens_of_a_route_says_what_where_and_what_to_do() {
         let found = mistakes(&with(CI, route));
         assert!(found.contains(expected), "{route}: {found}");
     }
+    let opaque = with(&format!("{CI}, job_token_prefix: glcbt-"), "token_issuers: [ci], one_time: true");
+    assert!(mistakes(&opaque).contains("cannot hold for the opaque tokens of `ci`"), "{}", mistakes(&opaque));
     let blind = with(
         "name: ci, kind: gitlab_ci, issuer: https://g.test, audiences: [a]",
         "token_issuers: [ci], running_job: true",

@@ -37,7 +37,7 @@ use log_out::LOGOUTS;
 use logouts::Logouts;
 use sign_in::REDEMPTIONS;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
@@ -99,7 +99,6 @@ pub struct Control {
     /// Sessions that ended and could not be deleted yet.
     undeleted: Mutex<HashSet<SessionKey>>,
     providers: ArcSwap<Providers>,
-    issuers: ArcSwap<Issuers>,
     /// How often one network may have issuers asked about opaque tokens: anybody can make some up.
     pub questions: Limits,
     limits: ArcSwap<SessionSettings>,
@@ -155,7 +154,6 @@ impl Control {
             open: Mutex::default(),
             undeleted: Mutex::default(),
             providers: ArcSwap::default(),
-            issuers: ArcSwap::default(),
             questions: Limits::new([(Whom::Address, QUESTIONS)], Instant::now()),
             limits: ArcSwap::from_pointee(parts.limits),
             revocations: Revocations::default(),
@@ -171,16 +169,6 @@ impl Control {
     pub fn configure(&self, providers: Providers, limits: SessionSettings) {
         self.providers.store(Arc::new(providers));
         self.limits.store(Arc::new(limits));
-    }
-
-    /// Takes the token issuers of a new configuration.
-    pub fn configure_issuers(&self, issuers: Issuers) {
-        self.issuers.store(Arc::new(issuers));
-    }
-
-    /// The token issuers in force.
-    pub fn issuers(&self) -> Guard<Arc<Issuers>> {
-        self.issuers.load()
     }
 
     /// Uses up a token that is good for one request. False: it was used before.

@@ -64,6 +64,12 @@ fn of_scheme(value: &HeaderValue) -> Cow<'_, str> {
     }
 }
 
+/// The credential is a password, which browsers keep and send by themselves.
+pub(super) fn is_basic(asked: &Canonical) -> bool {
+    let value = asked.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    value.and_then(|text| text.split_once(' ')).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
+}
+
 /// Some write the scheme in a header of their own too.
 fn bare(text: Cow<'_, str>) -> Cow<'_, str> {
     match text.split_once(' ') {

@@ -3,7 +3,7 @@
 use super::credential::{Presented, issuer_of, presented};
 use crate::{
     canonical::Canonical,
-    control::Control,
+    control::{Control, Issuers},
     oidc::{Issuer, TokenFault, hash},
     principal::{Bearer, Name},
     refusal::{Reason, Refusal},
@@ -22,14 +22,7 @@ const AT_HAND: usize = 8_192;
 /// Finds out whose tokens are, with one core's verified ones at hand.
 pub(super) struct Tokens {
     control: Arc<Control>,
-    at_hand: Mutex<HashMap<[u8; 32], Kept>>,
-}
-
-/// A token that was verified, and by which keys.
-struct Kept {
-    bearer: Arc<Bearer>,
-    issuer: Arc<Issuer>,
-    generation: u64,
+    at_hand: Mutex<HashMap<[u8; 32], Arc<Bearer>>>,
 }
 
 /// What a request's credentials come to.
@@ -51,10 +44,16 @@ impl Tokens {
     ///
     /// # Errors
     /// `InvalidToken`, never anonymity; `RateLimited` for a network that comes with too many opaque ones; `ProviderUnavailable` where nobody can say; `TwoTokens` where there are two.
-    pub(super) async fn find(&self, asked: &Canonical, route: &Route, now: SystemTime) -> Result<Found, Refusal> {
+    pub(super) async fn find(
+        &self,
+        asked: &Canonical,
+        route: &Route,
+        issuers: &Issuers,
+        now: SystemTime,
+    ) -> Result<Found, Refusal> {
         let mut found = Found::Nothing;
         for Presented { field, token } in presented(asked, route)? {
-            let bearer = self.bearer(&token, asked, route, now).await?;
+            let bearer = self.bearer(&token, asked, (route, issuers), now).await?;
             found = match (bearer, found) {
                 (Some(_), Found::Ours(..)) => {
                     return Err(Refusal::new(Reason::TwoTokens, "There are two tokens in this request.").closing());
@@ -76,30 +75,25 @@ impl Tokens {
         &self,
         token: &str,
         asked: &Canonical,
-        route: &Route,
+        (route, issuers): (&Route, &Issuers),
         now: SystemTime,
     ) -> Result<Option<Arc<Bearer>>, Refusal> {
         let hash = hash(token);
-        if let Some(kept) = self.look(&hash, &route.token_issuers, now) {
+        if let Some(kept) = self.look(&hash, &route.token_issuers, issuers, now) {
             return Ok(Some(kept));
         }
-        let issuers = self.control.issuers();
         let here: Vec<_> = route.token_issuers.iter().filter_map(|name| issuers.get(name).cloned()).collect();
         let Some(issuer) = issuer_of(token, &here) else { return Ok(None) };
-        let generation = issuer.generation(now);
         let asks = issuer.asks_about(token);
         if asks {
             drop(self.control.questions.address(asked.client, Instant::now)?);
         }
         let bearer = Box::pin(self.verified(issuer, token, asks, now)).await.map_err(|fault| refused(&fault))?;
-        if let Some(generation) = generation.filter(|generation| issuer.generation(now) == Some(*generation)) {
-            let kept = Kept { bearer: bearer.clone(), issuer: issuer.clone(), generation };
-            let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-            if at_hand.len() >= AT_HAND {
-                at_hand.clear();
-            }
-            at_hand.insert(hash, kept);
+        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        if at_hand.len() >= AT_HAND {
+            at_hand.clear();
         }
+        at_hand.insert(hash, bearer.clone());
         Ok(Some(bearer))
     }
 
@@ -123,15 +117,13 @@ impl Tokens {
         self.control.run(async move { issuer.resolve(&token, asks, now).await }).await.unwrap_or(Err(stopped))
     }
 
-    /// A token that was verified here, if what it was verified by still holds.
-    fn look(&self, hash: &[u8; 32], issuers: &[Name], now: SystemTime) -> Option<Arc<Bearer>> {
+    /// A token that was verified here, if it would be verified by the same now.
+    fn look(&self, hash: &[u8; 32], names: &[Name], issuers: &Issuers, now: SystemTime) -> Option<Arc<Bearer>> {
         let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = at_hand.get(hash)?;
-        let is_current =
-            self.control.issuers().get(&kept.bearer.issuer).is_some_and(|it| Arc::ptr_eq(it, &kept.issuer));
-        let lasts = kept.bearer.ends.is_some_and(|ends| now < ends);
-        if is_current && lasts && kept.issuer.generation(now) == Some(kept.generation) {
-            return Some(kept.bearer.clone()).filter(|bearer| issuers.contains(&bearer.issuer));
+        let bearer = at_hand.get(hash)?;
+        let by = issuers.get(&bearer.issuer).and_then(|issuer| issuer.verifies_by(bearer, now));
+        if by == Some(bearer.by) && bearer.ends.is_some_and(|ends| now < ends) {
+            return Some(bearer.clone()).filter(|bearer| names.contains(&bearer.issuer));
         }
         at_hand.remove(hash);
         None

@@ -113,6 +113,7 @@ impl Memberships {
                 self.control.start(async move { this.read_behind(&person, &behind, (standing, groups)).await });
             }
             Need::ReadAhead => {}
+            Need::Read if behind.is_late(changed, now, &clock) => {}
             Need::Read | Need::Asked | Need::Changed | Need::Anew => {
                 Box::pin(self.read_behind_and_wait(person, &behind, (standing, groups))).await;
             }
@@ -165,7 +166,9 @@ impl Memberships {
     async fn read_behind_and_wait(self: &Arc<Self>, person: &Arc<Person>, behind: &Arc<Behind>, needs: (Need, Need)) {
         let (this, user, own) = (self.clone(), person.id.clone(), behind.clone());
         let read = self.control.run(async move { this.read_behind(&user, &own, needs).await });
-        let _ = timeout(super::PATIENCE, read).await; // what is known then is judged by its age
+        if timeout(super::PATIENCE, read).await.is_err() {
+            behind.reading.note_late(); // what is known then is judged by its age
+        }
     }
 
     async fn read_behind(self: &Arc<Self>, user: &UserId, behind: &Behind, (standing, groups): (Need, Need)) {
@@ -224,6 +227,12 @@ impl Memberships {
 }
 
 impl Behind {
+    /// Somebody has waited in vain for the read that is under way, and what is known may be decided with.
+    fn is_late(&self, changed: Option<SystemTime>, now: SystemTime, clock: &Clock) -> bool {
+        let known = matches!(self.standing.load().admitted(changed, now, clock), Admitted::Yes(_));
+        known && self.reading.is_late()
+    }
+
     async fn read_standing(&self, user: &UserId, directory: &Directory) {
         let (Some(turn), Some(id)) = (self.reading.turn().await, number(user)) else { return };
         turn.begin();

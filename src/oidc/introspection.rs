@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{GitlabCi, Introspection, TokenKind},
-    principal::{Bearer, Holder, Job, Membership, Person, Unknown, UserId},
+    principal::{Bearer, Holder, Job, Membership, Person, Unknown, UserId, Verified},
 };
 use http::{Request, StatusCode, header};
 use moka::future::Cache;
@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 /// How long an answer is good: whoever loses a token, or whose job ends, is out after that.
@@ -30,18 +31,25 @@ pub const GOOD: Duration = Duration::from_secs(30);
 const KEPT: u64 = 20_000;
 /// So many questions are under way at once.
 const AT_ONCE: usize = 64;
+/// So many wait for their turn or are under way; one more is told at once that nobody can say.
+const WAITING: usize = 256;
+/// How long one waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the issuer was asked lately.
 pub(super) struct Asked {
     answers: Cache<[u8; 32], Result<Arc<Bearer>, TokenFault>>,
-    turns: tokio::sync::Semaphore,
+    turns: Semaphore,
+    /// Those that are under way, and those that wait for their turn.
+    waiting: Semaphore,
 }
 
 impl Default for Asked {
     fn default() -> Self {
         Self {
             answers: Cache::builder().max_capacity(KEPT).time_to_live(GOOD).build(),
-            turns: tokio::sync::Semaphore::new(AT_ONCE),
+            turns: Semaphore::new(AT_ONCE),
+            waiting: Semaphore::new(WAITING),
         }
     }
 }
@@ -56,6 +64,10 @@ impl Issuer {
     /// Source: RFC 7662, section 2; GitLab's `GET /job` for old-style job tokens.
     pub async fn ask(&self, token: &SecretString) -> Result<Arc<Bearer>, TokenFault> {
         let hash = token::hash(token.expose_secret());
+        let over = |bearer: &Bearer| bearer.ends.is_some_and(|ends| ends <= SystemTime::now());
+        if matches!(self.asked.answers.get(&hash).await, Some(Ok(bearer)) if over(&bearer)) {
+            self.asked.answers.invalidate(&hash).await;
+        }
         let answer = self.asked.answers.get_with(hash, async { self.question(token, hash).await.map(Arc::new) }).await;
         if matches!(answer, Err(TokenFault::Unavailable { .. })) {
             self.asked.answers.invalidate(&hash).await; // it may answer the next
@@ -64,24 +76,23 @@ impl Issuer {
     }
 
     async fn question(&self, token: &SecretString, hash: [u8; 32]) -> Result<Bearer, TokenFault> {
-        let _turn = self.asked.turns.acquire().await;
         let text = token.expose_secret();
         if text.len() > super::jws::LONGEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(self.bad(Check::Form, "it is too long, or not of printable ASCII characters"));
         }
+        let Ok(_waits) = self.asked.waiting.try_acquire() else {
+            return Err(self.unavailable("too many questions wait for its answers"));
+        };
+        let turn = tokio::time::timeout(PATIENCE, self.asked.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(self.unavailable("it does not answer the questions before")) };
         match &self.settings.kind {
-            TokenKind::Introspection(asked) => self.introspected(asked, token, hash).await,
+            TokenKind::Introspection(asked) => self.introspected(asked, token).await,
             TokenKind::GitlabCi(ci) => self.job_of(ci, token, hash).await,
             TokenKind::Jwt(_) | TokenKind::Certificate => Err(self.bad(Check::Class, "it is none that is asked about")),
         }
     }
 
-    async fn introspected(
-        &self,
-        asked: &Introspection,
-        token: &SecretString,
-        hash: [u8; 32],
-    ) -> Result<Bearer, TokenFault> {
+    async fn introspected(&self, asked: &Introspection, token: &SecretString) -> Result<Bearer, TokenFault> {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("token", token.expose_secret())
             .append_pair("token_type_hint", "access_token")
@@ -96,11 +107,18 @@ impl Issuer {
         if claims.get("active") != Some(&Value::Bool(true)) {
             return Err(self.bad(Check::Active, "the issuer says that it is not active"));
         }
+        let kind = claims.get("token_type").and_then(Value::as_str);
+        let is_access =
+            ["Bearer", "access_token"].into_iter().any(|it| kind.is_none_or(|kind| kind.eq_ignore_ascii_case(it)));
+        if !is_access {
+            return Err(self.bad(Check::Class, "the issuer says that it is of another `token_type` than `Bearer`"));
+        }
+        token::check_kind(&claims, false).map_err(|cause| self.bad(Check::Class, cause))?;
         let now = SystemTime::now();
         let ends = self.judged(&claims, now).map_err(|(check, cause)| self.bad(check, cause))?;
-        let proof = Proof { settings: &self.settings, claims: &claims, hash, ends, now };
-        let bearer = proof.bearer().map_err(|cause| self.bad(Check::Claims, cause))?;
-        Ok(Bearer { opaque: Some(token.clone()), ..bearer })
+        let by = Verified { issuer: self.number, keys: 0 };
+        let proof = Proof { settings: &self.settings, claims: &claims, token, by, ends, now };
+        proof.bearer().map_err(|cause| self.bad(Check::Claims, cause))
     }
 
     /// An answer is judged like a token, but that its times may be missing: then it is good for as long as answers are.
@@ -142,7 +160,8 @@ impl Issuer {
             name: crate::text::hex(&hash[..8]).into(),
             ends: Some(SystemTime::now() + GOOD),
             jti: None,
-            opaque: Some(token.clone()),
+            token: Some(token.clone()),
+            by: Verified { issuer: self.number, keys: 0 },
         })
     }
 
@@ -181,7 +200,7 @@ impl Issuer {
             project: place.project(&ours),
             renamed: false,
             project_path: if path.is_empty() { project_id.to_string().into() } else { path.as_str().into() },
-            job_project_id: Some(project_id),
+            job_project_id: place.project(&ours).map(|_| project_id),
             git_ref: job.text("ref")?,
             ref_type: if job.given("tag") == Some(&Value::Bool(true)) { "tag".into() } else { "branch".into() },
             ref_protected: false,

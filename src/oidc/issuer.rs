@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{KeySource, TokenIssuerSettings, TokenKind},
-    principal::Bearer,
+    principal::{Bearer, Verified},
 };
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
@@ -23,7 +23,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use url::Url;
@@ -32,6 +35,8 @@ const DOCUMENT_REFRESH: Duration = Duration::from_secs(3600);
 
 /// One token issuer: what it published about itself, and its keys.
 pub struct Issuer {
+    /// Another for each configuration of an issuer in this process.
+    pub(super) number: u64,
     /// As configured.
     pub settings: Arc<TokenIssuerSettings>,
     pub(super) http: Http,
@@ -73,7 +78,9 @@ impl Issuer {
             _ => settings.issuer.as_deref().unwrap_or_default(),
         };
         let first = first.to_owned();
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let issuer = Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             http: Http::new(&first),
             document: ArcSwapOption::empty(),
             keys: Keys::default(),
@@ -112,10 +119,11 @@ impl Issuer {
         !self.has_keys() || self.usable_keys(now).is_ok()
     }
 
-    /// Counts how often its keys changed: what was verified by those of before is to be verified anew. `None` while it has no
-    /// keys that may be used.
-    pub fn generation(&self, now: SystemTime) -> Option<u64> {
-        if self.has_keys() { self.usable_keys(now).ok().map(|keys| keys.generation) } else { Some(0) }
+    /// By what `bearer` would be verified now; `None` while it has no keys that may be used.
+    pub fn verifies_by(&self, bearer: &Bearer, now: SystemTime) -> Option<Verified> {
+        let asked = bearer.token.as_ref().is_some_and(|token| self.asks_about(token.expose_secret()));
+        let keys = if asked || !self.has_keys() { 0 } else { self.usable_keys(now).ok()?.generation };
+        Some(Verified { issuer: self.number, keys })
     }
 
     /// What is there from an earlier process, or stands in the configuration.
@@ -267,7 +275,7 @@ impl Issuer {
         let sound = token::sound(&self.settings, token, now).map_err(|(check, cause)| self.bad(check, cause))?;
         let keys = self.usable_keys(now)?;
         self.signed(token, &sound, &keys).map_err(|cause| self.bad(Check::Signature, cause))?;
-        self.proved(token, &sound, now)
+        self.proved(token, &sound, &keys, now)
     }
 
     /// Verifies a token, by newer keys where those at hand do not fit: they are read at most every 30 s for all tokens together.
@@ -280,12 +288,12 @@ impl Issuer {
             Ok(seen) => seen,
             Err(fault) => return self.by_first_keys(token, &sound, now, fault).await,
         };
-        let Err(cause) = self.signed(token, &sound, &seen) else { return self.proved(token, &sound, now) };
+        let Err(cause) = self.signed(token, &sound, &seen) else { return self.proved(token, &sound, &seen, now) };
         let fixed = matches!(self.settings.keys, KeySource::Fixed(_));
         let newer = if fixed { None } else { self.newer(&seen).await? };
         let Some(newer) = newer else { return Err(self.bad(Check::Signature, cause)) };
         self.signed(token, &sound, &newer).map_err(|cause| self.bad(Check::Signature, cause))?;
-        self.proved(token, &sound, now)
+        self.proved(token, &sound, &newer, now)
     }
 
     /// Finds out whether a token is good, whatever has to be read or asked for that.
@@ -311,7 +319,7 @@ impl Issuer {
         let first = self.keys.first(self.read_keys()).await.map_err(|cause| self.unavailable(cause))?;
         let keys = first.filter(|keys| keys.is_fresh(now)).ok_or(fault)?;
         self.signed(token, sound, &keys).map_err(|cause| self.bad(Check::Signature, cause))?;
-        self.proved(token, sound, now)
+        self.proved(token, sound, &keys, now)
     }
 
     fn signed(&self, token: &str, sound: &Sound, keys: &KeySet) -> Result<(), String> {
@@ -324,9 +332,10 @@ impl Issuer {
         }
     }
 
-    fn proved(&self, token: &str, sound: &Sound, now: SystemTime) -> Result<Bearer, TokenFault> {
-        let (claims, ends) = (&sound.unverified.claims, sound.ends);
-        let proof = Proof { settings: &self.settings, claims, hash: token::hash(token), ends, now };
+    fn proved(&self, token: &str, sound: &Sound, keys: &KeySet, now: SystemTime) -> Result<Bearer, TokenFault> {
+        let (claims, ends, token) = (&sound.unverified.claims, sound.ends, &SecretString::from(token));
+        let by = Verified { issuer: self.number, keys: keys.generation };
+        let proof = Proof { settings: &self.settings, claims, token, by, ends, now };
         proof.bearer().map_err(|cause| self.bad(Check::Claims, cause))
     }
 

@@ -9,8 +9,10 @@ use crate::{
     config::{JwtTokens, ProviderKind, TokenClaims, TokenIssuerSettings, TokenKind, TokenPrincipal},
     principal::{
         Bearer, Groups, Holder, Membership, MembershipSource, Name, Person, Service, Strength, Unknown, UserId,
+        Verified,
     },
 };
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -248,9 +250,16 @@ fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
         }
         None => {}
     }
-    let claims = &token.claims;
+    check_kind(&token.claims, is("at+jwt"))
+}
+
+/// The same by what is in it: `is_access_token`: its `typ` says that it is one.
+pub(super) fn check_kind(claims: &Claims, is_access_token: bool) -> Result<(), String> {
     if ["job_id", "pipeline_id"].iter().all(|claim| claims.contains_key(*claim)) {
         return Err("it is a CI job's: that takes an issuer of kind `gitlab_ci`".to_owned());
+    }
+    if claims.get("cnf").is_some_and(|bound| !bound.is_null()) {
+        return Err("it is bound to a key (`cnf`), and such a proof is not taken here".to_owned());
     }
     if claims.contains_key("events") {
         return Err("it has `events`, so it is a logout token or another security event".to_owned());
@@ -260,7 +269,7 @@ fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
         return Err(format!("its claim `typ` is `{}`, expected `Bearer`", printable(other, 64)));
     }
     let sign_in = ["nonce", "at_hash", "c_hash"].into_iter().find(|claim| claims.contains_key(*claim));
-    match sign_in.filter(|_| said.is_none() && !is("at+jwt")) {
+    match sign_in.filter(|_| said.is_none() && !is_access_token) {
         Some(claim) => Err(format!("it has `{claim}`, so it is the ID token of a sign-in and no access token")),
         None => Ok(()),
     }
@@ -270,7 +279,8 @@ fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
 pub(super) struct Proof<'a> {
     pub(super) settings: &'a TokenIssuerSettings,
     pub(super) claims: &'a Claims,
-    pub(super) hash: [u8; 32],
+    pub(super) token: &'a SecretString,
+    pub(super) by: Verified,
     pub(super) ends: SystemTime,
     pub(super) now: SystemTime,
 }
@@ -293,16 +303,18 @@ impl Proof<'_> {
             TokenKind::Introspection(asked) => self.holder(asked.principal, &asked.claims, false)?,
             TokenKind::Certificate => return Err("a certificate is no token".to_owned()),
         };
+        let hash = hash(self.token.expose_secret());
         let jti = self.claims.get("jti").and_then(Value::as_str).filter(|jti| !jti.is_empty() && jti.len() <= 1024);
         Ok(Bearer {
             issuer: self.settings.name.clone(),
             holder,
             membership,
-            hash: self.hash,
-            name: crate::text::hex(&self.hash[..8]).into(),
+            hash,
+            name: crate::text::hex(&hash[..8]).into(),
             ends: Some(self.ends),
             jti: jti.map(Into::into),
-            opaque: None,
+            token: Some(self.token.clone()),
+            by: self.by,
         })
     }
 
@@ -313,6 +325,7 @@ impl Proof<'_> {
         ours: bool,
     ) -> Result<(Holder, Membership), String> {
         let subject = self.subject(principal, names, ours)?;
+        self.check_principal(principal, &subject)?;
         match principal {
             TokenPrincipal::User => {
                 let person = self.person(&subject, names, ours);
@@ -333,6 +346,23 @@ impl Proof<'_> {
                 };
                 Ok((Holder::Service(Arc::new(service)), self.membership(names, ours)))
             }
+        }
+    }
+
+    /// A machine's token is nobody's, and a person's no machine's, as far as it can be told (RFC 9068, section 5).
+    fn check_principal(&self, principal: TokenPrincipal, subject: &str) -> Result<(), String> {
+        let text = |claim: &str| self.claims.get(claim).and_then(Value::as_str);
+        let kind = text("idtyp"); // Entra's
+        let is_client = ["client_id", "azp", "cid", "appid"].into_iter().any(|claim| text(claim) == Some(subject));
+        let is_account = text("preferred_username").is_some_and(|login| login.starts_with("service-account-")); // Keycloak's
+        match principal {
+            TokenPrincipal::User if is_client || is_account || kind == Some("app") => {
+                Err("it is a machine's, and `principal` is `user`".to_owned())
+            }
+            TokenPrincipal::Service if kind == Some("user") => {
+                Err("it is a person's, and `principal` is `service`".to_owned())
+            }
+            TokenPrincipal::User | TokenPrincipal::Service => Ok(()),
         }
     }
 
@@ -366,11 +396,13 @@ impl Proof<'_> {
         match (ours, principal) {
             (false, _) => Ok(subject.to_owned()),
             (true, TokenPrincipal::User) => {
-                let provider = self.claims.get("provider").and_then(Value::as_str).unwrap_or_default();
-                let person =
-                    subject.strip_prefix("user:").and_then(|rest| rest.strip_prefix(provider)?.strip_prefix(':'));
-                let person = person.filter(|it| kind == "user" && (!is_gitlabs || number(it))).map(str::to_owned);
-                person.ok_or_else(|| format!("it is of a `{}`, expected a `user`", printable(kind, 32)))
+                let ours = self.settings.namespace().as_str(); // of another provider there, it is nobody whom we know
+                let person = subject.strip_prefix("user:").and_then(|rest| rest.strip_prefix(ours)?.strip_prefix(':'));
+                let said = self.claims.get("provider").and_then(Value::as_str) == Some(ours);
+                let person = person.filter(|it| kind == "user" && said && (!is_gitlabs || number(it)));
+                person
+                    .map(str::to_owned)
+                    .ok_or_else(|| format!("it is of `{}`, expected a `user` of `{ours}`", printable(subject, 100)))
             }
             (true, TokenPrincipal::Service) if kind == "service" || kind == "job" => Ok(subject.to_owned()),
             (true, TokenPrincipal::Service) => {

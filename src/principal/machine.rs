@@ -97,10 +97,21 @@ pub struct Bearer {
     pub name: Arc<str>,
     /// When it is over: its `exp`, or the greatest age that it may have; none for a certificate, which ends with its connection.
     pub ends: Option<SystemTime>,
-    /// The token itself, where its issuer has to be asked about it again.
-    pub opaque: Option<SecretString>,
+    /// The token itself, to be verified again while a stream lasts that it opened; none for a certificate.
+    pub token: Option<SecretString>,
+    /// By what it was verified: which issuer of this process, and which of its keys.
+    pub by: Verified,
     /// `jti`, for routes where it is good for one request.
     pub jti: Option<Arc<str>>,
+}
+
+/// By what a token was verified. Another value now is a reason to verify it again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Verified {
+    /// The issuer, as it was configured: each configuration of one has a number of its own.
+    pub issuer: u64,
+    /// How often its keys had changed.
+    pub keys: u64,
 }
 
 impl Bearer {

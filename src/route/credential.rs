@@ -36,7 +36,13 @@ impl Route {
 /// A token can renew itself: the answer has the new one, and the old one is dead. An encoded slash may be one to GitLab.
 fn changes_tokens(method: &Method, folded: &str) -> bool {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
-    !reads && folded.split('/').flat_map(|segment| segment.split("%2f")).any(|word| word.ends_with("access_tokens"))
+    let words = || folded.split('/').flat_map(|segment| segment.split("%2f"));
+    // a format may stand behind a dot
+    let is_about_tokens = |word: &str| {
+        let bare = word.split('.').next().unwrap_or_default();
+        bare.ends_with("access_tokens") || bare == "impersonation_tokens"
+    };
+    !reads && words().any(is_about_tokens)
 }
 
 #[cfg(test)]
@@ -57,6 +63,9 @@ mod tests {
             "/api/v4/groups/acme%2Fx/access_tokens/self/rotate",
             "/api/v4/personal_access_tokens%2Fself%2Frotate",
             "/api/v4/user/personal_access_tokens",
+            "/api/v4/user/personal_access_tokens.json",
+            "/api/v4/projects/7/access_tokens.json",
+            "/api/v4/users/7/impersonation_tokens",
         ] {
             let folded = path.to_ascii_lowercase();
             assert!(changes_tokens(&Method::POST, &folded) && changes_tokens(&Method::DELETE, &folded), "{path}");

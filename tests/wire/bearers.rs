@@ -163,6 +163,10 @@ async fn s65_each_kind_of_token_is_good_for_its_own_place() {
         (json!({}), with(json!({"typ": "ID"})), "its claim 'typ' is 'ID'"),
         (json!({}), with(json!({"typ": "Refresh"})), "its claim 'typ' is 'Refresh'"),
         (json!({}), with(json!({"job_id": "1", "pipeline_id": "2"})), "takes an issuer of kind 'gitlab_ci'"),
+        (json!({}), with(json!({"cnf": {"jkt": "x"}})), "it is bound to a key"),
+        (json!({}), with(json!({"client_id": "00u9"})), "it is a machine's"),
+        (json!({}), with(json!({"idtyp": "app"})), "it is a machine's"),
+        (json!({}), with(json!({"preferred_username": "service-account-x"})), "it is a machine's"),
         (json!({}), with(json!({"sub": ""})), "its 'sub' is not 1 to 255"),
         (json!({}), with(json!({"sub": 7})), "its 'sub' is not 1 to 255"),
         (json!({}), with(json!({"aud": "other"})), "it is for 'other'"),
@@ -264,7 +268,7 @@ async fn an_assertion_of_another_vestibule_is_a_person() {
     assert_eq!(scene.get("/sibling/x", &good).await.status, 403, "known, and not who the policy names");
     for (header, claims, expected) in [
         (json!({}), said(json!({})), "expected 'vestibule+jwt'"),
-        (typed.clone(), said(json!({"principal_type": "job", "sub": "job:ci:1"})), "it is of a 'job'"),
+        (typed.clone(), said(json!({"principal_type": "job", "sub": "job:ci:1"})), "it is of 'job:ci:1'"),
         (typed.clone(), said(json!({"sub": "1"})), "expected a 'user'"),
         (typed.clone(), said(json!({"provider": "okta"})), "expected a 'user'"),
         (typed, said(json!({"sub": "user:gitlab:alice"})), "expected a 'user'"),

@@ -1,5 +1,6 @@
 //! Tests that speak over real sockets, against real programs on loopback.
 
+mod attacks;
 mod backstage;
 mod bearers;
 mod begin;
