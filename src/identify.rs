@@ -338,14 +338,7 @@ fn of_certificate(issuer: &Name, certificate: &ClientCertificate) -> Bearer {
 /// Says in the record whose token it is.
 pub fn introduce_bearer(bearer: &Bearer, crossing: &Crossing) {
     crossing.credential(bearer);
-    let membership = bearer.membership.clone();
-    crossing.principal(&match &bearer.holder {
-        Holder::Person(person, strength) => {
-            Principal::User { person: person.clone(), membership, strength: strength.clone() }
-        }
-        Holder::Job(job) => Principal::Job { job: job.clone(), membership },
-        Holder::Service(service) => Principal::Service { service: service.clone(), membership },
-    });
+    crossing.principal(&bearer.principal(bearer.membership.clone()));
 }
 
 /// Says in the record whose request it is, before anybody looked at their groups.

@@ -5,7 +5,7 @@ use crate::{
     gateway::{Shared, Snapshot},
     identify::Caller,
     membership::Marks,
-    oidc::TokenFault,
+    oidc::{TokenFault, Way},
     principal::{Bearer, Verified},
     refusal::Reason,
     session::{Live, SessionKey, live::Clock},
@@ -162,7 +162,7 @@ fn is_over(shared: &Shared, bearer: &Bearer) -> bool {
 fn asks(shared: &Shared, bearer: &Bearer) -> bool {
     let state = shared.snapshot.load();
     let issuer = state.issuers.get(&bearer.issuer);
-    bearer.token.as_ref().zip(issuer).is_some_and(|(token, issuer)| issuer.asks_about(token.expose_secret()))
+    bearer.token.as_ref().zip(issuer).is_some_and(|(token, issuer)| issuer.way(token.expose_secret()) != Way::Signed)
 }
 
 /// By what a token would be verified now; none if its issuer is not configured any more, or has no keys.
@@ -180,7 +180,7 @@ async fn asked_again(shared: &Shared, bearer: Arc<Bearer>) -> Result<Arc<Bearer>
         return Ok(bearer);
     }
     let issuer = shared.snapshot.load().issuers.get(&bearer.issuer).cloned().ok_or(Reason::InvalidToken)?;
-    match issuer.resolve(&token, issuer.asks_about(token.expose_secret()), now).await {
+    match issuer.resolve(&token, now).await {
         Ok(again) => Ok(again),
         Err(TokenFault::Bad { .. }) => Err(Reason::InvalidToken),
         Err(TokenFault::Unavailable { .. }) => Err(Reason::ProviderUnavailable),

@@ -1,14 +1,14 @@
-//! Where a credential may stand in a request, and whose it claims to be. Nothing is verified here.
+//! Where a credential may stand in a request. Nothing is verified here.
 
 use crate::{
     canonical::Canonical,
-    oidc::{Issuer, claimed},
+    oidc::bare,
     refusal::{Reason, Refusal},
     route::Route,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header};
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 /// A credential that a request came with.
@@ -34,8 +34,8 @@ pub(super) fn presented<'a>(asked: &'a Canonical, route: &Route) -> Result<Vec<P
     match (values.next(), values.next()) {
         (None, _) => {}
         (Some(value), None) => {
-            let token = Cow::Borrowed(value.to_str().unwrap_or_default());
-            all.push(Presented { field: name.clone(), token: bare(token) });
+            let token = bare(value.to_str().unwrap_or_default());
+            all.push(Presented { field: name.clone(), token: token.into() });
         }
         (Some(_), Some(_)) => {
             return Err(Refusal::new(Reason::TwoTokens, format!("The header `{name}` is there more than once.")));
@@ -70,27 +70,6 @@ pub(super) fn is_basic(asked: &Canonical) -> bool {
     value.and_then(|text| text.split_once(' ')).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
 }
 
-/// Some write the scheme in a header of their own too.
-fn bare(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim().to_owned().into(),
-        _ => text,
-    }
-}
-
-/// Which of these issuers a token claims to be of: by how it begins, or by `iss`; of several with the same `iss`, the one that
-/// it is for.
-pub(super) fn issuer_of<'i>(token: &str, issuers: &'i [Arc<Issuer>]) -> Option<&'i Arc<Issuer>> {
-    let begins = |issuer: &&Arc<Issuer>| issuer.settings.prefix().is_some_and(|prefix| token.starts_with(prefix));
-    if let Some(found) = issuers.iter().find(begins) {
-        return Some(found);
-    }
-    let whose = claimed(token)?;
-    let of = || issuers.iter().filter(|issuer| issuer.settings.issuer.as_deref() == Some(&*whose.issuer));
-    let is_for = |issuer: &&Arc<Issuer>| issuer.settings.audiences.iter().any(|one| whose.audiences.contains(one));
-    of().find(is_for).or_else(|| of().next())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +94,5 @@ mod tests {
             let header = HeaderValue::try_from(&*value).expect("a header value");
             assert_eq!(of_scheme(&header), expected, "{value}");
         }
-        assert_eq!(bare("Bearer abc".into()), "abc");
-        assert_eq!(bare("abc".into()), "abc");
     }
 }

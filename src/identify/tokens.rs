@@ -1,10 +1,10 @@
 //! From a token to the caller: whose it claims to be, then whether it is.
 
-use super::credential::{Presented, issuer_of, presented};
+use super::credential::{Presented, presented};
 use crate::{
     canonical::Canonical,
     control::{Control, Issuers},
-    oidc::{Issuer, TokenFault, hash},
+    oidc::{Issuer, TokenFault, Way, hash, issuer_of},
     principal::{Bearer, Name},
     refusal::{Reason, Refusal},
     route::Route,
@@ -84,11 +84,10 @@ impl Tokens {
         }
         let here: Vec<_> = route.token_issuers.iter().filter_map(|name| issuers.get(name).cloned()).collect();
         let Some(issuer) = issuer_of(token, &here) else { return Ok(None) };
-        let asks = issuer.asks_about(token);
-        if asks {
+        if issuer.way(token) != Way::Signed {
             drop(self.control.questions.address(asked.client, Instant::now)?);
         }
-        let bearer = Box::pin(self.verified(issuer, token, asks, now)).await.map_err(|fault| refused(&fault))?;
+        let bearer = Box::pin(self.verified(issuer, token, now)).await.map_err(|fault| refused(&fault))?;
         let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
         if at_hand.len() >= AT_HAND {
             at_hand.clear();
@@ -98,14 +97,8 @@ impl Tokens {
     }
 
     /// By the keys at hand if they fit; else on the control plane, where keys can be read and issuers asked.
-    async fn verified(
-        &self,
-        issuer: &Arc<Issuer>,
-        token: &str,
-        asks: bool,
-        now: SystemTime,
-    ) -> Result<Arc<Bearer>, TokenFault> {
-        if !asks {
+    async fn verified(&self, issuer: &Arc<Issuer>, token: &str, now: SystemTime) -> Result<Arc<Bearer>, TokenFault> {
+        if issuer.way(token) == Way::Signed {
             match issuer.verify_at_hand(token, now) {
                 Err(fault) if fault.may_be_mended() => {}
                 other => return other.map(Arc::new),
@@ -114,7 +107,7 @@ impl Tokens {
         let (issuer, token) = (issuer.clone(), SecretString::from(token));
         let name = issuer.settings.name.clone();
         let stopped = TokenFault::Unavailable { issuer: name, cause: "the control plane stops".into() };
-        self.control.run(async move { issuer.resolve(&token, asks, now).await }).await.unwrap_or(Err(stopped))
+        self.control.run(async move { issuer.resolve(&token, now).await }).await.unwrap_or(Err(stopped))
     }
 
     /// A token that was verified here, if it would be verified by the same now.

@@ -9,7 +9,8 @@ use super::{
     flight::Flight,
 };
 use crate::{
-    principal::{Bearer, Groups, Holder, Membership, MembershipSource, Person, Principal, UserId},
+    config::ProviderSettings,
+    principal::{Bearer, Groups, Membership, MembershipSource, Person, Principal, UserId},
     refusal::{Reason, Refusal},
 };
 use arc_swap::ArcSwap;
@@ -21,6 +22,11 @@ use tokio::time::timeout;
 
 /// After a read that failed, the next waits so long.
 const BACK_OFF: Duration = Duration::from_secs(2);
+
+/// Whether somebody of `provider` is read with a token of ours whenever they ask, whatever theirs says.
+pub fn is_read(provider: &ProviderSettings, user: &UserId) -> bool {
+    provider.api.is_some() && number(user).is_some()
+}
 
 /// What is known of one person without a word of theirs.
 #[derive(Default)]
@@ -86,14 +92,7 @@ impl Memberships {
             Some(person) => self.behind(person, now).await?,
             None => None,
         };
-        let membership = read.unwrap_or_else(|| bearer.membership.clone());
-        Ok(match &bearer.holder {
-            Holder::Person(person, strength) => {
-                Principal::User { person: person.clone(), membership, strength: strength.clone() }
-            }
-            Holder::Job(job) => Principal::Job { job: job.clone(), membership },
-            Holder::Service(service) => Principal::Service { service: service.clone(), membership },
-        })
+        Ok(bearer.principal(read.unwrap_or_else(|| bearer.membership.clone())))
     }
 
     /// What is read of a person with a token of ours; nothing where there is none for their provider.

@@ -15,6 +15,7 @@ mod jobs;
 mod keeper;
 mod lock;
 
+pub use bearers::is_read;
 pub use keeper::TokenStatus;
 
 use crate::{

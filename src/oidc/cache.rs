@@ -41,6 +41,23 @@ impl CacheFile {
         Self { name: name.clone(), path: directory.join(format!("{name}.json")), writing: Arc::default() }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why nothing of it can be used, for an operator.
+    pub(super) fn lacks(&self) -> String {
+        let file = self.path.display();
+        match fs::File::open(&self.path) {
+            Ok(_) => format!("the keys in `{file}` are more than 24 h old, or of another address than is configured"),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                format!("there are no kept keys: `{file}` is written when a running process has read them")
+            }
+            Err(cause) => format!("`{file}` cannot be read: {cause}"),
+        }
+    }
+
     /// What was kept, and when the document was read, if it passes today's `check` and is at most 24 h old.
     pub(super) fn load<D: DeserializeOwned>(
         &self,

@@ -82,19 +82,75 @@ pub(super) fn job(settings: &TokenIssuerSettings, ci: &GitlabCi, claims: &Claims
     })
 }
 
+/// The job that GitLab names when it is asked whose an old-style job token is. Nobody says whether its ref is protected.
+///
+/// # Errors
+/// What the answer lacks, or that it is of nobody who may act.
+pub(super) fn answered(settings: &TokenIssuerSettings, ci: &GitlabCi, claims: &Claims) -> Result<Job, String> {
+    let part = |name: &str| match claims.get(name) {
+        Some(Value::Object(part)) => Ok(part),
+        _ => Err(format!("GitLab's answer has no `{name}`")),
+    };
+    let (job, user, pipeline) = (Read { claims }, Read { claims: part("user")? }, Read { claims: part("pipeline")? });
+    if &*job.text("status")? != "running" || user.given("state").and_then(Value::as_str) != Some("active") {
+        return Err("the job does not run, or its person is not active".to_owned());
+    }
+    let (project_id, source, subject) = (pipeline.number("project_id")?, pipeline.text("source")?, user.number("id")?);
+    let named = ci.projects.iter().find(|(_, id)| **id == project_id).map(|(path, _)| path.to_string());
+    let path = named.unwrap_or_default();
+    // what runs for a merge request may be a stranger's, and GitLab does not say whose here
+    let ours = GitlabCi { legacy_project: true, ..ci.clone() };
+    let place = Place { id: project_id, path: &path, runs_in: None, source: &source };
+    let subject = subject.to_string();
+    let job_id = job.number("id")?;
+    Ok(Job {
+        id: UserId { provider: settings.name.clone(), subject: job_id.to_string().into() },
+        namespace: settings.namespace().clone(),
+        person: Arc::new(Person {
+            id: settings.user(&subject),
+            issuer: settings.issuer.as_deref().unwrap_or_default().into(),
+            login: user.text("username")?,
+            email: None,
+            name: None,
+        }),
+        job_id,
+        pipeline_id: pipeline.number("id")?,
+        project_id,
+        project: place.project(&ours),
+        renamed: false,
+        project_path: if path.is_empty() { project_id.to_string().into() } else { path.as_str().into() },
+        job_project_id: place.project(&ours).map(|_| project_id),
+        git_ref: job.text("ref")?,
+        ref_type: if job.given("tag") == Some(&Value::Bool(true)) { "tag".into() } else { "branch".into() },
+        ref_protected: false,
+        pipeline_source: source.clone(),
+        runner_id: match claims.get("runner") {
+            Some(Value::Object(runner)) => Read { claims: runner }.number("id")?,
+            _ => 0,
+        },
+        runner_environment: "unknown".into(),
+        sha: pipeline.text("sha")?,
+        environment: None,
+        environment_protected: None,
+        deployment_tier: None,
+        environment_action: None,
+        ci_config_ref_uri: None,
+    })
+}
+
 /// Where a job's source is from, and where it runs.
-pub(super) struct Place<'a> {
-    pub(super) id: u64,
-    pub(super) path: &'a str,
-    pub(super) runs_in: Option<u64>,
-    pub(super) source: &'a str,
+struct Place<'a> {
+    id: u64,
+    path: &'a str,
+    runs_in: Option<u64>,
+    source: &'a str,
 }
 
 impl Place<'_> {
     /// The project that the job is in. In the pipeline of a merge request from a fork that is nowhere: the fork's own job would
     /// be where it is written, and the target's would run what a stranger wrote. Where GitLab does not say where the job runs,
     /// absence is no equality.
-    pub(super) fn project(&self, ci: &GitlabCi) -> Option<GroupPath> {
+    fn project(&self, ci: &GitlabCi) -> Option<GroupPath> {
         let at_home = match self.runs_in {
             Some(runs_in) => runs_in == self.id,
             None => ci.legacy_project && OWN_SOURCES.contains(&self.source),
@@ -104,23 +160,23 @@ impl Place<'_> {
     }
 
     /// The path is configured with the id of another project: this one took the path over, or it was deleted and made anew.
-    pub(super) fn is_another(&self, ci: &GitlabCi) -> bool {
+    fn is_another(&self, ci: &GitlabCi) -> bool {
         let known = self.path.parse::<GroupPath>().ok().and_then(|path| ci.projects.get(&path).copied());
         known.is_some_and(|known| known != self.id)
     }
 }
 
 /// Reads claims as GitLab writes them: numbers and truth values as texts, most of the time.
-pub(super) struct Read<'a> {
-    pub(super) claims: &'a Claims,
+struct Read<'a> {
+    claims: &'a Claims,
 }
 
 impl Read<'_> {
-    pub(super) fn given(&self, claim: &str) -> Option<&Value> {
+    fn given(&self, claim: &str) -> Option<&Value> {
         self.claims.get(claim).filter(|value| !value.is_null())
     }
 
-    pub(super) fn number(&self, claim: &str) -> Result<u64, String> {
+    fn number(&self, claim: &str) -> Result<u64, String> {
         let found = match self.given(claim) {
             Some(Value::String(text)) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 text.parse().ok()
@@ -132,7 +188,7 @@ impl Read<'_> {
         found.filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| format!("its `{claim}` is no number"))
     }
 
-    pub(super) fn truth(&self, claim: &str) -> Result<bool, String> {
+    fn truth(&self, claim: &str) -> Result<bool, String> {
         match self.given(claim) {
             Some(Value::Bool(is)) => Ok(*is),
             Some(Value::String(text)) if text == "true" => Ok(true),
@@ -141,7 +197,7 @@ impl Read<'_> {
         }
     }
 
-    pub(super) fn text(&self, claim: &str) -> Result<Arc<str>, String> {
+    fn text(&self, claim: &str) -> Result<Arc<str>, String> {
         self.optional(claim)?.ok_or_else(|| format!("it has no `{claim}`"))
     }
 

@@ -1,23 +1,22 @@
 //! Tokens that say nothing by themselves: the issuer is asked about each, and its answer is good for a short while.
 
 use super::{
-    ci::{Place, Read},
+    checks::{Check, TokenFault, Trial, Way},
     claims::Claims,
     flow::basic,
     http::READ,
     issuer::Issuer,
     jws::strict_object,
-    token::{self, Check, Proof, TokenFault},
+    token,
 };
 use crate::{
     config::{GitlabCi, Introspection, TokenKind},
-    principal::{Bearer, Holder, Job, Membership, Person, Unknown, UserId, Verified},
+    principal::{Bearer, Verified},
 };
 use http::{Request, StatusCode, header};
 use moka::future::Cache;
 use openidconnect::HttpRequest;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -68,31 +67,37 @@ impl Issuer {
         if matches!(self.asked.answers.get(&hash).await, Some(Ok(bearer)) if over(&bearer)) {
             self.asked.answers.invalidate(&hash).await;
         }
-        let answer = self.asked.answers.get_with(hash, async { self.question(token, hash).await.map(Arc::new) }).await;
+        let answer = self.asked.answers.get_with(hash, async { self.question(token).await.map(Arc::new) }).await;
         if matches!(answer, Err(TokenFault::Unavailable { .. })) {
             self.asked.answers.invalidate(&hash).await; // it may answer the next
         }
         answer
     }
 
-    async fn question(&self, token: &SecretString, hash: [u8; 32]) -> Result<Bearer, TokenFault> {
-        let text = token.expose_secret();
-        if text.len() > super::jws::LONGEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(self.bad(Check::Form, "it is too long, or not of printable ASCII characters"));
-        }
+    async fn question(&self, token: &SecretString) -> Result<Bearer, TokenFault> {
+        let (text, way) = (token.expose_secret(), self.way(token.expose_secret()));
+        let trial = Trial::begin(way, &self.settings, text, SystemTime::now());
+        let mut trial = trial.map_err(|failed| self.bad(failed))?;
         let Ok(_waits) = self.asked.waiting.try_acquire() else {
             return Err(self.unavailable("too many questions wait for its answers"));
         };
         let turn = tokio::time::timeout(PATIENCE, self.asked.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(self.unavailable("it does not answer the questions before")) };
-        match &self.settings.kind {
-            TokenKind::Introspection(asked) => self.introspected(asked, token).await,
-            TokenKind::GitlabCi(ci) => self.job_of(ci, token, hash).await,
-            TokenKind::Jwt(_) | TokenKind::Certificate => Err(self.bad(Check::Class, "it is none that is asked about")),
+        let answer = self.answered(way, token).await?;
+        let bearer = trial.by_answer(answer, SystemTime::now()).map_err(|failed| self.bad(failed))?;
+        Ok(Bearer { token: Some(token.clone()), by: Verified { issuer: self.number, keys: 0 }, ..bearer })
+    }
+
+    /// What the issuer answers when it is asked about a credential; nothing if it knows no such.
+    pub(super) async fn answered(&self, way: Way, token: &SecretString) -> Result<Claims, TokenFault> {
+        match (&self.settings.kind, way) {
+            (TokenKind::Introspection(asked), Way::Introspected) => self.introspected(asked, token).await,
+            (TokenKind::GitlabCi(ci), Way::JobToken) => self.job_of(ci, token).await,
+            _ => Err(self.bad((Check::Class, "it is none that is asked about".to_owned()))),
         }
     }
 
-    async fn introspected(&self, asked: &Introspection, token: &SecretString) -> Result<Bearer, TokenFault> {
+    async fn introspected(&self, asked: &Introspection, token: &SecretString) -> Result<Claims, TokenFault> {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("token", token.expose_secret())
             .append_pair("token_type_hint", "access_token")
@@ -103,120 +108,20 @@ impl Issuer {
             .header(header::AUTHORIZATION, basic(&asked.client_id, asked.client_secret.expose_secret()))
             .body(form.into_bytes());
         let (_, body) = self.answer(request, &[]).await?;
-        let claims = strict_object(&body).map_err(|cause| self.unavailable(cause))?;
-        if claims.get("active") != Some(&Value::Bool(true)) {
-            return Err(self.bad(Check::Active, "the issuer says that it is not active"));
-        }
-        let kind = claims.get("token_type").and_then(Value::as_str);
-        let is_access =
-            ["Bearer", "access_token"].into_iter().any(|it| kind.is_none_or(|kind| kind.eq_ignore_ascii_case(it)));
-        if !is_access {
-            return Err(self.bad(Check::Class, "the issuer says that it is of another `token_type` than `Bearer`"));
-        }
-        token::check_kind(&claims, false).map_err(|cause| self.bad(Check::Class, cause))?;
-        let now = SystemTime::now();
-        let ends = self.judged(&claims, now).map_err(|(check, cause)| self.bad(check, cause))?;
-        let by = Verified { issuer: self.number, keys: 0 };
-        let proof = Proof { settings: &self.settings, claims: &claims, token, by, ends, now };
-        proof.bearer().map_err(|cause| self.bad(Check::Claims, cause))
-    }
-
-    /// An answer is judged like a token, but that its times may be missing: then it is good for as long as answers are.
-    ///
-    /// Source: RFC 7662, section 2.2.
-    fn judged(&self, claims: &Claims, now: SystemTime) -> Result<SystemTime, (Check, String)> {
-        let issuer = claims.get("iss").and_then(Value::as_str);
-        if let (Some(expected), Some(found)) = (&self.settings.issuer, issuer)
-            && found != expected
-        {
-            return Err((Check::Issuer, format!("its `iss` is another than `{expected}`")));
-        }
-        token::check_audience(&self.settings, claims).map_err(|cause| (Check::Audience, cause))?;
-        let mut timed = claims.clone();
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        timed.entry("iat").or_insert_with(|| seconds.into());
-        timed.entry("exp").or_insert_with(|| (seconds + GOOD.as_secs()).into());
-        token::check_times(&self.settings, &timed, now).map(|ends| ends.min(now + GOOD))
+        strict_object(&body).map_err(|cause| self.unavailable(cause))
     }
 
     /// The job that an old-style job token is of. It says less than an ID token: nothing of protection and environment, and
     /// of its project only the number.
-    async fn job_of(&self, ci: &GitlabCi, token: &SecretString, hash: [u8; 32]) -> Result<Bearer, TokenFault> {
+    async fn job_of(&self, ci: &GitlabCi, token: &SecretString) -> Result<Claims, TokenFault> {
         let request = Request::get(format!("{}/job", ci.api))
             .header(header::ACCEPT, "application/json")
             .header("job-token", token.expose_secret())
             .body(Vec::new());
-        let (status, body) = self.answer(request, &[StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND]).await?;
-        if status != StatusCode::OK {
-            return Err(self.bad(Check::Active, "GitLab knows no running job with this token"));
+        match self.answer(request, &[StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND]).await? {
+            (StatusCode::OK, body) => strict_object(&body).map_err(|cause| self.unavailable(cause)),
+            _ => Ok(Claims::new()),
         }
-        let job = strict_object(&body).map_err(|cause| self.unavailable(cause))?;
-        let job = self.old_job(ci, &job).map_err(|cause| self.bad(Check::Claims, cause))?;
-        Ok(Bearer {
-            issuer: self.settings.name.clone(),
-            holder: Holder::Job(Arc::new(job)),
-            membership: Membership::Unknown(Unknown::NeverRead),
-            hash,
-            name: crate::text::hex(&hash[..8]).into(),
-            ends: Some(SystemTime::now() + GOOD),
-            jti: None,
-            token: Some(token.clone()),
-            by: Verified { issuer: self.number, keys: 0 },
-        })
-    }
-
-    fn old_job(&self, ci: &GitlabCi, claims: &Claims) -> Result<Job, String> {
-        let part = |name: &str| match claims.get(name) {
-            Some(Value::Object(part)) => Ok(part),
-            _ => Err(format!("GitLab's answer has no `{name}`")),
-        };
-        let (job, user, pipeline) =
-            (Read { claims }, Read { claims: part("user")? }, Read { claims: part("pipeline")? });
-        if &*job.text("status")? != "running" || user.given("state").and_then(Value::as_str) != Some("active") {
-            return Err("the job does not run, or its person is not active".to_owned());
-        }
-        let (project_id, source, subject) =
-            (pipeline.number("project_id")?, pipeline.text("source")?, user.number("id")?);
-        let named = ci.projects.iter().find(|(_, id)| **id == project_id).map(|(path, _)| path.to_string());
-        let path = named.unwrap_or_default();
-        // what runs for a merge request may be a stranger's, and GitLab does not say whose here
-        let ours = GitlabCi { legacy_project: true, ..ci.clone() };
-        let place = Place { id: project_id, path: &path, runs_in: None, source: &source };
-        let subject = subject.to_string();
-        let job_id = job.number("id")?;
-        Ok(Job {
-            id: UserId { provider: self.settings.name.clone(), subject: job_id.to_string().into() },
-            namespace: self.settings.namespace().clone(),
-            person: Arc::new(Person {
-                id: self.settings.user(&subject),
-                issuer: self.settings.issuer.as_deref().unwrap_or_default().into(),
-                login: user.text("username")?,
-                email: None,
-                name: None,
-            }),
-            job_id,
-            pipeline_id: pipeline.number("id")?,
-            project_id,
-            project: place.project(&ours),
-            renamed: false,
-            project_path: if path.is_empty() { project_id.to_string().into() } else { path.as_str().into() },
-            job_project_id: place.project(&ours).map(|_| project_id),
-            git_ref: job.text("ref")?,
-            ref_type: if job.given("tag") == Some(&Value::Bool(true)) { "tag".into() } else { "branch".into() },
-            ref_protected: false,
-            pipeline_source: source.clone(),
-            runner_id: match claims.get("runner") {
-                Some(Value::Object(runner)) => Read { claims: runner }.number("id")?,
-                _ => 0,
-            },
-            runner_environment: "unknown".into(),
-            sha: pipeline.text("sha")?,
-            environment: None,
-            environment_protected: None,
-            deployment_tier: None,
-            environment_action: None,
-            ci_config_ref_uri: None,
-        })
     }
 
     /// The answer's status and body, where the status is 200 or one of `others`.
@@ -225,7 +130,7 @@ impl Issuer {
         request: Result<HttpRequest, http::Error>,
         others: &[StatusCode],
     ) -> Result<(StatusCode, Vec<u8>), TokenFault> {
-        let request = request.map_err(|_| self.bad(Check::Form, "it cannot be sent in a header"))?;
+        let request = request.map_err(|_| self.bad((Check::Form, "it cannot be sent in a header".to_owned())))?;
         let answer = self.http.send(request, READ).await.map_err(|cause| self.unavailable(cause.to_string()))?;
         match answer.status() {
             status if status == StatusCode::OK || others.contains(&status) => Ok((status, answer.into_body())),

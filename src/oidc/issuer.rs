@@ -3,15 +3,13 @@
 use super::{
     Status,
     cache::CacheFile,
-    claims::printable,
+    checks::{Check, Failed, TokenFault, Trial, Way},
     discovery::{Backoff, is_acceptable},
     fresh::random,
     http::{Http, HttpError},
-    id_token::TokenError,
     jws::strict_object,
     keys::{self, KeySet, Keys},
-    signature,
-    token::{self, Check, Proof, Sound, TokenFault},
+    token::claimed,
 };
 use crate::{
     config::{KeySource, TokenIssuerSettings, TokenKind},
@@ -42,7 +40,7 @@ pub struct Issuer {
     pub(super) http: Http,
     document: ArcSwapOption<Document>,
     keys: Keys,
-    cache: CacheFile,
+    pub(super) cache: Option<CacheFile>,
     status: Mutex<Status>,
     pub(super) asked: super::introspection::Asked,
 }
@@ -72,6 +70,16 @@ impl Document {
 impl Issuer {
     /// An issuer whose keys are not read yet. The last good ones, at most 24 h old, are read from `cache` and written there.
     pub fn new(settings: Arc<TokenIssuerSettings>, cache: &Path) -> Arc<Self> {
+        let cache = CacheFile::new(cache, &settings.name);
+        Self::with(settings, Some(cache))
+    }
+
+    /// The same, which keeps nothing on disk and takes nothing from there.
+    pub fn passing(settings: Arc<TokenIssuerSettings>) -> Arc<Self> {
+        Self::with(settings, None)
+    }
+
+    fn with(settings: Arc<TokenIssuerSettings>, cache: Option<CacheFile>) -> Arc<Self> {
         let first = match (&settings.kind, &settings.keys) {
             (TokenKind::Introspection(asked), _) => asked.endpoint.as_str(),
             (_, KeySource::Uri(uri)) => uri.as_str(),
@@ -84,7 +92,7 @@ impl Issuer {
             http: Http::new(&first),
             document: ArcSwapOption::empty(),
             keys: Keys::default(),
-            cache: CacheFile::new(cache, &settings.name),
+            cache,
             status: Mutex::default(),
             asked: super::introspection::Asked::default(),
             settings,
@@ -97,11 +105,6 @@ impl Issuer {
     /// The issuer signs its tokens, so that it has keys.
     pub fn has_keys(&self) -> bool {
         matches!(self.settings.kind, TokenKind::GitlabCi(_) | TokenKind::Jwt(_))
-    }
-
-    /// It has to be asked about this token, which says nothing by itself.
-    pub fn asks_about(&self, token: &str) -> bool {
-        self.settings.prefix().is_some_and(|prefix| token.starts_with(prefix)) || !self.has_keys()
     }
 
     /// It vouches for clients by certificates, which listeners verify.
@@ -121,7 +124,7 @@ impl Issuer {
 
     /// By what `bearer` would be verified now; `None` while it has no keys that may be used.
     pub fn verifies_by(&self, bearer: &Bearer, now: SystemTime) -> Option<Verified> {
-        let asked = bearer.token.as_ref().is_some_and(|token| self.asks_about(token.expose_secret()));
+        let asked = bearer.token.as_ref().is_some_and(|token| self.way(token.expose_secret()) != Way::Signed);
         let keys = if asked || !self.has_keys() { 0 } else { self.usable_keys(now).ok()?.generation };
         Some(Verified { issuer: self.number, keys })
     }
@@ -136,7 +139,8 @@ impl Issuer {
             return;
         }
         let wanted = |it: Document| self.wanted(it).ok();
-        if let Some((document, read, keys)) = self.cache.load(now, wanted).filter(|_| self.has_keys()) {
+        let cache = self.cache.as_ref().filter(|_| self.has_keys());
+        if let Some((document, read, keys)) = cache.and_then(|cache| cache.load(now, wanted)) {
             self.note(|status| (status.discovered, status.keys_read) = (Some(read), Some(keys.read)));
             self.adopt(document);
             self.keys.replace(keys);
@@ -154,7 +158,7 @@ impl Issuer {
 
     /// Reads where its keys are every hour, and the keys every 9 min, with back-off. Never returns; runs on the control plane.
     pub async fn keep_fresh(self: Arc<Self>) {
-        if !self.has_keys() || matches!(self.settings.keys, KeySource::Fixed(_)) {
+        if !self.has_keys() || self.has_fixed_keys() {
             return std::future::pending().await;
         }
         let (mut backoff, mut discovered) = (Backoff::default(), None::<Instant>);
@@ -234,12 +238,12 @@ impl Issuer {
         Ok(set)
     }
 
-    /// The same, and keeps them on disk.
+    /// The same, and keeps them on disk. That they cannot be written spoils only the next start.
     async fn read_keys(&self) -> Result<Arc<KeySet>, String> {
         let set = self.fetched().await?;
-        let (Some(document), read) = (self.document.load_full(), set.read) else { return Ok(set) };
-        let (cache, kept, name) = (self.cache.clone(), set.clone(), self.settings.name.clone());
-        let written = tokio::task::spawn_blocking(move || cache.store(&*document, read, &kept)).await;
+        let (Some(document), Some(cache)) = (self.document.load_full(), self.cache.clone()) else { return Ok(set) };
+        let (kept, name) = (set.clone(), &self.settings.name);
+        let written = tokio::task::spawn_blocking(move || cache.store(&*document, kept.read, &kept)).await;
         if let Ok(Err(cause)) = written {
             tracing::warn!(token_issuer = %name, "cannot keep the keys for the next start: {cause}");
         }
@@ -256,9 +260,8 @@ impl Issuer {
     }
 
     pub(super) fn usable_keys(&self, now: SystemTime) -> Result<Arc<KeySet>, TokenFault> {
-        let fixed = matches!(self.settings.keys, KeySource::Fixed(_));
         match self.keys.current() {
-            Some(keys) if fixed || keys.is_fresh(now) => Ok(keys),
+            Some(keys) if self.has_fixed_keys() || keys.is_fresh(now) => Ok(keys),
             Some(_) => Err(self.unavailable("its keys were last read more than 24 h ago")),
             None => Err(self.unavailable(match self.status().last_error {
                 Some(cause) => format!("its keys are not read yet: {cause}"),
@@ -267,87 +270,111 @@ impl Issuer {
         }
     }
 
-    /// Verifies a token with the keys at hand. Nobody is asked.
+    /// How it is found out whether a credential of this issuer is good.
+    pub fn way(&self, token: &str) -> Way {
+        let is_opaque = self.settings.prefix().is_some_and(|prefix| token.starts_with(prefix));
+        match &self.settings.kind {
+            TokenKind::GitlabCi(_) if is_opaque => Way::JobToken,
+            TokenKind::GitlabCi(_) | TokenKind::Jwt(_) => Way::Signed,
+            TokenKind::Introspection(_) | TokenKind::Certificate => Way::Introspected,
+        }
+    }
+
+    /// Verifies a signed token with the keys at hand. Nobody is asked.
     ///
     /// # Errors
     /// Any [`TokenFault`]; one of [`Check::Signature`] may be mended by newer keys: see [`Self::verify`].
     pub fn verify_at_hand(&self, token: &str, now: SystemTime) -> Result<Bearer, TokenFault> {
-        let sound = token::sound(&self.settings, token, now).map_err(|(check, cause)| self.bad(check, cause))?;
+        let mut trial = self.trial(token, now)?;
         let keys = self.usable_keys(now)?;
-        self.signed(token, &sound, &keys).map_err(|cause| self.bad(Check::Signature, cause))?;
-        self.proved(token, &sound, &keys, now)
+        let bearer = trial.by_keys(&keys).map_err(|failed| self.bad(failed))?;
+        Ok(self.marked(bearer, token, &keys))
     }
 
-    /// Verifies a token, by newer keys where those at hand do not fit: they are read at most every 30 s for all tokens together.
+    /// Verifies a signed token, by newer keys where those at hand do not fit: they are read at most every 30 s for all tokens
+    /// together.
     ///
     /// # Errors
     /// Any [`TokenFault`].
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<Bearer, TokenFault> {
-        let sound = token::sound(&self.settings, token, now).map_err(|(check, cause)| self.bad(check, cause))?;
+        let mut trial = self.trial(token, now)?;
         let seen = match self.usable_keys(now) {
             Ok(seen) => seen,
-            Err(fault) => return self.by_first_keys(token, &sound, now, fault).await,
+            Err(fault) => {
+                let first = self.first_keys(now, fault).await?;
+                return trial
+                    .by_keys(&first)
+                    .map(|it| self.marked(it, token, &first))
+                    .map_err(|failed| self.bad(failed));
+            }
         };
-        let Err(cause) = self.signed(token, &sound, &seen) else { return self.proved(token, &sound, &seen, now) };
-        let fixed = matches!(self.settings.keys, KeySource::Fixed(_));
-        let newer = if fixed { None } else { self.newer(&seen).await? };
-        let Some(newer) = newer else { return Err(self.bad(Check::Signature, cause)) };
-        self.signed(token, &sound, &newer).map_err(|cause| self.bad(Check::Signature, cause))?;
-        self.proved(token, &sound, &newer, now)
+        let failed = match trial.by_keys(&seen) {
+            Err(failed) if failed.0 == Check::Signature => failed,
+            other => return other.map(|it| self.marked(it, token, &seen)).map_err(|failed| self.bad(failed)),
+        };
+        let newer = if self.has_fixed_keys() { None } else { self.newer(&seen).await? };
+        let Some(newer) = newer else { return Err(self.bad(failed)) };
+        trial.by_keys(&newer).map(|it| self.marked(it, token, &newer)).map_err(|failed| self.bad(failed))
     }
 
-    /// Finds out whether a token is good, whatever has to be read or asked for that.
+    /// Finds out whether a credential is good, whatever has to be read or asked for that.
     ///
     /// # Errors
     /// Any [`TokenFault`].
-    pub async fn resolve(&self, token: &SecretString, asks: bool, now: SystemTime) -> Result<Arc<Bearer>, TokenFault> {
-        if asks { self.ask(token).await } else { self.verify(token.expose_secret(), now).await.map(Arc::new) }
+    pub async fn resolve(&self, token: &SecretString, now: SystemTime) -> Result<Arc<Bearer>, TokenFault> {
+        match self.way(token.expose_secret()) {
+            Way::Signed => self.verify(token.expose_secret(), now).await.map(Arc::new),
+            Way::Introspected | Way::JobToken => self.ask(token).await,
+        }
+    }
+
+    /// A signed token, past every check that needs no key.
+    fn trial<'t>(&'t self, token: &'t str, now: SystemTime) -> Result<Trial<'t>, TokenFault> {
+        Trial::begin(Way::Signed, &self.settings, token, now).map_err(|failed| self.bad(failed))
     }
 
     async fn newer(&self, seen: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, TokenFault> {
         self.keys.newer(seen, self.read_keys()).await.map_err(|cause| self.unavailable(cause))
     }
 
-    /// There were no keys yet: the first may come now.
-    async fn by_first_keys(
-        &self,
-        token: &str,
-        sound: &Sound,
-        now: SystemTime,
-        fault: TokenFault,
-    ) -> Result<Bearer, TokenFault> {
+    /// There were no keys yet, which is the `fault`: the first may come now.
+    async fn first_keys(&self, now: SystemTime, fault: TokenFault) -> Result<Arc<KeySet>, TokenFault> {
         let first = self.keys.first(self.read_keys()).await.map_err(|cause| self.unavailable(cause))?;
-        let keys = first.filter(|keys| keys.is_fresh(now)).ok_or(fault)?;
-        self.signed(token, sound, &keys).map_err(|cause| self.bad(Check::Signature, cause))?;
-        self.proved(token, sound, &keys, now)
+        first.filter(|keys| keys.is_fresh(now)).ok_or(fault)
     }
 
-    fn signed(&self, token: &str, sound: &Sound, keys: &KeySet) -> Result<(), String> {
-        match signature::check(token, &sound.unverified, keys) {
-            Ok(_) => Ok(()),
-            Err(TokenError::Key(cause) | TokenError::Rule(cause) | TokenError::Outsider { cause, .. }) => {
-                let kid = sound.unverified.header.get("kid").and_then(serde_json::Value::as_str);
-                Err(kid.map_or_else(|| cause.clone(), |kid| format!("{cause} (`kid`: `{}`)", printable(kid, 64))))
-            }
-        }
+    pub(super) fn has_fixed_keys(&self) -> bool {
+        matches!(self.settings.keys, KeySource::Fixed(_))
     }
 
-    fn proved(&self, token: &str, sound: &Sound, keys: &KeySet, now: SystemTime) -> Result<Bearer, TokenFault> {
-        let (claims, ends, token) = (&sound.unverified.claims, sound.ends, &SecretString::from(token));
+    /// By what it was verified.
+    fn marked(&self, bearer: Bearer, token: &str, keys: &KeySet) -> Bearer {
         let by = Verified { issuer: self.number, keys: keys.generation };
-        let proof = Proof { settings: &self.settings, claims, token, by, ends, now };
-        proof.bearer().map_err(|cause| self.bad(Check::Claims, cause))
+        Bearer { token: Some(SecretString::from(token)), by, ..bearer }
     }
 
-    pub(super) fn bad(&self, check: Check, cause: impl Into<String>) -> TokenFault {
-        TokenFault::bad(&self.settings.name, check, cause)
+    pub(super) fn bad(&self, (check, cause): Failed) -> TokenFault {
+        TokenFault::Bad { issuer: self.settings.name.clone(), check, cause }
     }
 
     pub(super) fn unavailable(&self, cause: impl Into<String>) -> TokenFault {
-        TokenFault::unavailable(&self.settings.name, cause)
+        TokenFault::Unavailable { issuer: self.settings.name.clone(), cause: cause.into() }
     }
 
     fn note(&self, change: impl FnOnce(&mut Status)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// Which of these issuers a token claims to be of: by how it begins, or by `iss`; of several with the same `iss`, the one that
+/// it is for.
+pub fn issuer_of<'i>(token: &str, issuers: &'i [Arc<Issuer>]) -> Option<&'i Arc<Issuer>> {
+    let begins = |issuer: &&Arc<Issuer>| issuer.settings.prefix().is_some_and(|prefix| token.starts_with(prefix));
+    if let Some(found) = issuers.iter().find(begins) {
+        return Some(found);
+    }
+    let whose = claimed(token)?;
+    let of = || issuers.iter().filter(|issuer| issuer.settings.issuer.as_deref() == Some(&*whose.issuer));
+    let is_for = |issuer: &&Arc<Issuer>| issuer.settings.audiences.iter().any(|one| whose.audiences.contains(one));
+    of().find(is_for).or_else(|| of().next())
 }

@@ -15,6 +15,7 @@ pub(super) const LONGEST: usize = 16 * 1024;
 const DEEPEST: usize = 16;
 
 /// A JWS whose signature is not verified yet.
+#[derive(Default)]
 pub(super) struct Unverified {
     /// The header, each member once.
     pub(super) header: Map<String, Value>,
@@ -70,6 +71,13 @@ pub(super) fn claims(token: &str, longest: usize) -> Option<Map<String, Value>> 
         return None;
     }
     object("payload", claims).ok()
+}
+
+/// What can be read of a compact JWS, well formed or not; `None`: nothing.
+pub(super) fn glance(token: &str, longest: usize) -> Option<Unverified> {
+    let claims = claims(token, longest)?;
+    let header = token.split('.').next().and_then(|header| object("header", header).ok());
+    Some(Unverified { header: header.unwrap_or_default(), claims })
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<(), FormError> {

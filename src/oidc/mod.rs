@@ -4,10 +4,12 @@
 
 mod answer;
 mod cache;
+mod checks;
 mod ci;
 mod claims;
 mod clock;
 mod discovery;
+mod explain;
 mod flow;
 mod fresh;
 mod graph;
@@ -23,14 +25,18 @@ mod logout_token;
 mod probe;
 mod rp;
 mod signature;
+#[cfg(test)]
+pub(crate) mod testing;
 mod token;
 
+pub use checks::{Check, Limit, TokenFault, Way};
+pub use explain::{Explanation, Good, Look, Outcome, Place, Shape, Source};
 pub use introspection::GOOD as ASKED_GOOD;
-pub use issuer::Issuer;
+pub use issuer::{Issuer, issuer_of};
 pub use issuer_probe::probe_issuer;
 pub use logout_token::LogoutToken;
 pub use probe::{Wanted, probe};
-pub use token::{Check, TokenFault, Whose, claimed, hash};
+pub use token::{Whose, bare, claimed, hash};
 
 use self::{cache::CacheFile, discovery::Document, graph::Graph, groups::Lists, http::Http, keys::Keys};
 use crate::{

@@ -1,6 +1,8 @@
 //! The rules for tokens that callers come with, apart from ID tokens of sign-ins.
 
 use super::{
+    checks::Way,
+    ci,
     claims::{self, Claimed, Claims, printable},
     id_token::{self, TokenError},
     jws::{self, Unverified},
@@ -8,11 +10,9 @@ use super::{
 use crate::{
     config::{JwtTokens, ProviderKind, TokenClaims, TokenIssuerSettings, TokenKind, TokenPrincipal},
     principal::{
-        Bearer, Groups, Holder, Membership, MembershipSource, Name, Person, Service, Strength, Unknown, UserId,
-        Verified,
+        Bearer, Groups, Holder, Membership, MembershipSource, Person, Service, Strength, Unknown, UserId, Verified,
     },
 };
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -20,107 +20,10 @@ use std::{
 };
 
 /// The clock difference that is forgiven.
-pub(super) const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_secs(60);
 
 /// The `typ` of what we tell upstreams, which another Vestibule may accept.
-const ASSERTION: &str = "vestibule+jwt";
-
-/// One check of a token. All are made, in this order, until one fails.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Check {
-    /// Three segments of base64url and JSON, no member twice.
-    Form,
-    /// The signature algorithm is one that the configuration lists.
-    Algorithm,
-    /// `iss` is the issuer, byte for byte.
-    Issuer,
-    /// It is this kind of token and no other of the same issuer.
-    Class,
-    /// It is for us.
-    Audience,
-    /// `exp`, `nbf` and `iat`.
-    Time,
-    /// It is not older than `max_age`.
-    Age,
-    /// A key of the issuer made its signature.
-    Signature,
-    /// The issuer itself says that it is good.
-    Active,
-    /// It says who it is of.
-    Claims,
-}
-
-impl Check {
-    /// Every check that can be made without asking the issuer about the token, in order.
-    pub const VERIFIED: [Self; 9] = [
-        Self::Form,
-        Self::Algorithm,
-        Self::Issuer,
-        Self::Class,
-        Self::Audience,
-        Self::Time,
-        Self::Age,
-        Self::Signature,
-        Self::Claims,
-    ];
-
-    /// The word that audit events use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Form => "form",
-            Self::Algorithm => "algorithm",
-            Self::Issuer => "issuer",
-            Self::Class => "class",
-            Self::Audience => "audience",
-            Self::Time => "time",
-            Self::Age => "age",
-            Self::Signature => "signature",
-            Self::Active => "active",
-            Self::Claims => "claims",
-        }
-    }
-}
-
-/// Why a token is not accepted.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TokenFault {
-    /// It fails a check.
-    #[error("token of `{issuer}`, check `{}`: {cause}", check.as_str())]
-    Bad {
-        /// The token issuer's name.
-        issuer: Name,
-        /// The one check that it fails.
-        check: Check,
-        /// What is wrong, without secrets.
-        cause: String,
-    },
-    /// Nobody can say: the issuer, or its keys, cannot be had.
-    #[error("token issuer `{issuer}` cannot be reached: {cause}")]
-    Unavailable {
-        /// The token issuer's name.
-        issuer: Name,
-        /// What went wrong, without secrets.
-        cause: String,
-    },
-}
-
-impl TokenFault {
-    /// Newer keys, or the first, may show that the token is good.
-    pub fn may_be_mended(&self) -> bool {
-        match self {
-            Self::Bad { check, .. } => *check == Check::Signature,
-            Self::Unavailable { .. } => true,
-        }
-    }
-
-    pub(super) fn bad(issuer: &Name, check: Check, cause: impl Into<String>) -> Self {
-        Self::Bad { issuer: issuer.clone(), check, cause: cause.into() }
-    }
-
-    pub(super) fn unavailable(issuer: &Name, cause: impl Into<String>) -> Self {
-        Self::Unavailable { issuer: issuer.clone(), cause: cause.into() }
-    }
-}
+pub(super) const ASSERTION: &str = "vestibule+jwt";
 
 /// `iss` and `aud` of a token, by which it is seen whose it may be. Nothing is verified.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -134,8 +37,22 @@ pub struct Whose {
 /// Reads whose token it claims to be; `None`: it is no JWT.
 pub fn claimed(token: &str) -> Option<Whose> {
     let claims = jws::claims(token, jws::LONGEST)?;
-    let issuer = claims.get("iss")?.as_str()?.to_owned();
-    Some(Whose { issuer, audiences: audiences(&claims).map(str::to_owned).collect() })
+    claims.get("iss")?.as_str()?;
+    Some(whose(&claims))
+}
+
+/// The same of claims that are at hand; empty where they do not say.
+pub(super) fn whose(claims: &Claims) -> Whose {
+    let issuer = claims.get("iss").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Whose { issuer, audiences: audiences(claims).map(str::to_owned).collect() }
+}
+
+/// A token without the scheme, which some write before it.
+pub fn bare(text: &str) -> &str {
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        _ => text,
+    }
 }
 
 /// SHA-256 of a credential.
@@ -151,41 +68,20 @@ fn audiences(claims: &Claims) -> impl Iterator<Item = &str> {
     one.into_iter().chain(several.into_iter().flatten().filter_map(Value::as_str))
 }
 
-/// A token whose form and claims are as they should be, and whose signature is not verified yet.
-pub(super) struct Sound {
-    pub(super) unverified: Unverified,
-    /// When it is over, the clock difference included.
-    pub(super) ends: SystemTime,
+pub(super) fn check_algorithm(settings: &TokenIssuerSettings, header: &Claims) -> Result<(), String> {
+    let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or_default();
+    if settings.algorithms.iter().any(|listed| listed == algorithm) {
+        return Ok(());
+    }
+    Err(format!("its algorithm is `{algorithm}`, expected `{}`", settings.algorithms.join("`, `")))
 }
 
-/// Makes every check that needs no key, so that a token that is wrong anyway causes no look at keys.
-///
-/// # Errors
-/// The first check that fails.
-///
-/// Source: RFC 7519, section 7.2; RFC 8725, section 3; RFC 9068, section 4.
-pub(super) fn sound(settings: &TokenIssuerSettings, token: &str, now: SystemTime) -> Result<Sound, (Check, String)> {
-    let unverified = jws::read(token, jws::LONGEST).map_err(|cause| (Check::Form, cause.to_string()))?;
-    let algorithm = unverified.header.get("alg").and_then(Value::as_str).unwrap_or_default();
-    if !settings.algorithms.iter().any(|listed| listed == algorithm) {
-        let listed = settings.algorithms.join("`, `");
-        return Err((Check::Algorithm, format!("its algorithm is `{algorithm}`, expected `{listed}`")));
+pub(super) fn check_issuer(settings: &TokenIssuerSettings, found: &str) -> Result<(), String> {
+    if settings.issuer.as_deref() == Some(found) {
+        return Ok(());
     }
-    let claims = &unverified.claims;
-    let issuer = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
-    if settings.issuer.as_deref() != Some(issuer) {
-        let expected = settings.issuer.as_deref().unwrap_or_default();
-        return Err((Check::Issuer, format!("its `iss` is `{}`, expected `{expected}`", printable(issuer, 200))));
-    }
-    match &settings.kind {
-        TokenKind::GitlabCi(_) => super::ci::check_class(&unverified),
-        TokenKind::Jwt(tokens) => check_class(&unverified, tokens),
-        TokenKind::Introspection(_) | TokenKind::Certificate => Err("it is no token that is verified here".to_owned()),
-    }
-    .map_err(|cause| (Check::Class, cause))?;
-    check_audience(settings, claims).map_err(|cause| (Check::Audience, cause))?;
-    let ends = check_times(settings, claims, now)?;
-    Ok(Sound { unverified, ends })
+    let expected = settings.issuer.as_deref().unwrap_or_default();
+    Err(format!("its `iss` is `{}`, expected `{expected}`", printable(found, 200)))
 }
 
 pub(super) fn check_audience(settings: &TokenIssuerSettings, claims: &Claims) -> Result<(), String> {
@@ -197,47 +93,61 @@ pub(super) fn check_audience(settings: &TokenIssuerSettings, claims: &Claims) ->
     Err(format!("it is for {found}, expected `{}`", settings.audiences.join("` or `")))
 }
 
-/// When it is over. `exp` and `iat` must be there: without the one it would be good for ever, without the other nobody could
-/// say how old it is.
-pub(super) fn check_times(
+/// When it is over by its own word. `exp` and `iat` must be there: without the one it would be good for ever, without the other
+/// nobody could say how old it is.
+pub(super) fn check_time(claims: &Claims, now: SystemTime) -> Result<SystemTime, String> {
+    let end = time(claims, "exp")?.ok_or("it has no `exp`")?;
+    if end + LEEWAY <= now {
+        return Err(format!("it ended {} s ago (60 s of clock difference are allowed)", seconds_since(end, now)));
+    }
+    if issued(claims)? > now + LEEWAY {
+        return Err("its `iat` is in the future (60 s of clock difference are allowed)".to_owned());
+    }
+    if time(claims, "nbf")?.is_some_and(|begin| begin > now + LEEWAY) {
+        return Err("its `nbf` is in the future (60 s of clock difference are allowed)".to_owned());
+    }
+    Ok(end + LEEWAY)
+}
+
+/// When it is too old, whatever it says itself.
+pub(super) fn check_age(
     settings: &TokenIssuerSettings,
     claims: &Claims,
     now: SystemTime,
-) -> Result<SystemTime, (Check, String)> {
-    let time = |claim| match id_token::time(claims, claim) {
-        Ok(time) => Ok(time),
-        Err(TokenError::Rule(cause) | TokenError::Key(cause) | TokenError::Outsider { cause, .. }) => {
-            Err((Check::Time, cause))
-        }
-    };
-    let ago = |then: SystemTime| now.duration_since(then).unwrap_or_default().as_secs();
-    let end = time("exp")?.ok_or((Check::Time, "it has no `exp`".to_owned()))? + LEEWAY;
-    if end <= now {
-        return Err((
-            Check::Time,
-            format!("it ended {} s ago (60 s of clock difference are allowed)", ago(end - LEEWAY)),
-        ));
-    }
-    let issued = time("iat")?.ok_or((Check::Time, "it has no `iat`".to_owned()))?;
-    if issued > now + LEEWAY {
-        return Err((Check::Time, "its `iat` is in the future (60 s of clock difference are allowed)".to_owned()));
-    }
-    if time("nbf")?.is_some_and(|begin| begin > now + LEEWAY) {
-        return Err((Check::Time, "its `nbf` is in the future (60 s of clock difference are allowed)".to_owned()));
-    }
+) -> Result<SystemTime, String> {
+    let issued = issued(claims)?;
     let oldest = issued + settings.max_age + LEEWAY;
     if oldest <= now {
-        let (age, most) = (ago(issued), settings.max_age.as_secs());
-        return Err((Check::Age, format!("it was issued {age} s ago, and `max_age` is {most} s: ask for a new one")));
+        let (age, most) = (seconds_since(issued, now), settings.max_age.as_secs());
+        return Err(format!("it was issued {age} s ago, and `max_age` is {most} s: ask for a new one"));
     }
-    Ok(end.min(oldest))
+    Ok(oldest)
+}
+
+fn issued(claims: &Claims) -> Result<SystemTime, String> {
+    time(claims, "iat")?.ok_or_else(|| "it has no `iat`".to_owned())
+}
+
+fn time(claims: &Claims, claim: &str) -> Result<Option<SystemTime>, String> {
+    id_token::time(claims, claim).map_err(cause)
+}
+
+fn seconds_since(then: SystemTime, now: SystemTime) -> u64 {
+    now.duration_since(then).unwrap_or_default().as_secs()
+}
+
+/// What is wrong, whatever could mend it.
+pub(super) fn cause(error: TokenError) -> String {
+    match error {
+        TokenError::Rule(cause) | TokenError::Key(cause) | TokenError::Outsider { cause, .. } => cause,
+    }
 }
 
 /// One issuer may sign tokens of several kinds: ID tokens of sign-ins, logout tokens and refresh tokens are no access tokens,
 /// and CI jobs' tokens have their own kind here.
 ///
 /// Source: RFC 8725, sections 3.11 and 3.12; RFC 9068, section 4.
-fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
+pub(super) fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
     let media_type = token.header.get("typ").and_then(Value::as_str);
     let bare = media_type.map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
     let is = |expected: &str| bare.is_some_and(|bare| bare.eq_ignore_ascii_case(expected));
@@ -253,8 +163,20 @@ fn check_class(token: &Unverified, tokens: &JwtTokens) -> Result<(), String> {
     check_kind(&token.claims, is("at+jwt"))
 }
 
+/// An answer says what kind of token it is about, and may be about one that is none for access.
+///
+/// Source: RFC 7662, section 2.2; RFC 8725, section 3.12.
+pub(super) fn check_answered(claims: &Claims) -> Result<(), String> {
+    let kind = claims.get("token_type").and_then(Value::as_str);
+    let is = |expected: &str| kind.is_none_or(|kind| kind.eq_ignore_ascii_case(expected));
+    if !is("Bearer") && !is("access_token") {
+        return Err(format!("its `token_type` is `{}`, expected `Bearer`", printable(kind.unwrap_or_default(), 64)));
+    }
+    check_kind(claims, false)
+}
+
 /// The same by what is in it: `is_access_token`: its `typ` says that it is one.
-pub(super) fn check_kind(claims: &Claims, is_access_token: bool) -> Result<(), String> {
+fn check_kind(claims: &Claims, is_access_token: bool) -> Result<(), String> {
     if ["job_id", "pipeline_id"].iter().all(|claim| claims.contains_key(*claim)) {
         return Err("it is a CI job's: that takes an issuer of kind `gitlab_ci`".to_owned());
     }
@@ -275,12 +197,12 @@ pub(super) fn check_kind(claims: &Claims, is_access_token: bool) -> Result<(), S
     }
 }
 
-/// What is known of a token beside its claims.
+/// What is known of a token that passed all checks before this.
 pub(super) struct Proof<'a> {
+    pub(super) way: Way,
     pub(super) settings: &'a TokenIssuerSettings,
     pub(super) claims: &'a Claims,
-    pub(super) token: &'a SecretString,
-    pub(super) by: Verified,
+    pub(super) hash: [u8; 32],
     pub(super) ends: SystemTime,
     pub(super) now: SystemTime,
 }
@@ -293,7 +215,10 @@ impl Proof<'_> {
     pub(super) fn bearer(&self) -> Result<Bearer, String> {
         let (holder, membership) = match &self.settings.kind {
             TokenKind::GitlabCi(ci) => {
-                let job = super::ci::job(self.settings, ci, self.claims)?;
+                let job = match self.way {
+                    Way::JobToken => ci::answered(self.settings, ci, self.claims)?,
+                    Way::Signed | Way::Introspected => ci::job(self.settings, ci, self.claims)?,
+                };
                 (Holder::Job(Arc::new(job)), Membership::Unknown(Unknown::NeverRead))
             }
             TokenKind::Jwt(tokens) => {
@@ -303,18 +228,17 @@ impl Proof<'_> {
             TokenKind::Introspection(asked) => self.holder(asked.principal, &asked.claims, false)?,
             TokenKind::Certificate => return Err("a certificate is no token".to_owned()),
         };
-        let hash = hash(self.token.expose_secret());
         let jti = self.claims.get("jti").and_then(Value::as_str).filter(|jti| !jti.is_empty() && jti.len() <= 1024);
         Ok(Bearer {
             issuer: self.settings.name.clone(),
             holder,
             membership,
-            hash,
-            name: crate::text::hex(&hash[..8]).into(),
+            hash: self.hash,
+            name: crate::text::hex(&self.hash[..8]).into(),
             ends: Some(self.ends),
             jti: jti.map(Into::into),
-            token: Some(self.token.clone()),
-            by: self.by,
+            token: None, // whoever verified it says by what
+            by: Verified::default(),
         })
     }
 
@@ -375,12 +299,7 @@ impl Proof<'_> {
     fn subject(&self, principal: TokenPrincipal, names: &TokenClaims, ours: bool) -> Result<String, String> {
         let is_entra = self.settings.provider_kind == Some(ProviderKind::Entra) && names.subject == "sub";
         if is_entra && principal == TokenPrincipal::User {
-            return match id_token::tenant_and_object(self.claims) {
-                Ok(person) => Ok(person),
-                Err(TokenError::Rule(cause) | TokenError::Key(cause) | TokenError::Outsider { cause, .. }) => {
-                    Err(cause)
-                }
-            };
+            return id_token::tenant_and_object(self.claims).map_err(cause);
         }
         let claim = &names.subject;
         let subject = self.claims.get(claim).and_then(Value::as_str).unwrap_or_default();
@@ -465,4 +384,17 @@ fn scopes(claims: &Claims, names: &TokenClaims) -> Vec<String> {
     scopes.sort_unstable();
     scopes.dedup();
     scopes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_is_no_part_of_a_token() {
+        for text in ["abc", "Bearer abc", "bearer  abc"] {
+            assert_eq!(bare(text), "abc");
+        }
+        assert_eq!((bare("Bearer "), bare("Basic abc")), ("", "Basic abc"));
+    }
 }

@@ -1,6 +1,6 @@
 //! Who asks when it is no person with a browser: CI jobs and services.
 
-use super::{Membership, Name, Person, Strength, UserId};
+use super::{Membership, Name, Person, Principal, Strength, UserId};
 use crate::group::GroupPath;
 use secrecy::SecretString;
 use std::{fmt, sync::Arc, time::SystemTime};
@@ -115,6 +115,17 @@ pub struct Verified {
 }
 
 impl Bearer {
+    /// Who the holder is, with this `membership`: what the token says of groups, or what is known better.
+    pub fn principal(&self, membership: Membership) -> Principal {
+        match &self.holder {
+            Holder::Person(person, strength) => {
+                Principal::User { person: person.clone(), membership, strength: strength.clone() }
+            }
+            Holder::Job(job) => Principal::Job { job: job.clone(), membership },
+            Holder::Service(service) => Principal::Service { service: service.clone(), membership },
+        }
+    }
+
     /// By what id a lock on the credential's own issuer, or on the one job, keeps it out.
     pub fn own_id(&self) -> UserId {
         let subject = match &self.holder {
