@@ -33,6 +33,28 @@ pub fn chain(error: &dyn Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// How many characters must be put in, left out, changed or swapped with their neighbour to turn `a` into `b`; of long
+/// texts the beginnings count.
+pub fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = match (i, j) {
+                (0, _) => j,
+                (_, 0) => i,
+                _ => {
+                    let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                    let swap = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
+                    change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(swap)
+                }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
 /// What to do about a file or directory below the configuration's `key` that cannot be used, by what the system says.
 pub fn advice(kind: ErrorKind, key: &str) -> String {
     match kind {

@@ -16,6 +16,7 @@ mod reach;
 #[cfg(test)]
 mod roles;
 mod schema;
+mod seen;
 mod slice;
 #[cfg(test)]
 mod sliced;
@@ -43,6 +44,7 @@ use judge::Book;
 use lint::Known;
 use moka::sync::Cache;
 use policies::Checked;
+pub use seen::{Seen, seen};
 use slice::{Hinging, Key, Slice, Subset};
 use std::{
     collections::{BTreeMap, BTreeSet},

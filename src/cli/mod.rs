@@ -11,6 +11,7 @@ mod keys;
 pub mod policy;
 pub mod run;
 mod sessions;
+mod token;
 
 use crate::{
     config::{ConfigErrors, Settings},
@@ -84,6 +85,11 @@ enum Command {
         #[command(subcommand)]
         command: Box<sessions::SessionsCommand>,
     },
+    /// Look into one token of a CI job, a person or a service.
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Print and check the policies, and the schema that they are checked against.
     Policy {
         #[command(flatten)]
@@ -135,6 +141,9 @@ impl From<ConfigErrors> for Fault {
 pub fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(arguments) => verdict(arguments.run()),
+        Err(usage) if usage.use_stderr() && std::env::args_os().any(|argument| token::is_token(&argument)) => {
+            verdict(Err(token::WRITTEN.to_owned().into()))
+        }
         Err(usage) => {
             // A closed output leaves nobody to tell.
             let _ = usage.print();
@@ -147,7 +156,7 @@ impl Arguments {
     fn run(&self) -> Result<bool, Fault> {
         if self.json && matches!(self.command, Command::Run(_) | Command::Demo { .. } | Command::Policy { .. }) {
             return Err(Fault::Line(
-                "`--json` is for `init`, `check`, `config`, `keys`, `status`, `sessions` and `audit`: this command has no JSON"
+                "`--json` is for `init`, `check`, `config`, `keys`, `status`, `sessions`, `token` and `audit`: this command has no JSON"
                     .to_owned(),
             ));
         }
@@ -174,6 +183,7 @@ impl Arguments {
             Command::Keys { command } => Ok(keys::run(command, &self.settings()?, self.json)?),
             Command::Status => Ok(keys::status(&self.settings()?, self.json)?),
             Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
+            Command::Token { command } => token::run(command, &self.settings()?, self.json),
             Command::Policy { command, .. } => Ok(policy::run(command, &self.settings()?)?),
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
@@ -227,6 +237,21 @@ fn print(text: &str) {
     let _ = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
 }
 
+/// What others wrote, fit for a terminal and cut to `length` characters.
+fn clean(text: &str, length: usize) -> String {
+    let plain = text.chars().map(|letter| match letter {
+        letter if letter.is_control() => '?',
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
+        letter => letter,
+    });
+    let mut cut: String = plain.clone().take(length).collect();
+    if plain.count() > length {
+        cut.pop();
+        cut.push('…');
+    }
+    cut
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +280,7 @@ mod tests {
             ("demo", false),
             ("check", true),
             ("keys list", true),
+            ("token explain", true),
         ] {
             let words = || ["vestibule"].into_iter().chain(line.split(' '));
             let help = Arguments::try_parse_from(words().chain(["--help"])).expect_err("help").to_string();
@@ -272,5 +298,13 @@ mod tests {
         let (journal, key) = (Path::new("/j"), Path::new("/k"));
         assert_eq!(arguments.trail(Some(journal), Some(key)).ok(), Some((journal.to_owned(), key.to_owned())));
         assert!(arguments.trail(Some(journal), None).is_err());
+    }
+
+    /// What a browser calls itself cannot act on an operator's terminal.
+    #[test]
+    fn what_others_wrote_is_harmless_on_a_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c", 40), "a?[2Jb?c");
+        assert_eq!(clean("abcdef", 4), "abc…");
+        assert_eq!(clean("abcd", 4), "abcd");
     }
 }

@@ -1,6 +1,6 @@
 //! `vestibule sessions`: who is signed in, and how that ends. Asked of the running process.
 
-use super::print;
+use super::{clean, print};
 use crate::{
     admin::{
         Command,
@@ -267,21 +267,6 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// What others wrote, fit for a terminal and cut to `length` characters.
-fn clean(text: &str, length: usize) -> String {
-    let plain = text.chars().map(|letter| match letter {
-        letter if letter.is_control() => '?',
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
-        letter => letter,
-    });
-    let mut cut: String = plain.clone().take(length).collect();
-    if plain.count() > length {
-        cut.pop();
-        cut.push('…');
-    }
-    cut
-}
-
 /// `2026-11-25 14:30Z`.
 fn minute(seconds: &Value) -> String {
     let text = rfc3339(seconds.as_u64().unwrap_or(0).saturating_mul(1000));
@@ -355,13 +340,5 @@ mod tests {
         ] {
             assert!(end(span, until, now).is_err(), "{span:?} {until:?}");
         }
-    }
-
-    /// What a browser calls itself cannot act on an operator's terminal.
-    #[test]
-    fn what_others_wrote_is_harmless_on_a_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c", 40), "a?[2Jb?c");
-        assert_eq!(clean("abcdef", 4), "abc…");
-        assert_eq!(clean("abcd", 4), "abcd");
     }
 }

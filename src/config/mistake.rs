@@ -239,30 +239,9 @@ pub(super) fn either<T: AsRef<str>>(words: &[T]) -> String {
 
 /// The word of `known` that `word` was probably meant to be: at most a third of it is different.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |known: &'a str| (distance(word, known), known);
+    let close = |known: &'a str| (crate::text::distance(word, known), known);
     let (steps, best) = known.into_iter().map(close).min()?;
     (steps <= best.chars().count().max(3) / 3).then_some(best)
-}
-
-/// How many characters must be put in, left out, changed or swapped with their neighbour to turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = match (i, j) {
-                (0, _) => j,
-                (_, 0) => i,
-                _ => {
-                    let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                    let swap = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
-                    change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(swap)
-                }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 /// The mistake of a key that is not there; `about` says what belongs in it.

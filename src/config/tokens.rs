@@ -57,6 +57,18 @@ pub enum TokenKind {
     Certificate,
 }
 
+impl TokenKind {
+    /// The word of the configuration.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::GitlabCi(_) => "gitlab_ci",
+            Self::Jwt(_) => "jwt",
+            Self::Introspection(_) => "introspection",
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
 /// What is particular to CI jobs.
 #[derive(Clone, Debug, Default)]
 pub struct GitlabCi {

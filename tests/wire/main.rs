@@ -10,6 +10,7 @@ mod cors;
 mod credentials;
 mod errors;
 mod expiry;
+mod explain;
 mod fairness;
 mod frames;
 mod groups;
