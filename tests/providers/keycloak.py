@@ -1,6 +1,7 @@
-"""Vestibule before a real Keycloak: its login form, its groups, its sessions, its keys, and what its administrators do."""
+"""Vestibule before a real Keycloak: its login form, its groups, its sessions, its tokens, its keys, and what its administrators do."""
 
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -10,9 +11,10 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import bearers
 from peers import (
-    CLOCK, HERE, LIMIT, SECRET, WITHIN, Guest, Login, Process, Upstream, Vestibule, asked_for, at_once, check_live, ended, free_port,
-    in_order, in_time, parts, reachable, run, seconds_until, spelled, told, trail, until,
+    CLOCK, HERE, LIMIT, SECRET, WITHIN, Guest, Login, Process, Upstream, Vestibule, asked_for, at_once, beside, check_live, ended,
+    free_port, in_order, in_time, parts, reachable, run, seconds_until, spelled, told, trail, until,
 )
 
 HOME = Path(os.environ["PROVIDERS_KEYCLOAK"])
@@ -46,10 +48,20 @@ class Keycloak:
             KC_BOOTSTRAP_ADMIN_USERNAME="admin", KC_BOOTSTRAP_ADMIN_PASSWORD="admin", JAVA_OPTS_KC_HEAP="-Xms64m -Xmx640m",
         )
         until("keycloak answers", self.answers, 180, 0.1)
-        realm = (HERE / "keycloak/realm.json").read_text().replace(PORTAL, portal).replace("change-me", SECRET)
-        self.call("POST", "/admin/realms", json.loads(realm))
+        self.make("acme", portal)
         self.took = time.monotonic() - start
-        self.issuer = f"http://{self.address}/realms/acme"
+
+    def make(self, name, portal):
+        """The realm of the file, by this name."""
+        realm = (HERE / "keycloak/realm.json").read_text().replace(PORTAL, portal).replace("change-me", SECRET)
+        self.call("POST", "/admin/realms", {**json.loads(realm), "realm": name})
+        self.name, self.issuer = name, f"http://{self.address}/realms/{name}"
+
+    def beside(self, name, portal):
+        """The same server, and another realm: nothing that happens in the one is seen in the other."""
+        other = copy.copy(self)
+        other.make(name, portal)
+        return other
 
     def answers(self):
         if self.process.child.poll() is not None:
@@ -78,7 +90,7 @@ class Keycloak:
         return self.fetch(method, path, None if body is None else json.dumps(body).encode(), self.authority())
 
     def realm(self, method, path, body=None):
-        return self.call(method, f"/admin/realms/acme/{path}", body)
+        return self.call(method, f"/admin/realms/{self.name}/{path}", body)
 
     def user(self, name):
         return self.realm("GET", f"users?exact=true&username={name}")[0]["id"]
@@ -139,7 +151,8 @@ def main(score):
     score.check("Keycloak starts with the realm of the file",
                 True, f"{keycloak.call('GET', '/admin/serverinfo')['systemInfo']['version']}, {keycloak.took:.0f} s")
     check_live(score, vestibule)
-    parts(score, keycloak, vestibule, sign_in, tokens, groups, sign_out, back_channel, disabled, keys)
+    works = (sign_in, tokens, groups, sign_out, back_channel, disabled, keys)
+    beside(score, lambda score: parts(score, keycloak, vestibule, *works), lambda score: bearers.main(score, keycloak, upstream))
 
 
 def sign_in(score, keycloak, vestibule):

@@ -5,9 +5,12 @@ tests/run installs into.
 """
 
 import asyncio
+import base64
 import http.cookiejar
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "soak"))
 from rig import (  # noqa: E402, F401
-    CLEAN, NAVIGATION, PROGRAM, SECRET, Person, Process, Upstream, Vestibule, free_port, reachable, run, until,
+    CLEAN, NAVIGATION, PROGRAM, SECRET, Person, Process, Score, Upstream, Vestibule, free_port, reachable, run, until,
 )
 from wire import ask, events  # noqa: E402
 
@@ -116,6 +119,28 @@ class Guest(Person):
     def get(self, target="/json"):
         """One call, as a page would make it: the status; 0 if the session ended meanwhile."""
         return self.vestibule.status(target, {"Cookie": self.cookie})
+
+
+class Bearer:
+    """Somebody who has a token and nothing else."""
+
+    def __init__(self, vestibule, token):
+        self.vestibule, self.token = vestibule, token
+
+    def ask(self, target="/json"):
+        """One call: its status, and what is wrong with the token."""
+        status, headers, _ = self.vestibule.get(target, {"Authorization": f"Bearer {self.token}"})
+        said = re.search('error_description="(.*?)"', headers.get("WWW-Authenticate", ""))
+        return status, said[1] if said else ""
+
+    def get(self, target="/json"):
+        return self.ask(target)[0]
+
+
+def claims(token):
+    """What a token says. Nothing is verified."""
+    body = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
 
 
 def password(name):
@@ -214,17 +239,36 @@ def parts(score, provider, vestibule, *works):
             score.check(f"{part.__name__} could be tried", False, f"{type(fault).__name__}: {fault}"[:900])
 
 
+def beside(score, work, other):
+    """Runs `other` while `work` runs. What it checks is counted with the rest, and its lines stand together after those of `work`."""
+    apart = Score()
+    apart.out = io.StringIO()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(other, apart)
+        work(score)
+        fault = running.exception()
+    print(apart.out.getvalue(), end="", file=score.out, flush=True)
+    score.passed, score.failed = score.passed + apart.passed, score.failed + apart.failed
+    if fault:
+        raise fault
+
+
 def trail(vestibule):
     """All records of the audit trail, as text."""
     search = [PROGRAM, "audit", "search", "--json", "-c", str(vestibule.config)]
     return subprocess.run(search, capture_output=True, text=True, env=CLEAN, timeout=60, check=False).stdout
 
 
-def check_live(score, vestibule, but="nothing"):
+def check_live(score, vestibule, but="nothing", about="provider"):
     """What `vestibule check --live` says of the provider: nothing bad, but for lines that have the text `but`."""
-    told = subprocess.run([PROGRAM, "check", "--live", "-c", str(vestibule.config)], capture_output=True, text=True,
-                          env=CLEAN, timeout=60, check=False)
-    lines = [line for line in told.stdout.splitlines() if "provider `" in line]
+    lines = live(vestibule.config, about)
     bad = [line for line in lines if line.startswith(("FAIL", "warning")) and but not in line]
-    score.check("`check --live` finds nothing to say against it", lines and not bad,
-                f"{len(lines)} lines about the provider" if not bad else " / ".join(bad))
+    score.check(f"`check --live` finds nothing to say against the {about}", lines and not bad,
+                f"{len(lines)} lines about it" if not bad else " / ".join(bad))
+
+
+def live(config, about):
+    """The lines of `vestibule check --live` about what is called so."""
+    told = subprocess.run([PROGRAM, "check", "--live", "-c", str(config)], capture_output=True, text=True, env=CLEAN,
+                          timeout=60, check=False)
+    return [line for line in told.stdout.splitlines() if f"{about} `" in line]

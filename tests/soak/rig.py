@@ -289,13 +289,14 @@ class Score:
 
     def __init__(self):
         self.passed = self.failed = 0
+        self.out = sys.stdout
         self.full = "--full" in sys.argv[1:]
 
     def check(self, claim, held, figure=""):
         """Says whether `claim` held, with the figure that shows it."""
         self.passed, self.failed = self.passed + bool(held), self.failed + (not held)
         figure = "" if figure is None else " ".join(str(figure).split())  # one line a claim
-        print(f"{'ok  ' if held else 'FAIL'} {claim}{': ' if figure else ''}{figure}", flush=True)
+        print(f"{'ok  ' if held else 'FAIL'} {claim}{': ' if figure else ''}{figure}", file=self.out, flush=True)
 
     def figure(self, name, value, must=""):
         """Keeps a figure for the published table; only full runs are published."""
