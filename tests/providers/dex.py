@@ -1,4 +1,4 @@
-"""Vestibule before a real Dex: its login pages, groups of a connector, refresh tokens that rotate, and keys that do."""
+"""Vestibule before a real Dex: its login pages, groups of a connector, its access tokens, refresh tokens that rotate, and keys that do."""
 
 import atexit
 import json
@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 
 from peers import (
-    CLOCK, LIMIT, SECRET, WITHIN, Guest, Links, Login, Process, Upstream, Vestibule, asked_for, check_live, free_port, in_time,
-    parts, password, reachable, run, seconds_until, told, trail, until,
+    CLEAN, CLOCK, LIMIT, PROGRAM, SECRET, WITHIN, Bearer, Guest, Links, Login, Process, Upstream, Vestibule, asked_for, check_live, claims,
+    free_port, in_time, parts, password, reachable, run, seconds_until, told, trail, until,
 )
 
 HOME = Path(os.environ["PROVIDERS_DEX"])
@@ -34,10 +34,11 @@ class Dex:
             "web": {"http": ports["http"]},
             "grpc": {"addr": self.grpc},
             "telemetry": {"http": self.telemetry},
-            "oauth2": {"skipApprovalScreen": True},
+            "oauth2": {"skipApprovalScreen": True, "passwordConnector": "readers"},
             "expiry": {"signingKeys": "35s", "idTokens": "10m", "refreshTokens": {"reuseInterval": "0s"}},
             "staticClients": [
                 {"id": "vestibule", "name": "Vestibule", "secret": SECRET, "redirectURIs": [f"{portal}/.vestibule/callback/dex"]},
+                {"id": "tool", "name": "Tool", "secret": SECRET},
             ],
             "connectors": [
                 {"type": "mockCallback", "id": "authors", "name": "Authors"},
@@ -61,6 +62,13 @@ class Dex:
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
         if done.returncode:
             raise RuntimeError(f"directory: {done.stderr.strip()}")
+
+    def granted(self, client):
+        """All tokens of one password grant of jane's."""
+        form = {"grant_type": "password", "client_id": client, "client_secret": SECRET, "username": "jane", "password": password("jane"),
+                "scope": "openid"}
+        with urllib.request.urlopen(f"{self.issuer}/token", urllib.parse.urlencode(form).encode(), timeout=10) as answer:
+            return json.load(answer)
 
     def keys(self):
         with urllib.request.urlopen(f"{self.issuer}/keys", timeout=10) as answer:
@@ -96,12 +104,16 @@ def main(score):
     routes = [
         {"name": "app", "host": "localhost", "upstream": upstream.url, "allow": ["dex:authors"]},
         {"name": "any", "host": "localhost", "path": "/any/", "strip_path": True, "upstream": upstream.url, "allow": ["signed-in"]},
+        {"name": "tool", "host": "localhost", "path": "/tool/", "strip_path": True, "upstream": upstream.url, "allow": ["signed-in"],
+         "token_issuers": ["tool"]},
     ]
+    issuer = {"name": "tool", "kind": "jwt", "issuer": dex.issuer, "provider": "dex", "principal": "user", "audiences": ["tool"]}
     provider = {"name": "dex", "kind": "oidc", "title": "Dex", "scopes": ["openid", "profile", "email", "groups", "offline_access"]}
-    vestibule = Vestibule(dex.issuer, routes, port=port, provider=provider, membership={"refresh": f"{CLOCK}s"})
+    vestibule = Vestibule(dex.issuer, routes, port=port, provider=provider, membership={"refresh": f"{CLOCK}s"},
+                          token_issuers=[issuer])
     score.check("Dex starts", True, f"{dex.took:.1f} s")
     check_live(score, vestibule, but="it shows a page of its own before it looks at the client")
-    parts(score, dex, vestibule, sign_in, rotation, keys, browsers, revoked)
+    parts(score, dex, vestibule, sign_in, access_tokens, rotation, keys, browsers, revoked)
 
 
 def kilgore(vestibule):
@@ -131,6 +143,24 @@ def sign_in(score, dex, vestibule):
     form = Login(answer[3])
     answer = wrong.visit(urllib.parse.urljoin(answer[1], form.action), {**form.fields, "login": "jane", "password": "not hers"})
     score.check("a wrong password leads nowhere", answer[1].startswith(dex.issuer), f"{answer[0]}, still at Dex")
+
+
+def access_tokens(score, dex, vestibule):
+    """Dex's access tokens are ID tokens by another name, for the client that got them."""
+    tokens = dex.granted("tool")
+    one, other = claims(tokens["access_token"]), claims(tokens["id_token"])
+    status, said = Bearer(vestibule, tokens["access_token"]).ask("/tool/json")
+    score.check("an access token of Dex's, which has all that an ID token has and no more, is refused as one",
+                set(one) == set(other) and status == 401 and "the ID token of a sign-in" in said, f"aud {one['aud']}: {status}, {said}")
+    config = json.loads(vestibule.config.read_text())
+    config["token_issuers"][0]["audiences"] = [claims(dex.granted("vestibule")["access_token"])["aud"]]
+    wrong = vestibule.folder / "wrong.yaml"
+    wrong.write_text(json.dumps(config, indent=2))
+    done = subprocess.run([PROGRAM, "check", "-c", str(wrong)], capture_output=True, text=True, env=CLEAN, timeout=60, check=False)
+    said = done.stdout + done.stderr
+    score.check("a configuration that would take what our own client gets is a mistake",
+                done.returncode and all(part in said for part in ("is `vestibule`", "an audience that is no client id", "the client id at `dex`")),
+                said.splitlines()[0])
 
 
 def rotation(score, dex, vestibule):
