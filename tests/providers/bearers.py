@@ -167,14 +167,17 @@ def refused(score, vestibule, target, cases):
 
 
 def asked(score, scene, vestibule):
-    """Tokens that Keycloak is asked about."""
+    """Tokens that Keycloak is asked about. It says of all its own that they are active, ID tokens and refresh tokens too."""
     light = scene.bearer("ada", client="light")
     statuses = {"ada": scene.bearer("ada").get("/asked/json"), "cleo": scene.bearer("cleo").get("/asked/json")}
     score.check("Keycloak is asked about tokens that are told by their `iss`, and rules about groups hold",
                 statuses == {"ada": 200, "cleo": 403}, statuses)
     score.check("a lightweight token, which does not say whose it is, is ada's where Keycloak is asked, and nobody's where not",
                 (light.get("/asked/json"), light.get()) == (200, 401), f"claims {', '.join(claims(light.token))}")
+    tokens = of_person(scene.realm, "ada")
     refused(score, vestibule, "/asked/json", {
+        "the ID token of ada's grant": (tokens["id_token"], "ID"),
+        "its refresh token": (tokens["refresh_token"], "Refresh"),
         "an access token without the audience": (scene.bearer("ada", client="other").token, f"it is for nobody, expected '{ASKED}'"),
         "ada's access token of another realm": (of_person(scene.other, "ada")["access_token"], "of nobody who is known here"),
     })
