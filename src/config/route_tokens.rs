@@ -96,6 +96,12 @@ impl<'a> Issuers<'a> {
                 .report
                 .add(vain.at_key().expected("expected such an issuer in `token_issuers`").help(help.to_owned()));
         }
+        if written.forward_credential == Some(true) && written.credential.is_some() {
+            let key = key("forward_credential");
+            let both = Mistake::new(&key, format!("`{key}` and `credential` both say what the upstream gets"));
+            let help = "with `credential` the upstream trusts this proxy, without it the caller: remove one of the two";
+            meaning.report.add(both.at_key().expected("expected one of them").help(help.to_owned()));
+        }
         let asked = issuers.iter().find(|name| self.asks_about_tokens(name));
         if let Some(name) = asked.filter(|_| written.one_time == Some(true)) {
             let key = key("one_time");

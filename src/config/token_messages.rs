@@ -140,6 +140,10 @@ fn every_mistake_about_tokens_of_a_route_says_what_where_and_what_to_do() {
         ("token_issuers: [ci], token_header: Authorization", "this one means something else"),
         ("token_issuers: [ci], token_header: X-Forwarded-User", "this one is taken away from every request"),
         ("token_issuers: [ci], token_header: \"a b\"", "expected the name of a header"),
+        (
+            "token_issuers: [ci], forward_credential: true, credential: assertion",
+            "`routes[0].forward_credential` and `credential` both say what the upstream gets",
+        ),
     ] {
         let found = mistakes(&with(CI, route));
         assert!(found.contains(expected), "{route}: {found}");
