@@ -71,6 +71,7 @@ fn request(event: &Value, line: &mut String) {
     let (disposition, method) = (word(&["disposition"], "-"), word(&["http_request", "http_method"], "-"));
     let _ = write!(line, "  {disposition:<14} {status:>3}  {}  {method} {url}", who(event));
     field(line, "route", text(event, &["unmapped", "route"]));
+    job(&event["unmapped"]["job"], line);
     let mut ids = policies(event).peekable();
     if ids.peek().is_some() {
         field(line, "policies", &ids.collect::<Vec<_>>().join(","));
@@ -87,6 +88,14 @@ fn request(event: &Value, line: &mut String) {
         let _ = write!(line, "  {duration}ms");
     }
     field(line, "id", text(event, &["metadata", "correlation_uid"]));
+}
+
+/// Which job it was that somebody started.
+fn job(job: &Value, line: &mut String) {
+    let Some(id) = job["id"].as_u64() else { return };
+    field(line, "job", &id.to_string());
+    field(line, "project", text(job, &["project"]));
+    field(line, "ref", text(job, &["ref"]));
 }
 
 fn other(event: &Value, line: &mut String) {
@@ -119,5 +128,26 @@ fn who(event: &Value) -> String {
 fn field(line: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         let _ = write!(line, "  {name}={}", visible(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_about_a_job_says_which_and_whose() {
+        let job = json!({ "id": 301, "project": "acme/shop/api", "ref": "main\u{1b}[2J" });
+        let record = json!({ "kind": "event", "event": {
+            "class_uid": 4002, "time": 0, "disposition": "Allowed", "http_response": { "code": 201 },
+            "actor": { "user": { "uid_alt": "gitlab:102", "name": "ben" } },
+            "unmapped": { "route": "deploy-api", "job": job, "phase": "request" },
+        } });
+        let line = line(&record).expect("a line");
+        assert!(
+            line.contains("201  gitlab:102 (ben)  - -  route=deploy-api  job=301  project=acme/shop/api  ref=main")
+        );
+        assert!(!line.contains('\u{1b}'), "{line}");
     }
 }
