@@ -1,12 +1,15 @@
 //! The policies in `policies/` do what their reasons say. They are what the demo runs and what people begin with.
 
 use super::{
-    Authorize, Outcome, schema_text,
-    testing::{asked, gitlab_with_api, placed, route, user},
+    Authorize, Decision, Outcome, schema_text,
+    testing::{self, asked, gitlab_with_api, jobs, person, placed, route, user},
 };
-use crate::{canonical::Judged, principal::Principal, route::Route};
-use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema};
-use std::{path::Path, time::UNIX_EPOCH};
+use crate::{
+    canonical::Judged,
+    principal::{Job, Principal},
+    route::Route,
+};
+use std::{path::Path, sync::Arc, time::UNIX_EPOCH};
 
 fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policies"))
@@ -19,7 +22,7 @@ fn routes() -> Vec<Route> {
 }
 
 fn policies() -> Authorize {
-    Authorize::load(Some(directory()), &routes(), &[gitlab_with_api("gitlab")], &[])
+    Authorize::load(Some(directory()), &routes(), &[gitlab_with_api("gitlab")], &[jobs("ci", "gitlab")])
         .expect("the starter policies are good")
 }
 
@@ -81,46 +84,46 @@ fn dan_is_told_who_the_portal_is_open_to() {
     assert!(decision.hinges_on_groups);
 }
 
-/// Asks Cedar about a job of `project` on `ref`, by entities made by hand.
-fn job(project: &str, git_ref: &str, protected: bool, method: &str) -> Decision {
-    let (schema, _) = Schema::from_cedarschema_str(&schema_text(&routes())).expect("the schema parses");
-    let text = std::fs::read_to_string(directory().join("runners.cedar")).expect("readable");
-    let policies: PolicySet = text.parse().expect("the policies parse");
-    let (group, _) = project.rsplit_once('/').expect("a project in a group");
-    let top = project.split('/').next().expect("a first segment");
-    let entities = serde_json::json!([
-        { "uid": { "type": "Namespace", "id": format!("gitlab:{top}") }, "attrs": {}, "parents": [] },
-        { "uid": { "type": "Namespace", "id": format!("gitlab:{group}") }, "attrs": {},
-          "parents": [{ "type": "Namespace", "id": format!("gitlab:{top}") }] },
-        { "uid": { "type": "Project", "id": format!("gitlab:{project}") }, "attrs": {},
-          "parents": [{ "type": "Namespace", "id": format!("gitlab:{group}") }] },
-        { "uid": { "type": "Job", "id": "gitlab:99" }, "parents": [{ "type": "Project", "id": format!("gitlab:{project}") }],
-          "attrs": {
-            "user": { "__entity": { "type": "User", "id": "gitlab:2" } }, "ref": git_ref, "ref_type": "branch",
-            "ref_protected": protected, "pipeline_source": "push", "runner_id": 1, "runner_environment": "self-hosted",
-            "project_id": 7, "job_id": 99, "sha": "0a1b" } },
-    ]);
-    let uid = |text: &str| text.parse::<EntityUid>().expect("an entity");
-    let context = serde_json::json!({
-        "host": "app.test", "path": "/deploy/x", "path_folded": "/deploy/x", "query": "", "amr": [], "class": "machine",
-        "client_ip": { "__extn": { "fn": "ip", "arg": "10.0.0.1" } },
-        "now": { "__extn": { "fn": "datetime", "arg": "2026-03-01T00:00:00Z" } }, "body": {},
-    });
-    let action = uid(&format!("Action::\"{method}\""));
-    let entities = Entities::from_json_value(entities, Some(&schema)).expect("the entities fit the schema");
-    let context = Context::from_json_value(context, Some((&schema, &action))).expect("the context fits the schema");
-    let (principal, resource) = (uid(r#"Job::"gitlab:99""#), uid(r#"Route::"deploy-api""#));
-    let request =
-        Request::new(principal, action, resource, context, Some(&schema)).expect("the request fits the schema");
-    Authorizer::new().is_authorized(&request, &policies, &entities).decision()
+/// A job of `project`, if it is in one, on `git_ref`, started by a member of `groups`.
+fn job(project: Option<&str>, git_ref: &str, protected: bool, groups: &[&str]) -> Principal {
+    let job = Job { git_ref: git_ref.into(), ..testing::job(9, project, person("gitlab", "2"), protected) };
+    let Principal::User { membership, .. } = user("2", groups, 1) else { unreachable!("it is a person") };
+    Principal::Job { job: Arc::new(job), membership }
+}
+
+fn judged(job: &Principal, method: &str) -> Decision {
+    let route = placed(2, &routes()[2]);
+    policies().decide(job, &Judged { asked: asked(method, "/deploy/releases") }, &route, UNIX_EPOCH)
 }
 
 #[test]
-fn jobs_deploy_from_protected_main_only() {
-    assert_eq!(job("acme/shop/api", "main", true, "POST"), Decision::Allow);
-    assert_eq!(job("acme/shop/api", "main", false, "POST"), Decision::Deny);
-    assert_eq!(job("acme/shop/api", "feature", true, "POST"), Decision::Deny);
-    assert_eq!(job("acme/shop/web", "main", true, "POST"), Decision::Deny);
-    assert_eq!(job("acme/shop/web", "main", true, "GET"), Decision::Allow);
-    assert_eq!(job("evil/shop/api", "main", true, "GET"), Decision::Deny);
+fn jobs_deploy_from_protected_main_for_the_platform_team_only() {
+    const PLATFORM: &[&str] = &["acme/platform"];
+    for (project, git_ref, protected, groups, expected) in [
+        ("acme/shop/api", "main", true, PLATFORM, [true, true]),
+        ("acme/shop/api", "main", true, &["acme/payments"], [true, false]),
+        ("acme/shop/api", "main", true, &[], [true, false]),
+        ("acme/shop/api", "main", false, PLATFORM, [true, false]),
+        ("acme/shop/api", "feature", true, PLATFORM, [true, false]),
+        ("acme/shop/web", "main", true, PLATFORM, [true, false]),
+        ("evil/shop/api", "main", true, PLATFORM, [false, false]),
+    ] {
+        let job = job(Some(project), git_ref, protected, groups);
+        let found = ["GET", "POST"].map(|method| judged(&job, method).permits());
+        assert_eq!(found, expected, "{project} {git_ref} {protected} {groups:?}");
+    }
+}
+
+/// Each job is told what it lacks: one on another branch, and one that runs what a stranger wrote.
+#[test]
+fn a_job_is_told_why_it_deploys_nothing() {
+    let told = |job: Principal| {
+        let decision = judged(&job, "POST");
+        let notes: Vec<_> = decision.notes.iter().map(|note| note.policy.to_string()).collect();
+        (decision.outcome, notes)
+    };
+    let branch = job(Some("acme/shop/api"), "feature", false, &["acme/platform"]);
+    assert_eq!(told(branch), (Outcome::NotPermitted, vec!["deploy-from-protected-main".to_owned()]));
+    let fork = job(None, "main", false, &["acme/platform"]);
+    assert_eq!(told(fork), (Outcome::Forbidden, vec!["deploy-never-from-a-fork".to_owned()]));
 }

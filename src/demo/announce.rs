@@ -13,8 +13,13 @@ pub(super) fn block(ports: &Ports, place: &Place) -> String {
         format!("\n{}\n\n", head("Who you can be")),
         people(),
         format!("\n{}\n\n", head("From the command line")),
-        commands(ports, place),
+        commands(&of_people(ports, place)),
         format!("\n  # In a browser, be somebody else\n  {}/.vestibule/sign-in?to=/&switch=1\n", ports.public_url()),
+        format!("\n{}\n\n", head("From a CI job, which has no secret")),
+        variable(ports),
+        commands(&of_jobs(ports)),
+        format!("\n{}\n\n", head("What was decided, and by which policy")),
+        format!("  {} audit tail -c {}/vestibule.yaml\n", program().display(), place.directory().display()),
         "\nCtrl-C ends everything and removes the directory.\n\n".to_owned(),
     ]
     .concat()
@@ -49,10 +54,18 @@ fn program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| "vestibule".into())
 }
 
-/// Lines that can be pasted as they are.
-fn commands(ports: &Ports, place: &Place) -> String {
+/// Lines that can be pasted as they are, each with what it shows.
+fn commands(steps: &[(&str, String)]) -> String {
+    let each = |(title, lines): &(&str, String)| {
+        let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
+        format!("  # {title}\n{lines}")
+    };
+    steps.iter().map(each).collect::<Vec<_>>().join("\n")
+}
+
+fn of_people(ports: &Ports, place: &Place) -> [(&'static str, String); 8] {
     let (site, idp, directory) = (ports.public_url(), ports.issuer(), place.directory().display());
-    let steps = [
+    [
         ("Where the cookies go", format!("jar={directory}/jar")),
         ("A public page: 200", format!("curl -i {site}/public/")),
         ("No session: 401, and why", format!("curl -i {site}/api/services")),
@@ -72,17 +85,11 @@ fn commands(ports: &Ports, place: &Place) -> String {
         ),
         (
             "Take ben out of his group: GitLab's hook says so, and his very next request is refused, 403",
-            format!(
-                "curl -X POST '{idp}/demo/people/ben/leave?group=acme/platform'\n\
-                 curl -i -b $jar {site}/api/services"
-            ),
+            format!("{}\ncurl -i -b $jar {site}/api/services", leave(&idp)),
         ),
         (
             "And back in: 200 with the next one, without a new sign-in",
-            format!(
-                "curl -X POST '{idp}/demo/people/ben/join?group=acme/platform&role=developer'\n\
-                 curl -i -b $jar {site}/api/services"
-            ),
+            format!("{}\ncurl -i -b $jar {site}/api/services", join(&idp)),
         ),
         (
             "Block him: an audit event says so, and within a second his session is over, 401",
@@ -92,14 +99,54 @@ fn commands(ports: &Ports, place: &Place) -> String {
                  curl -X POST {idp}/demo/people/ben/unblock"
             ),
         ),
-        (
-            "What was decided, and by which policy",
-            format!("{} audit tail -c {directory}/vestibule.yaml", program().display()),
-        ),
-    ];
-    let each = |(title, lines): &(&str, String)| {
-        let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
-        format!("  # {title}\n{lines}")
+    ]
+}
+
+fn leave(idp: &str) -> String {
+    format!("curl -X POST '{idp}/demo/people/ben/leave?group=acme/platform'")
+}
+
+fn join(idp: &str) -> String {
+    format!("curl -X POST '{idp}/demo/people/ben/join?group=acme/platform&role=developer'")
+}
+
+/// Where a job has its token from, with GitLab and without.
+fn variable(ports: &Ports) -> String {
+    format!(
+        "  GitLab puts a token into $TOKEN of a job where .gitlab-ci.yml says   id_tokens: {{ TOKEN: {{ aud: {} }} }}\n  \
+         The demo GitLab runs no jobs, and gives such a token to whoever asks. It is good for an hour, and for this API alone.\n\n",
+        ports.audience()
+    )
+}
+
+fn of_jobs(ports: &Ports) -> [(&'static str, String); 6] {
+    let (site, idp) = (ports.public_url(), ports.issuer());
+    let deploy = |token: &str| {
+        let release = r#"{"service":"billing","version":"1.2"}"#;
+        format!("curl -i -H \"Authorization: Bearer ${token}\" -d '{release}' $releases")
     };
-    steps.iter().map(each).collect::<Vec<_>>().join("\n")
+    let of_ben = |token: &str, query: &str| format!("{token}=$(curl -s \"$job&user=ben&{query}\")\n{}", deploy(token));
+    [
+        (
+            "Where the demo GitLab gives the token of a job, and what the job calls",
+            format!("job='{idp}/demo/job?aud={}'\nreleases={site}/deploy/releases", ports.audience()),
+        ),
+        (
+            "A job of ben's on main, which is protected: 201, and the API is told which job it is, and whose",
+            of_ben("MAIN", "ref=main"),
+        ),
+        ("A job of his on another branch: 403, in the policy's words", of_ben("BRANCH", "ref=feature")),
+        (
+            "A job of his for the merge request of dan's fork, from a branch called main too: 403, since dan wrote what it runs",
+            of_ben("FORK", "ref=main&fork=dan"),
+        ),
+        (
+            "Take ben out of his group: his job on main, with the token that it has, may not deploy any more, 403",
+            format!("{}\n{}\n{}", leave(&idp), deploy("MAIN"), join(&idp)),
+        ),
+        (
+            "What was deployed, and by whom: every job in acme may read it, 200",
+            "curl -H \"Authorization: Bearer $BRANCH\" $releases".to_owned(),
+        ),
+    ]
 }

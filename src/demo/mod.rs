@@ -15,6 +15,7 @@ use std::{
 
 mod announce;
 mod api;
+mod assertion;
 mod people;
 mod place;
 pub mod policies;
@@ -105,10 +106,10 @@ fn start_upstreams(runtime: &tokio::runtime::Runtime, portal: TcpListener, api: 
         let site = site.clone();
         async move { site.answer(asked).await }
     }));
-    let services = Arc::new(api::Api::new());
+    let services = Arc::new(api::Api::new(front_of(ports), &ports.public_url()));
     runtime.spawn(server::serve(api, move |asked| {
         let services = services.clone();
-        async move { services.answer(&asked) }
+        async move { services.answer(&asked).await }
     }));
 }
 

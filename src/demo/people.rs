@@ -4,7 +4,8 @@ use crate::group::Role;
 use std::collections::BTreeMap;
 
 /// Every group that exists, as full paths.
-pub(super) const GROUPS: [&str; 5] = ["acme", "acme/payments", "acme/platform", "acme/platform/sre", "contractors"];
+pub(super) const GROUPS: [&str; 6] =
+    ["acme", "acme/payments", "acme/platform", "acme/platform/sre", "acme/shop", "contractors"];
 
 /// One person with an account.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ impl Person {
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum ChangeError {
     #[error(
-        "there is no group `{0}`, expected one of acme, acme/payments, acme/platform, acme/platform/sre, contractors"
+        "there is no group `{0}`, expected one of acme, acme/payments, acme/platform, acme/platform/sre, acme/shop, contractors"
     )]
     NoGroup(String),
     #[error("there is no role `{0}`, expected one of guest, reporter, developer, maintainer, owner")]
@@ -141,7 +142,7 @@ mod tests {
     fn membership_flows_down_and_never_up() {
         let people = People::starter();
         let ada = people.named("ada").expect("a starter");
-        assert_eq!(ada.groups(), ["acme", "acme/payments", "acme/platform", "acme/platform/sre"]);
+        assert_eq!(ada.groups(), ["acme", "acme/payments", "acme/platform", "acme/platform/sre", "acme/shop"]);
         assert_eq!(ada.role_in("acme/platform/sre"), Some(Role::Owner));
         let ben = people.named("ben").expect("a starter");
         assert_eq!(ben.groups(), ["acme/platform", "acme/platform/sre"]);

@@ -22,6 +22,11 @@ impl Ports {
         format!("http://portal.localhost:{}", self.front)
     }
 
+    /// Whom the tokens of CI jobs are for: what they call.
+    pub(super) fn audience(&self) -> String {
+        format!("{}/deploy", self.public_url())
+    }
+
     /// The demo GitLab. An address, since `*.localhost` is resolved by browsers and curl but not by every C library.
     pub(super) fn issuer(&self) -> String {
         format!("http://127.0.0.1:{}", self.provider)
@@ -106,6 +111,7 @@ fn has_policies(directory: &Path) -> bool {
 fn settings(ports: &Ports, policies: &Path) -> String {
     let Ports { front, portal, api, .. } = ports;
     let (public_url, issuer) = (ports.public_url(), ports.issuer());
+    let audience = ports.audience();
     let policies = serde_json::Value::from(policies.to_string_lossy()); // a JSON string is a YAML string
     format!(
         r#"# Written by `vestibule demo`, and removed when it ends.
@@ -124,6 +130,12 @@ providers:
     membership:
       api: {{ token: {{ file: secrets/gitlab_api }} }}
       hook: {{ token: {{ file: secrets/gitlab_hook }}, audit_token: {{ file: secrets/gitlab_audit }} }}
+token_issuers:
+  - name: ci
+    kind: gitlab_ci
+    provider: gitlab
+    audiences: ["{audience}"]
+    projects: {{ acme/shop/api: 5120 }}
 routes:
   - name: portal
     host: portal.localhost
@@ -142,6 +154,7 @@ routes:
     labels: {{ tier: production }}
     upstream: "http://127.0.0.1:{api}"
     providers: [gitlab]
+    token_issuers: [ci]
 policies: {policies}
 "#
     )
@@ -176,6 +189,7 @@ mod tests {
         assert_eq!(membership["api"]["token"]["file"], "secrets/gitlab_api");
         assert_eq!(membership["hook"]["token"]["file"], "secrets/gitlab_hook");
         assert_eq!(membership["hook"]["audit_token"]["file"], "secrets/gitlab_audit");
+        assert_eq!(settings["token_issuers"][0]["audiences"][0], "http://portal.localhost:8080/deploy");
         assert_eq!(settings["routes"][2]["upstream"], "http://127.0.0.1:8083");
         assert_eq!(settings["policies"].as_str(), place.policies().to_str());
     }

@@ -1,6 +1,9 @@
 //! A sample portal behind the proxy. It has no sign-in of its own: it shows who it was told you are, and what proves it.
 
-use super::server::{Asked, answer, page, text};
+use super::{
+    assertion::Verifier,
+    server::{Asked, answer, page, text},
+};
 use crate::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -14,11 +17,8 @@ use std::{
 };
 use tokio::time::Interval;
 
-mod assertion;
 mod pages;
 mod websocket;
-
-use assertion::Verifier;
 
 /// The portal.
 pub(super) struct Portal {

@@ -1,7 +1,8 @@
 //! A GitLab-shaped OpenID provider for the demo. It signs anybody in as anybody: it never leaves loopback.
 //!
 //! It keeps to what GitLab does: no `end_session_endpoint`, no `iss` in the redirect, ID tokens of 120 s that have only
-//! `groups_direct`, refresh tokens that rotate without grace. It is stricter in one thing: PKCE with S256 is required.
+//! `groups_direct`, refresh tokens that rotate without grace, the same keys for sign-ins and for CI jobs. It is stricter in one
+//! thing: PKCE with S256 is required.
 
 use super::{
     people::{People, Person},
@@ -20,6 +21,7 @@ mod admin;
 mod authorize;
 mod claims;
 mod hooks;
+mod jobs;
 mod keys;
 mod members;
 mod pages;
@@ -56,6 +58,8 @@ struct State {
     codes: HashMap<String, authorize::Code>,
     access: HashMap<String, token::Access>,
     refresh: HashMap<String, token::Refresh>,
+    /// How many CI jobs there were.
+    jobs: u32,
 }
 
 /// A browser that is signed in at the provider itself.
@@ -77,6 +81,7 @@ impl Provider {
             codes: HashMap::new(),
             access: HashMap::new(),
             refresh: HashMap::new(),
+            jobs: 0,
         };
         let key = keys::SigningKey::generate()?;
         Ok(Self { issuer, client, service_token, hooks, key, state: Mutex::new(state) })

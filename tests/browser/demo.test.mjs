@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { PROGRAM, Process, freePort, launch, ownCookies, shot, until, watch } from './lib.mjs';
+import { PROGRAM, Process, clean, freePort, launch, ownCookies, shot, until, watch } from './lib.mjs';
 
 const PEOPLE = { ada: 200, ben: 200, cleo: 200, dan: 403 };
 
@@ -17,14 +17,19 @@ const COMMANDS = [
   [/take ben out/i, /^HTTP\/1\.1 403 /m],
   [/back in/i, /^HTTP\/1\.1 200 /m],
   [/block him/i, /^HTTP\/1\.1 401 /m],
+  [/a job of ben's on main/i, /^HTTP\/1\.1 201 [^]*"person": "ben",\s+"job": \d+,\s+"project": "acme\/shop\/api",\s+"ref": "main"/],
+  [/on another branch/i, /^HTTP\/1\.1 403 [^]*Deployments are made by jobs on the protected branch main/],
+  [/dan's fork/i, /^HTTP\/1\.1 403 [^]*what they run is not reviewed/],
+  [/his job on main, with the token that it has/i, /^HTTP\/1\.1 403 [^]*started by somebody in acme\/platform/m],
+  [/every job in acme may read/i, /"releases": \[\s+\{\s+"release": 1,/],
 ];
 
-/** The command lines in what the demo printed: `# title`, then lines for a shell, each two blanks in. */
+/** The command lines in what the demo printed: `# title`, then lines for a shell, each two blanks in, up to an empty one. */
 function commands(said) {
   const blocks = said.slice(said.indexOf('From the command line')).split(/\n {2}# /).slice(1);
   return blocks.map(block => {
-    const [title, ...lines] = block.split('\n');
-    return { title, script: lines.filter(line => line.startsWith('  ')).join('\n') };
+    const [title, ...lines] = block.split('\n\n')[0].split('\n');
+    return { title, lines: lines.filter(line => line.startsWith('  ')).map(line => line.trim()) };
   });
 }
 
@@ -146,14 +151,21 @@ describe('demo', () => {
 
   it('prints command lines that work as they are', async () => {
     const printed = commands(said);
-    const setup = printed.filter(({ script }) => /^ *jar=/.test(script)).map(({ script }) => script);
+    const setup = printed.flatMap(({ lines }) => lines).filter(line => /^\w+=/.test(line)); // variables of earlier blocks
     for (const [words, expected] of COMMANDS) {
       const block = printed.find(({ title }) => words.test(title));
       assert.ok(block, `a block about ${words}`);
-      const script = ['set -e', ...setup, block.script].join('\n');
+      const script = ['set -e', ...setup, ...block.lines].join('\n');
       const { stdout } = await promisify(execFile)('bash', ['-c', script.replaceAll('curl -i', 'curl -si')]);
       assert.match(stdout.trim(), expected, block.title);
     }
+  });
+
+  it('has a configuration in which every route is open to somebody', async () => {
+    const directory = said.match(/jar=(\S+)\/jar/)[1];
+    const { stdout } = await promisify(execFile)(PROGRAM, ['check', '-c', `${directory}/vestibule.yaml`], { env: clean });
+    assert.doesNotMatch(stdout, /nobody may reach/);
+    assert.match(stdout, /^ok: 1 provider, 3 routes/m);
   });
 
   it('ends at Ctrl-C and leaves nothing behind', async () => {

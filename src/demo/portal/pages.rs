@@ -1,9 +1,7 @@
 //! The portal's pages.
 
-use super::{
-    Told,
-    assertion::{Claims, Unproved},
-};
+use super::Told;
+use crate::demo::assertion::{Claims, Unproved};
 use maud::{DOCTYPE, Markup, html};
 use serde_json::Value;
 

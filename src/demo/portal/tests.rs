@@ -1,13 +1,10 @@
 use super::*;
 use crate::demo::server::{
-    self, json,
+    self,
     tests::{asked, body},
 };
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
-use serde_json::Value;
 use std::sync::Arc;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -33,63 +30,6 @@ async fn events_tick() {
     let frame = response.into_body().frame().await.expect("a tick").expect("own bytes");
     let data = frame.into_data().expect("data");
     assert!(data.starts_with(b"event: tick\ndata: {"), "{data:?}");
-}
-
-/// A key like the proxy's, and a loopback server that publishes it.
-async fn front() -> (SocketAddr, EncodingKey) {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key can be made");
-    let private = EncodingKey::from_ec_der(pair.to_pkcs8v1().expect("it can be written").as_ref());
-    let mut public = Jwk::from_encoding_key(&private, Algorithm::ES256).expect("an EC key");
-    public.common.key_id = Some("k1".to_owned());
-    let keys = serde_json::json!({ "keys": [public] });
-    let listener = server::bind(0).expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
-    tokio::spawn(server::serve(listener, move |asked| {
-        let known = asked.what() == (&Method::GET, "/.well-known/vestibule/jwks.json");
-        let answer = json(if known { StatusCode::OK } else { StatusCode::NOT_FOUND }, &keys);
-        async move { answer }
-    }));
-    (address, private)
-}
-
-fn assertion(key: &EncodingKey, kid: &str, changed: &[(&str, Value)], typ: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let mut claims = serde_json::json!({
-        "iss": "http://portal.localhost:9", "aud": "portal", "sub": "user:gitlab:101", "iat": now, "exp": now + 60,
-    });
-    for (name, value) in changed {
-        claims[*name] = value.clone();
-    }
-    let header = Header { kid: Some(kid.to_owned()), typ: Some(typ.to_owned()), ..Header::new(Algorithm::ES256) };
-    jsonwebtoken::encode(&header, &claims, key).expect("it can be signed")
-}
-
-#[tokio::test]
-async fn believes_only_an_assertion_that_passes_every_check() {
-    let (front, key) = front().await;
-    let other = front_key();
-    let verifier = Arc::new(Verifier::new(front, "http://portal.localhost:9", "portal"));
-    let verify = |token: String| {
-        let verifier = verifier.clone();
-        async move { verifier.verify(Some(&token), SystemTime::now()).await }
-    };
-    let good = verify(assertion(&key, "k1", &[], "vestibule+jwt")).await.expect("it is good");
-    assert_eq!(good["sub"], "user:gitlab:101");
-    for (why, token) in [
-        ("another audience", assertion(&key, "k1", &[("aud", "api".into())], "vestibule+jwt")),
-        ("another issuer", assertion(&key, "k1", &[("iss", "http://evil".into())], "vestibule+jwt")),
-        ("expired", assertion(&key, "k1", &[("exp", 1_000_000.into())], "vestibule+jwt")),
-        ("another type", assertion(&key, "k1", &[], "JWT")),
-        ("an unknown key", assertion(&key, "k2", &[], "vestibule+jwt")),
-        ("another key under the same id", assertion(&other, "k1", &[], "vestibule+jwt")),
-    ] {
-        assert!(verify(token).await.is_err(), "{why}");
-    }
-}
-
-fn front_key() -> EncodingKey {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key can be made");
-    EncodingKey::from_ec_der(pair.to_pkcs8v1().expect("it can be written").as_ref())
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ impl Provider {
                 json(StatusCode::OK, &Value::Array(people))
             }
             (&Method::GET, ["as", login]) => self.become_person(login, now),
+            (&Method::GET, ["job"]) => self.job(asked, now),
             (&Method::POST, ["people", login, act]) => self.change(asked, login, act),
             _ => text(StatusCode::NOT_FOUND, "the demo GitLab has no such act\n"),
         }
@@ -42,7 +43,7 @@ impl Provider {
         let group = query.get("group").unwrap_or_default();
         let mut state = self.state();
         let Some(person) = state.people.named_mut(login) else {
-            return text(StatusCode::NOT_FOUND, "there is no such person: expected ada, ben, cleo or dan\n");
+            return nobody();
         };
         let changed = match act {
             "leave" => person.leave(group),
@@ -59,6 +60,11 @@ impl Provider {
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         }
     }
+}
+
+/// There is nobody of this login.
+pub(super) fn nobody() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "there is no such person: expected ada, ben, cleo or dan\n")
 }
 
 fn described(person: &Person) -> Value {

@@ -186,7 +186,7 @@ fn label(role: Role) -> &'static str {
 }
 
 /// A random UUID. Source: RFC 9562, section 5.4.
-fn uuid() -> String {
+pub(super) fn uuid() -> String {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes[6] = bytes[6] & 0x0f | 0x40;

@@ -105,13 +105,17 @@ async fn userinfo(provider: &Provider, access: &Value) -> (StatusCode, Value) {
 }
 
 async fn id_claims(provider: &Provider, token: &Value) -> Value {
+    id_claims_for(provider, token, "vestibule-demo").await
+}
+
+async fn id_claims_for(provider: &Provider, token: &Value, audience: &str) -> Value {
     let keys = body(provider.answer(&asked("GET", "/oauth/discovery/keys", &[], ""), now())).await;
     let keys: JwkSet = serde_json::from_str(&keys).expect("a key set");
     let token = token.as_str().expect("an ID token");
     let kid = jsonwebtoken::decode_header(token).expect("a JWT").kid.expect("a kid");
     let key = DecodingKey::from_jwk(keys.find(&kid).expect("the key is published")).expect("a good key");
     let mut rules = Validation::new(Algorithm::RS256);
-    rules.set_audience(&["vestibule-demo"]);
+    rules.set_audience(&[audience]);
     rules.set_issuer(&["http://127.0.0.1:8081"]);
     jsonwebtoken::decode(token, &key, &rules).expect("it verifies").claims
 }
@@ -242,7 +246,7 @@ async fn the_id_token_has_direct_groups_and_userinfo_the_effective_ones() {
     assert!(claims.get("groups").is_none());
     assert_eq!(claims["exp"].as_u64().zip(claims["iat"].as_u64()).map(|(exp, iat)| exp - iat), Some(120));
     let (_, info) = userinfo(&provider, &tokens["access_token"]).await;
-    assert_eq!(info["groups"], json!(["acme", "acme/payments", "acme/platform", "acme/platform/sre"]));
+    assert_eq!(info["groups"], json!(["acme", "acme/payments", "acme/platform", "acme/platform/sre", "acme/shop"]));
     assert_eq!(info["https://gitlab.org/claims/groups/owner"], json!(["acme"]));
     assert!(info.get("groups_direct").is_none() && info.get("https://gitlab.org/claims/groups/developer").is_none());
 }
@@ -327,6 +331,58 @@ async fn tells_the_service_about_groups_and_about_its_token() {
     assert_eq!(get("groups/acme").await["parent_id"], Value::Null);
     assert_eq!(get("groups/acme%2Fnone").await["message"], "404 Not Found");
     assert_eq!(get("personal_access_tokens/self").await["scopes"], json!(["read_api"]));
+}
+
+/// What the token of a job says, verified with the keys of logins; the refusal and its sentence where none is given.
+async fn job(provider: &Provider, query: &str) -> Result<Value, (StatusCode, String)> {
+    let answer = provider.answer(&asked("GET", &format!("/demo/job?{query}"), &[], ""), now());
+    let status = answer.status();
+    let said = body(answer).await;
+    if status != StatusCode::OK {
+        return Err((status, said));
+    }
+    Ok(id_claims_for(provider, &json!(said.trim_end()), "deploy").await)
+}
+
+/// Read as the proxy reads the token of a real job: by whom, where and on what.
+#[tokio::test]
+async fn a_job_is_what_its_person_starts() {
+    let provider = provider();
+    for (query, person, places, git_ref, protected, source) in [
+        ("user=ben", "102", ["acme/shop/api", "acme/shop/api"], "main", "true", "push"),
+        ("user=ada&ref=x", "101", ["acme/shop/api", "acme/shop/api"], "x", "false", "push"),
+        ("user=ben&project=acme/shop/web", "102", ["acme/shop/web", "acme/shop/web"], "main", "true", "push"),
+        ("user=ben&fork=dan", "102", ["dan/api", "acme/shop/api"], "main", "false", "merge_request_event"),
+    ] {
+        let claims = job(&provider, &format!("aud=deploy&{query}")).await.expect(query);
+        assert_eq!([&claims["user_id"], &claims["ref"]], [person, git_ref], "{query}");
+        assert_eq!([&claims["project_path"], &claims["job_project_path"]], places, "{query}");
+        assert_eq!([&claims["ref_protected"], &claims["pipeline_source"]], [protected, source], "{query}");
+        assert_eq!(claims["project_id"] == claims["job_project_id"], source == "push", "{query}");
+    }
+    let two = [job(&provider, "aud=deploy&user=ben").await, job(&provider, "aud=deploy&user=ben").await];
+    let [one, other] = two.map(|claims| claims.expect("a token"));
+    assert!(one["jti"] != other["jti"] && one["job_id"] != other["job_id"]);
+    assert_eq!(one["user_access_level"], "developer");
+    assert!(one.get("nonce").is_none() && one.get("auth_time").is_none(), "nothing of a sign-in");
+}
+
+#[tokio::test]
+async fn no_job_is_of_somebody_who_may_start_none() {
+    let provider = provider();
+    for (query, status, sentence) in [
+        ("user=ben", 400, "expected `aud`"),
+        ("aud=deploy&user=eve", 404, "no such person"),
+        ("aud=deploy&user=ben&fork=eve", 404, "no such person"),
+        ("aud=deploy&user=ben&project=acme/x", 404, "no such project"),
+        ("aud=deploy&user=dan", 403, "no developer"),
+        ("aud=deploy&user=cleo", 403, "no developer"),
+    ] {
+        let (found, said) = job(&provider, query).await.expect_err(query);
+        assert!(found.as_u16() == status && said.contains(sentence), "{query}: {found} {said}");
+    }
+    provider.answer(&asked("POST", "/demo/people/ben/block", &[], ""), now());
+    assert_eq!(job(&provider, "aud=deploy&user=ben").await.expect_err("blocked").0, 403);
 }
 
 /// A proxy that takes hooks, and what it took.
