@@ -488,7 +488,7 @@ fn the_policies_in_the_documents_are_good() {
     for (name, text) in documents {
         for block in text.split("```cedar\n").skip(1) {
             let policy = block.split("```").next().unwrap_or_default();
-            let routes = ["backstage", "deploy-api", "ledger", "gitlab-api"].map(route);
+            let routes = ["backstage", "backstage-jobs", "deploy-api", "ledger", "gitlab-api"].map(route);
             let mistakes = load(policy, &routes, &[gitlab("gitlab")]).err().unwrap_or_default();
             assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");
             seen += 1;

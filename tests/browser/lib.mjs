@@ -130,7 +130,7 @@ export function selfSigned(folder, host = TLS_HOST) {
 
 /** A running Vestibule: one provider named `gitlab`, one route, and the policies given; over TLS if `tls`. */
 export class Vestibule {
-  static async start({ provider, port, route, policies, tls = false, settings = {} }) {
+  static async start({ provider, port, route, policies, tls = false, settings = {}, membership, secrets = {} }) {
     const vestibule = new Vestibule();
     port ??= await freePort();
     vestibule.url = tls ? `https://${TLS_HOST}:${port}` : `http://localhost:${port}`;
@@ -140,6 +140,7 @@ export class Vestibule {
     vestibule.folder = folder;
     const write = (name, text) => writeFileSync(join(folder, name), text, { mode: 0o600 });
     write('secret', 'vestibule-test-secret-0123456789');
+    for (const [name, text] of Object.entries(secrets)) write(name, text);
     if (policies) {
       mkdirSync(join(folder, 'policies'));
       write('policies/test.cedar', policies);
@@ -149,7 +150,7 @@ export class Vestibule {
       listen: [{ address: `127.0.0.1:${port}`, ...(tls ? { tls: selfSigned(folder) } : {}) }],
       state: './state',
       keys: './keys',
-      providers: [{ name: 'gitlab', kind: 'gitlab', issuer: provider.issuer, client_id: 'vestibule', client_secret: { file: 'secret' } }],
+      providers: [{ name: 'gitlab', kind: 'gitlab', issuer: provider.issuer, client_id: 'vestibule', client_secret: { file: 'secret' }, ...(membership ? { membership } : {}) }],
       routes: [route],
       ...(policies ? { policies: './policies' } : {}),
       ...settings,
