@@ -15,7 +15,7 @@ pub struct Challenge {
     realm: String,
     /// Where the route describes itself (RFC 9728).
     metadata: String,
-    /// Clients that speak HTTP Basic are asked for a token as password.
+    /// A client that may speak HTTP Basic, and is asked for a token as password.
     basic: bool,
     /// People may sign in here too.
     pub(super) people: bool,
@@ -33,17 +33,21 @@ impl Challenge {
         Some(Self {
             realm: route.name.to_string(),
             metadata: format!("{scheme}://{}{}", asked.authority, route.metadata_path()),
-            basic: route.tokens.basic && asked.class == Class::Machine,
+            basic: route.tokens.basic && asked.class == Class::Machine && !came_with_bearer(asked),
             people: !route.providers.is_empty(),
             presented: asked.headers.contains_key(http::header::AUTHORIZATION),
         })
     }
 
-    /// `Bearer`, with what is wrong, if something was presented; then `Basic`, to machines only: a browser would ask its user for
-    /// a password, and send it with whatever another site makes it ask for.
+    /// `Bearer`, with what is wrong, if something was presented. Or `Basic`, to machines only: a browser would ask its user for
+    /// a password, and send it with whatever another site makes it ask for. Never both: `docker`, and whatever else pulls
+    /// images, takes the realm of a `Bearer` for the address of a token server, and asks there first.
     ///
-    /// Source: RFC 6750, section 3; RFC 7617, section 2; RFC 9728, section 5.1.
-    fn headers(&self, refusal: &Refusal) -> Vec<String> {
+    /// Source: RFC 6750, section 3; RFC 7617, section 2; RFC 9728, section 5.1; CNCF Distribution, "Token Authentication".
+    fn header(&self, refusal: &Refusal) -> String {
+        if self.basic {
+            return format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm);
+        }
         let mut bearer = format!("Bearer realm=\"{}\", resource_metadata=\"{}\"", self.realm, self.metadata);
         let error = match refusal.reason {
             Reason::InvalidToken => Some("invalid_token"),
@@ -53,9 +57,14 @@ impl Challenge {
         if let Some(error) = error {
             bearer.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", described(&refusal.detail)));
         }
-        let basic = self.basic.then(|| format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm));
-        [bearer].into_iter().chain(basic).collect()
+        bearer
     }
+}
+
+/// Whoever does that knows what is asked for.
+fn came_with_bearer(asked: &Canonical) -> bool {
+    let value = asked.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.split_once(' ')).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
 }
 
 /// Printable ASCII without `"` and `\` (RFC 6750, section 3).
@@ -79,7 +88,7 @@ pub(super) fn challenges(refusal: &Refusal, asked: &Asked) -> Vec<HeaderValue> {
         Some(_) if refusal.step_up.is_some() => vec![session()],
         Some(tokens) => {
             let sign_in = tokens.people && !tokens.presented && refusal.reason == Reason::NoSession;
-            tokens.headers(refusal).into_iter().chain(sign_in.then(session)).collect()
+            [tokens.header(refusal)].into_iter().chain(sign_in.then(session)).collect()
         }
     };
     texts.into_iter().filter_map(|text| HeaderValue::try_from(text).ok()).collect()

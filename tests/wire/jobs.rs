@@ -387,13 +387,21 @@ async fn p53_s70_people_and_jobs_share_a_route() {
 }
 
 /// Clients such as `git` say nothing before they are asked; a browser must not be, or it would ask its user for a password.
+/// `docker` would take a `Bearer` beside it for the address of a token server.
 #[tokio::test]
 async fn basic_is_asked_for_where_the_route_says_so_and_of_machines_only() {
     let Some(scene) = scene(Way { route: "\x20   basic: true\n", ..Way::default() }).await else { return };
     let asked = |lines: &'static [&'static str]| async { scene.gateway.get("/deploy/x", lines).await };
     let challenged =
         |answer: &Answer| answer.headers("www-authenticate").iter().any(|it| it.starts_with("Basic realm=\"app\""));
+    let schemes = |answer: &Answer| -> Vec<String> {
+        let challenges = answer.headers("www-authenticate");
+        challenges.iter().map(|it| it.split(' ').next().unwrap_or_default().to_owned()).collect()
+    };
     assert!(challenged(&asked(&["User-Agent: git/2.39"]).await));
+    assert_eq!(schemes(&asked(&["User-Agent: docker/28"]).await), ["Basic", "Vestibule"]);
+    assert_eq!(schemes(&asked(&["Authorization: Basic am9iOnRva2Vu"]).await), ["Basic"]);
+    assert_eq!(schemes(&asked(&["Authorization: bearer token"]).await), ["Bearer"]);
     for browser in [
         &["Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"][..],
         &["X-Requested-With: XMLHttpRequest"],
