@@ -1,9 +1,10 @@
 """What runners and developers move: git over HTTP, image layers, wheels and packages, each by its own client.
 
 git talks to `git http-backend` behind nginx and fcgiwrap; pip and npm, and an OCI client in the words of the
-distribution specification, to `registry.py`.
+distribution specification, to `registry.py`. Then jobs come, with their token as password.
 """
 
+import base64
 import hashlib
 import http.client
 import json
@@ -13,7 +14,23 @@ import sys
 import time
 import urllib.parse
 
-from world import CLEAN, HERE, MIB, Authority, Gateway, Nginx, Process, fetch, folder, free_port, parts, run, until
+from gitlab import GitLab
+from world import (
+    CLEAN,
+    HERE,
+    MIB,
+    SECRET,
+    Authority,
+    Gateway,
+    Nginx,
+    Process,
+    fetch,
+    folder,
+    free_port,
+    parts,
+    run,
+    until,
+)
 
 ENV = {
     **CLEAN,
@@ -54,7 +71,11 @@ def main(score):
     )
     grown = (gateway.process.memory("VmHWM") - memory) / MIB
     score.check("all this is streamed: memory grows by less than 32 MiB", grown < 32, f"{grown:.1f} MiB at most")
-    parts(score, ("git over HTTP/2", lambda: over_tls(score, hosting, routes)))
+    parts(
+        score,
+        ("git over HTTP/2", lambda: over_tls(score, hosting, routes)),
+        ("jobs", lambda: jobs(score, hosting, routes[1]["upstream"])),
+    )
 
 
 def over_tls(score, hosting, routes):
@@ -66,25 +87,163 @@ def over_tls(score, hosting, routes):
     repository(score, hosting, safe.url, "HTTP/2 over TLS", 50 if score.full else 10)
 
 
-class Hosting:
-    """Bare repositories that anybody may push to."""
+AUDIENCE = "https://git.example.com"
 
-    def __init__(self):
+POLICIES = """
+@id("pushed-from-protected-refs")
+permit (principal is Job in Project::"gitlab:acme/shop/api", action, resource)
+when { principal.ref_protected };
+
+@id("fetched-by-acme")
+permit (principal is Job in Namespace::"gitlab:acme", action in [Action::"GET", Action::"POST"], resource == Route::"git")
+when { (context.path like "*/info/refs" && context.query == "service=git-upload-pack") || context.path like "*/git-upload-pack" };
+"""
+
+
+def jobs(score, hosting, registry):
+    """Jobs whose token is the password of Basic, as these clients send it."""
+    gitlab, policies = GitLab(), folder()
+    (policies / "jobs.cedar").write_text(POLICIES)
+    taken = {"host": "localhost", "token_issuers": ["ci"], "basic": True}
+    own = {"basic": {"user": "gateway", "password": {"file": "secret"}}}
+    routes = [
+        {"name": "git", "path": "/git/", "upstream": hosting.url, **taken},
+        {"name": "registry", "path": "/v2/", "upstream": registry, "credential": own, **taken},
+    ]
+    gateway = Gateway(routes=routes, policies=str(policies), **gitlab.settings(AUDIENCE))
+    hosting.log.write_text("")
+    token = gitlab.token(AUDIENCE)
+    parts(
+        score,
+        ("git by jobs", lambda: repository(score, hosting, signed(gateway.url, token), "HTTP by jobs", 50)),
+        ("git of a job that may fetch", lambda: fetching(score, hosting, gateway, gitlab)),
+        ("docker", lambda: docker(score, gateway, gitlab, registry)),
+    )
+    asked = [line.split(" ") for line in hosting.seen().splitlines()]
+    bare = [line for line in asked if line[3] != "-" or not line[4].startswith("ey")]
+    score.check(
+        "git's upstream sees no token, and who asks in every request", asked and not bare, f"{len(asked)} requests"
+    )
+
+
+def signed(url, token):
+    return url.replace("://", f"://gitlab-ci-token:{token}@")
+
+
+def fetching(score, hosting, gateway, gitlab):
+    """What a job on an unprotected branch may do, and what happens to those who may not."""
+    hosting.bare("small.git")
+    url, work, copy = f"{gateway.url}/git/small.git", folder() / "work", folder() / "copy"
+    git("init", "-q", "-b", "main", work)
+    commit(work, hosting.folder / "small.git", "one")
+    token = gitlab.token(AUDIENCE, ref="topic", ref_protected=False)
+    helper = f"credential.helper=!f() {{ echo username=job; echo password={token}; }}; f"
+    mine = ("-c", "credential.helper=", "-c", helper)
+    git(*mine, "clone", "-q", url, copy)
+    commit(work, hosting.folder / "small.git", "two")
+    git(*mine, "-C", copy, "fetch", "-q", "origin")
+    same = git("-C", copy, "rev-parse", "origin/main") == git("-C", work, "rev-parse", "main")
+    score.check("git with a credential helper clones and fetches", same)
+    said = complaint(*mine, "-C", copy, "push", "-q", "origin", "HEAD:refs/heads/mine")
+    heads = git("-C", hosting.folder / "small.git", "branch", "--list")
+    score.check("git: a push that no policy permits is refused", "403" in said and heads == "* main", said)
+    start = time.monotonic()
+    said = complaint("-c", "credential.helper=", "clone", url, folder() / "none")
+    took = time.monotonic() - start
+    score.check(
+        "git without a token is asked for one, and does not wait",
+        "Username" in said and took < 5,
+        f"{took:.1f} s, {said}",
+    )
+    for what, other in (
+        ("that is over", gitlab.token(AUDIENCE, ttl=-100)),
+        ("for another service", gitlab.token("https://deploy.example.com")),
+    ):
+        said = complaint("clone", signed(url, other), folder() / "none")
+        score.check(f"git with a token {what} fails", "Authentication failed" in said and other not in said, said)
+    stranger = gitlab.token(AUDIENCE, project_path="other/thing", project_id=77)
+    said = complaint("clone", signed(url, stranger), folder() / "none")
+    score.check("git of a job of another group is refused", "403" in said, said[-60:])
+
+
+def commit(work, bare, text):
+    (work / "file").write_text(text)
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-qm", text)
+    git("-C", work, "push", "-q", bare, "main")
+
+
+def complaint(*words):
+    """What git says when it fails; it has to."""
+    try:
+        git(*words)
+    except RuntimeError as fault:
+        return str(fault)
+    raise RuntimeError(f"git {words[0]} succeeded")
+
+
+def docker(score, gateway, gitlab, registry):
+    """What `docker login` and `docker push` ask for. A `Bearer` would send them to a token server that is not there."""
+
+    def ask(method, target, token=None):
+        wire = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+        pair = base64.b64encode(f"job:{token}".encode()).decode()
+        wire.request(
+            method,
+            target,
+            headers={"Host": f"localhost:{gateway.port}", **({"Authorization": f"Basic {pair}"} if token else {})},
+        )
+        answer = wire.getresponse()
+        answer.read()
+        return answer.status, answer.headers
+
+    status, headers = ask("GET", "/v2/")
+    challenges = headers.get_all("WWW-Authenticate")
+    schemes = {challenge.split(" ")[0] for challenge in challenges}
+    score.check(
+        "docker is asked for Basic and for no Bearer",
+        status == 401 and "Basic" in schemes and "Bearer" not in schemes,
+        challenges,
+    )
+    main, topic = gitlab.token(AUDIENCE), gitlab.token(AUDIENCE, ref="topic", ref_protected=False)
+    status, headers = ask("GET", "/v2/", main)
+    score.check(
+        "docker logs in with a job's token",
+        (status, headers["Docker-Distribution-API-Version"]) == (200, "registry/2.0"),
+    )
+    pushed, refused = ask("POST", "/v2/app/blobs/uploads/", main)[0], ask("POST", "/v2/app/blobs/uploads/", topic)[0]
+    score.check("docker: who may push is a policy's word", (pushed, refused) == (202, 403), f"{pushed}, {refused}")
+    credentials = {credential for path, credential in json.loads(fetch(f"{registry}/seen")) if path == "/v2/"}
+    own = "Basic " + base64.b64encode(f"gateway:{SECRET}".encode()).decode()
+    score.check("the registry gets the gateway's own password", own in credentials and len(credentials) == 2)
+
+
+class Hosting:
+    """Bare repositories below `path` that anybody may push to."""
+
+    def __init__(self, path="/git"):
         self.folder, port = folder(), free_port()
-        path = self.folder / "fcgi.sock"
-        self.wrap = Process(["/usr/sbin/fcgiwrap", "-c", "2", "-s", f"unix:{path}"], HOME=str(self.folder))
-        until("fcgiwrap listens", path.exists)
+        self.log = self.folder / "asked"
+        socket = self.folder / "fcgi.sock"
+        self.wrap = Process(["/usr/sbin/fcgiwrap", "-c", "2", "-s", f"unix:{socket}"], HOME=str(self.folder))
+        until("fcgiwrap listens", socket.exists)
         self.nginx = Nginx(
-            f"server {{ listen 127.0.0.1:{port}; client_max_body_size 0; location ~ ^/git(/.*)$ {{ gzip off;"
+            "log_format asked '$request_method $request_uri $status $http_authorization $http_vestibule_assertion';"
+            f"server {{ listen 127.0.0.1:{port}; client_max_body_size 0; access_log {self.log} asked;"
+            f" location ~ ^{path}(/.*)$ {{ gzip off;"
             " fastcgi_param SCRIPT_FILENAME /usr/lib/git-core/git-http-backend; fastcgi_param GIT_HTTP_EXPORT_ALL 1;"
             f" fastcgi_param GIT_PROJECT_ROOT {self.folder}; fastcgi_param PATH_INFO $1; fastcgi_param REMOTE_USER someone;"
             " fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method;"
             " fastcgi_param CONTENT_TYPE $content_type; fastcgi_param CONTENT_LENGTH $content_length;"
             " fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding; fastcgi_param HTTP_GIT_PROTOCOL $http_git_protocol;"
-            f" fastcgi_pass unix:{path}; }} }}",
+            f" fastcgi_pass unix:{socket}; }} }}",
             port,
         )
         self.url = f"http://127.0.0.1:{port}"
+
+    def seen(self):
+        """What was asked, a line each: method, target, status, `Authorization`, `Vestibule-Assertion`."""
+        return self.log.read_text()
 
     def bare(self, name):
         git("init", "-q", "--bare", "-b", "main", self.folder / name)

@@ -157,7 +157,8 @@ class Registry(BaseHTTPRequestHandler):
     def packument(self, name):
         archive = TARBALLS[name]
         integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
-        where = f"http://{self.headers['Host']}/npm/-/{name.replace('@', '').replace('/', '-')}.tgz"
+        scheme = self.headers.get("X-Forwarded-Proto", "http")
+        where = f"{scheme}://{self.headers['Host']}/npm/-/{name.replace('@', '').replace('/', '-')}.tgz"
         one = {"name": name, "version": "1.0.0", "dist": {"tarball": where, "integrity": integrity}}
         said = {"name": name, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": one}}
         self.answer(200, json.dumps(said).encode(), Content_Type="application/json")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "soak"))
-from rig import CLEAN, MIB, PROGRAM, SECRET, Process, free_port, reachable, run, until  # noqa: E402, F401
+from rig import CLEAN, MIB, PROGRAM, SECRET, Process, Provider, free_port, reachable, run, until  # noqa: E402, F401
 
 PEER = os.environ.get("TESTS_PEER", str(Path(tempfile.gettempdir()) / "vestibule-peer"))
 FRONT = os.environ.get("FRONT", "vestibule")
