@@ -297,3 +297,16 @@ fn documented_code_is_the_code_that_is_tested() {
         assert!(page.contains(code.trim_end()), "docs/backstage.md does not have {file} as it is");
     }
 }
+
+/// What the page of tokens tells people to copy is what tests/clients/runners.py runs.
+#[test]
+fn documented_jobs_are_the_jobs_that_are_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let page = read("docs/tokens.md");
+    let block = |start: &str| page.split(start).nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    for (start, file) in [("```yaml\n# .gitlab-ci.yml\n", "gitlab-ci.yml"), ("```cedar\n", "policies/runners.cedar")] {
+        let text = read(&format!("docs/examples/{file}"));
+        assert!(text.contains(block(start)), "docs/examples/{file} does not have the first block of docs/tokens.md");
+    }
+}

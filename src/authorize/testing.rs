@@ -61,8 +61,18 @@ pub(super) fn load(
     routes: &[Route],
     providers: &[Arc<ProviderSettings>],
 ) -> Result<Checked, Vec<PolicyError>> {
+    load_with(text, routes, providers, &[])
+}
+
+/// The same where there are token issuers too.
+pub(super) fn load_with(
+    text: &str,
+    routes: &[Route],
+    providers: &[Arc<ProviderSettings>],
+    issuers: &[Arc<TokenIssuerSettings>],
+) -> Result<Checked, Vec<PolicyError>> {
     let schema = schema::schema(routes).expect("the schema parses");
-    let (policies, errors) = policies::check(&[source(text)], Known { routes, providers, issuers: &[] }, &schema);
+    let (policies, errors) = policies::check(&[source(text)], Known { routes, providers, issuers }, &schema);
     if errors.is_empty() { Ok(Checked { policies, schema }) } else { Err(errors) }
 }
 
@@ -72,9 +82,7 @@ pub(super) fn mistakes_with(
     providers: &[Arc<ProviderSettings>],
     issuers: &[Arc<TokenIssuerSettings>],
 ) -> Vec<String> {
-    let routes = [route("r")];
-    let schema = schema::schema(&routes).expect("the schema parses");
-    let (_, errors) = policies::check(&[source(text)], Known { routes: &routes, providers, issuers }, &schema);
+    let errors = load_with(text, &[route("r")], providers, issuers).err().unwrap_or_default();
     errors.iter().map(ToString::to_string).collect()
 }
 

@@ -3,7 +3,8 @@
 use super::{
     Authorize, Decision, Outcome, PolicyError,
     testing::{
-        asked, gitlab, gitlab_with_api, jobs, load, mistakes_with, oidc, placed, provider, route, services, user,
+        asked, gitlab, gitlab_with_api, jobs, load, load_with, mistakes_with, oidc, placed, provider, route, services,
+        user,
     },
 };
 use crate::route::Route;
@@ -480,22 +481,31 @@ fn the_policies_in_the_documents_are_good() {
         ("docs/credentials.md", include_str!("../../docs/credentials.md")),
         ("docs/keys.md", include_str!("../../docs/keys.md")),
         ("docs/refusals.md", include_str!("../../docs/refusals.md")),
+        ("docs/membership.md", include_str!("../../docs/membership.md")),
         ("docs/serving.md", include_str!("../../docs/serving.md")),
         ("docs/sign-in.md", include_str!("../../docs/sign-in.md")),
         ("docs/sign-out.md", include_str!("../../docs/sign-out.md")),
+        ("docs/tokens.md", include_str!("../../docs/tokens.md")),
     ];
+    let blocks =
+        documents.iter().flat_map(|(name, text)| text.split("```cedar\n").skip(1).map(move |block| (name, block)));
+    let blocks = blocks.map(|(name, block)| (*name, block.split("```").next().unwrap_or_default()));
+    let example = ("docs/examples", include_str!("../../docs/examples/policies/runners.cedar"));
+    let issuers = [jobs("ci", "gitlab"), services("okta-services"), services("cluster"), services("mesh")];
     let mut seen = 0;
-    for (name, text) in documents {
-        for block in text.split("```cedar\n").skip(1) {
-            let policy = block.split("```").next().unwrap_or_default();
-            let routes = ["backstage", "backstage-jobs", "deploy-api", "ledger", "gitlab-api"].map(route);
-            let mistakes = load(policy, &routes, &[gitlab("gitlab")]).err().unwrap_or_default();
-            assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");
-            seen += 1;
-        }
+    for (name, policy) in blocks.chain([example]) {
+        let routes = DOCUMENTED.map(route);
+        let providers = [gitlab_with_api("gitlab")];
+        let mistakes = load_with(policy, &routes, &providers, &issuers).err().unwrap_or_default();
+        assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");
+        seen += 1;
     }
-    assert!(seen >= 2, "{seen} policies");
+    assert!(seen >= 10, "{seen} policies");
 }
+
+/// The routes that policies in the documents name.
+const DOCUMENTED: [&str; 8] =
+    ["backstage", "deploy-api", "ledger", "gitlab-api", "git", "packages", "registry", "backstage-jobs"];
 
 /// Policies about jobs, services and the people behind jobs that can never do what they say.
 #[test]

@@ -3,6 +3,7 @@
 use super::{
     describe::{EXAMPLE, resolve, schema},
     tests::settings_in_place,
+    tokens::TokenKind,
     tree::{self, below},
     unsupported, value, variables,
 };
@@ -133,6 +134,63 @@ fn the_page_of_providers_has_an_entry_of_every_kind_that_loads() {
     }
     assert_eq!(Vec::from_iter(kinds), ["Entra", "Gitlab", "Google", "Keycloak", "Oidc", "Okta"]);
 }
+
+/// What stands around a block of the page of tokens that is not a whole file.
+fn around(block: &str, issuers: &[&str]) -> String {
+    let known = [
+        ("gitlab", "issuer: https://gitlab.example.com, membership: { api: { token: { file: secrets/gitlab_api } } }"),
+        ("okta", "issuer: https://acme.okta.com"),
+        ("entra", "issuer: https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"),
+        ("keycloak", "issuer: https://keycloak.example.com/realms/acme"),
+    ];
+    let named = |name: &str| name == "gitlab" || block.contains(&format!("provider: {name}"));
+    let providers = known.iter().filter(|(name, _)| named(name)).map(|(name, more)| {
+        format!(
+            "\n  - {{ name: {name}, kind: {name}, client_id: a, client_secret: {{ file: secrets/gitlab }}, {more} }}"
+        )
+    });
+    let lines = [
+        "public_url: https://deploy.example.com".to_owned(),
+        "listen: 0.0.0.0:8080".to_owned(),
+        "trusted_proxies: [10.0.0.0/8]".to_owned(),
+        format!("providers:{}", providers.collect::<String>()),
+        "token_issuers:\n  - { name: ci, kind: gitlab_ci, provider: gitlab, audiences: [\"https://deploy.example.com\"] }".to_owned(),
+        format!("routes:\n  - {{ name: app, upstream: \"http://127.0.0.1:8081\", token_issuers: [{}], header_provider: gitlab }}", issuers.join(", ")),
+        "policies: ./policies".to_owned(),
+    ];
+    let lacks = |line: &&String| !block.lines().any(|one| one.split(':').next() == line.split(':').next());
+    lines.iter().filter(lacks).map(|line| format!("{line}\n")).collect()
+}
+
+/// Whoever copies from the page of tokens, or takes the files of its examples, has what loads, without a warning.
+#[test]
+fn the_page_of_tokens_has_entries_of_every_kind_that_load() {
+    let page = include_str!("../../docs/tokens.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+    let mut kinds = BTreeSet::new();
+    for block in blocks.filter(|block| !block.starts_with("# .gitlab-ci.yml")).chain([EXAMPLES]) {
+        let names =
+            block.split_once("token_issuers:\n").map_or("name: ci", |(_, issuers)| issuers).split("name: ").skip(1);
+        let names: Vec<_> = names.filter_map(|rest| rest.split([',', ' ', '\n']).next()).collect();
+        let text = format!("{block}{}", around(block, &names));
+        let text = ["secrets/introspection", "secrets/registry"]
+            .iter()
+            .fold(text, |text, at| text.replace(at, "secrets/gitlab"));
+        let settings = settings_in_place(&text.replace("tls/cluster", "tls/keys").replace("tls/gateway", "tls/portal"));
+        assert!(settings.warnings.is_empty(), "{:?}\n{block}", settings.warnings);
+        assert!(settings.routes.iter().all(|route| !route.token_issuers.is_empty()), "{block}");
+        kinds.extend(settings.token_issuers.iter().map(|issuer| match &issuer.kind {
+            TokenKind::GitlabCi(_) => "gitlab_ci",
+            TokenKind::Jwt(_) => "jwt",
+            TokenKind::Introspection(_) => "introspection",
+            TokenKind::Certificate => "certificate",
+        }));
+    }
+    assert_eq!(Vec::from_iter(kinds), ["certificate", "gitlab_ci", "introspection", "jwt"]);
+}
+
+/// The gateway that the jobs of the examples are run against.
+const EXAMPLES: &str = include_str!("../../docs/examples/vestibule.yaml");
 
 /// What the schema calls a default is what holds when the key is left out.
 #[test]

@@ -594,3 +594,21 @@ async fn a_stream_of_a_job_ends_with_its_token_and_with_its_person() {
     scene.provider.admin("/admin/block", json!({"user": "ines"})).await;
     tokio::time::timeout(Duration::from_secs(8), lasts.rest()).await.expect("its person is out");
 }
+
+/// The page of tokens explains codes and checks that there are, and every check.
+#[test]
+fn the_page_of_tokens_explains_every_check() {
+    use vestibule::{oidc::Check, refusal::Reason};
+    let page = include_str!("../../docs/tokens.md");
+    let (_, why) = page.split_once("## It is refused: why").expect("the section");
+    let (codes, checks) = why.split_once("| Check |").expect("two tables");
+    let first = |table: &'static str| table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let known: Vec<_> = Reason::all().map(Reason::code).collect();
+    for code in first(codes).skip(1) {
+        assert!(known.contains(&code), "`{code}`");
+    }
+    use Check::{Active, Age, Algorithm, Audience, Claims, Class, Form, Issuer, Signature, Time};
+    let all = [Form, Algorithm, Issuer, Class, Audience, Time, Age, Signature, Active, Claims].map(Check::as_str);
+    let (checks, _) = checks.split_once("\n## ").expect("more sections");
+    assert_eq!(Vec::from_iter(first(checks)), all);
+}
