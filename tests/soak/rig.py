@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def reachable(port):
 
 
 class Process:
-    """A process that ends with this one."""
+    """A process that ends with this one, and those that it has started with it."""
 
     def __init__(self, command, first_line=False, **env):
         self.log = tempfile.NamedTemporaryFile(prefix="vestibule-log-", mode="w+", delete=True)
@@ -70,6 +71,7 @@ class Process:
         self.child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE if first_line else self.log, stderr=self.log,
             env={**CLEAN, **{name: str(value) for name, value in env.items()}},
+            start_new_session=True,
         )
         atexit.register(self.stop)
 
@@ -99,7 +101,7 @@ class Process:
 
     def stop(self):
         if self.child.poll() is None:
-            self.child.kill()
+            os.killpg(self.child.pid, signal.SIGKILL)
             self.child.wait()
 
 
