@@ -143,7 +143,11 @@ impl Identify {
             }
             other => match (self.by_session(&asked, route, now).await?, other) {
                 (Caller::Anonymous, Found::Foreign) => {
-                    Err(tokens::invalid("The credential of this request is of nobody who is known here."))
+                    let why = asked.headers.get(header::AUTHORIZATION).map(credential::unknown).unwrap_or_default();
+                    Err(tokens::invalid(format!(
+                        "The credential of this request is of nobody who is known here: {why}."
+                    ))
+                    .because(why))
                 }
                 (Caller::Anonymous, _) => Ok(Identified::without_token(by_certificate(&asked, route, issuers), asked)),
                 (caller, _) => Ok(Identified::without_token(caller, asked)),

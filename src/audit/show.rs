@@ -77,6 +77,7 @@ fn request(event: &Value, line: &mut String) {
         field(line, "policies", &ids.collect::<Vec<_>>().join(","));
     }
     field(line, "reason", text(event, &["status_code"]));
+    field(line, "cause", text(event, &["unmapped", "cause"]));
     let limit = ["whom", "measure"].map(|key| text(event, &["unmapped", "limit", key])).join(".");
     field(line, "limit", limit.trim_matches('.'));
     field(line, "cut", text(event, &["unmapped", "cut"]));

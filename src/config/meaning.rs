@@ -57,7 +57,8 @@ impl Meaning<'_, '_> {
         let keys = self.directory("keys", written.keys.as_deref().unwrap_or("./keys"));
         let providers = provider::all(self, written.providers.as_deref(), written.token_issuers.is_some());
         let token_issuers = written.token_issuers.as_deref().unwrap_or_default();
-        let token_issuers = token_issuer::all(self, token_issuers, &providers);
+        let token_issuers =
+            token_issuer::all(self, token_issuers, &providers, written.providers.as_deref().unwrap_or_default());
         let own = |(key, listen): &(String, Listen)| match listen.at {
             ListenAt::Tcp(address) => Some((key.clone(), address)),
             ListenAt::Unix(_) | ListenAt::Systemd(_) => None,

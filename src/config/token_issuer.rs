@@ -2,7 +2,7 @@
 
 use super::{
     ProviderKind, ProviderSettings,
-    file::{TokenIssuerFile, TokenKindFile, TokenPrincipalFile},
+    file::{ProviderFile, TokenIssuerFile, TokenKindFile, TokenPrincipalFile},
     meaning::{MONTH, Meaning, entry},
     mistake::{Mistake, either, nearest},
     provider::{name, secret, unique},
@@ -27,10 +27,11 @@ pub(super) fn all(
     meaning: &mut Meaning<'_, '_>,
     written: &[TokenIssuerFile],
     providers: &[Arc<ProviderSettings>],
+    named: &[ProviderFile],
 ) -> Vec<Arc<TokenIssuerSettings>> {
     unique(meaning, "token_issuers", written.iter().map(|it| it.name.as_deref()));
     let each = written.iter().enumerate();
-    let read: Vec<_> = each.map(|(index, written)| Entry { index, written, providers }.read(meaning)).collect();
+    let read: Vec<_> = each.map(|(index, written)| Entry { index, written, providers, named }.read(meaning)).collect();
     let issuers: Vec<_> = read.into_iter().flatten().map(Arc::new).collect();
     apart(meaning, written, &issuers);
     issuers
@@ -76,6 +77,8 @@ struct Entry<'a> {
     index: usize,
     written: &'a TokenIssuerFile,
     providers: &'a [Arc<ProviderSettings>],
+    /// As they are written, those with mistakes too.
+    named: &'a [ProviderFile],
 }
 
 impl Entry<'_> {
@@ -196,6 +199,10 @@ impl Entry<'_> {
                 meaning.report.add(lacks.expected("expected the provider of these people").help(help));
             }
         }
+        let is = |text: Option<&str>| text.is_some() && text == self.written.provider.as_deref();
+        if self.named.iter().any(|it| is(it.name.as_deref())) && !names().any(|name| is(Some(name))) {
+            return None; // what is wrong with it is said where it stands
+        }
         let found = meaning.read(&self.key("provider"), self.written.provider.as_deref(), |text| {
             let found = self.providers.iter().find(|provider| provider.name.as_str() == text);
             let expected = || Expected::new(format!("the provider {}", either(&names().collect::<Vec<_>>())));
@@ -236,6 +243,9 @@ impl Entry<'_> {
                 || kind == TokenKindFile::Introspection && self.written.prefix.is_some();
             if needless {
                 return Some(None);
+            }
+            if kind == TokenKindFile::GitlabCi && self.written.provider.is_some() {
+                return None; // it is that of the provider, about which something has been said
             }
             let lacks = Mistake::new(&key, format!("`{key}` is missing")).expected("expected `iss` of its tokens");
             meaning.report.add(lacks.help("such as `issuer: https://gitlab.example.com`".to_owned()));

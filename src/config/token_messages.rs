@@ -32,6 +32,19 @@ fn an_issuer_of_ci_jobs_needs_little() {
     );
 }
 
+/// What is wrong with a provider, or with its name, is said once, and not again of an issuer that rests on it.
+#[test]
+fn a_mistake_in_a_provider_is_none_of_its_issuers() {
+    let good = with(CI, "token_issuers: [ci]");
+    for (text, expected) in [
+        (good.replace("secrets/gitlab }", "secrets/nowhere }"), "secrets/nowhere"),
+        (good.replace("provider: gitlab,", "provider: gitlap,"), "did you mean `gitlab`?"),
+    ] {
+        let found = mistakes(&text);
+        assert!(found.contains(expected) && found.matches("error: ").count() == 1, "{found}");
+    }
+}
+
 /// Nobody has to sign in where all callers have tokens.
 #[test]
 fn a_configuration_may_have_no_provider() {

@@ -64,6 +64,21 @@ fn of_scheme(value: &HeaderValue) -> Cow<'_, str> {
     }
 }
 
+/// Why what stands in `Authorization` is no token of anybody who is known here, as far as its form says it.
+pub(super) fn unknown(value: &HeaderValue) -> String {
+    let scheme = value.to_str().ok().and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+    let token = of_scheme(value);
+    match token.split('.').count() {
+        _ if !["bearer", "basic"].contains(&&*scheme.to_ascii_lowercase()) => {
+            "`Authorization` has to be `Bearer TOKEN`, and begins with another word".to_owned()
+        }
+        _ if token.trim().is_empty() => format!("there is no token after `{scheme}`, perhaps as a variable is empty"),
+        _ if token.starts_with('$') => "the name of a variable was sent in place of what it holds".to_owned(),
+        3 => "it names no token issuer of this route as its `iss`".to_owned(),
+        parts => format!("it is no JWT (it has {parts} of 3 parts), nor an opaque token that is taken here"),
+    }
+}
+
 /// The credential is a password, which browsers keep and send by themselves.
 pub(super) fn is_basic(asked: &Canonical) -> bool {
     let value = asked.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -73,6 +88,21 @@ pub(super) fn is_basic(asked: &Canonical) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_sends_no_token_of_ours_hears_what_it_looks_like() {
+        for (value, expected) in [
+            ("Bearer a.b.c", "it names no token issuer of this route as its `iss`"),
+            ("Bearer a.b", "it is no JWT (it has 2 of 3 parts), nor an opaque token that is taken here"),
+            ("Bearer ", "there is no token after `Bearer`, perhaps as a variable is empty"),
+            ("Basic Og==", "there is no token after `Basic`, perhaps as a variable is empty"),
+            ("Bearer $TOKEN", "the name of a variable was sent in place of what it holds"),
+            ("a.b.c", "`Authorization` has to be `Bearer TOKEN`, and begins with another word"),
+            ("Token a.b.c", "`Authorization` has to be `Bearer TOKEN`, and begins with another word"),
+        ] {
+            assert_eq!(unknown(&HeaderValue::from_static(value)), expected, "{value}");
+        }
+    }
 
     #[test]
     fn a_token_stands_behind_bearer_or_is_the_password() {

@@ -98,6 +98,14 @@ impl Asked {
         people && matches!(reason, Reason::NoSession | Reason::InsufficientAuthentication)
     }
 
+    /// The reason in a few words. Where nobody can sign in, nobody is told to.
+    fn title(&self, reason: Reason) -> &'static str {
+        match reason {
+            Reason::NoSession if !self.signs_in(reason) && self.challenge.is_some() => "A token is needed to go on",
+            _ => reason.row().title,
+        }
+    }
+
     fn is_page(&self) -> bool {
         match self.class {
             Some(Class::Navigation | Class::Submission) => true,
@@ -146,6 +154,9 @@ impl Asked {
 
 /// The answer to a refused request.
 pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
+    let unmet = asked.challenge.as_ref().and_then(|challenge| challenge.unmet(refusal, !asked.is_page()));
+    let unmet = unmet.map(|detail| Refusal { detail: detail.into(), ..refusal.clone() });
+    let refusal = unmet.as_ref().unwrap_or(refusal);
     if asked.class == Some(Class::Grpc) {
         return grpc(refusal, asked);
     }
@@ -236,7 +247,7 @@ fn page(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let actions: Vec<_> = actions.iter().map(|(label, href)| (*label, &**href)).collect();
     let quote = refusal.quoted.as_ref().map(|quoted| (&*quoted.who, quoted.text()));
     let markup = pages::refusal(&RefusalPage {
-        title: refusal.reason.row().title,
+        title: asked.title(refusal.reason),
         sentence: &refusal.detail,
         quote: quote.as_ref().map(|(who, text)| (*who, &**text)),
         who: asked.who(),
@@ -261,7 +272,7 @@ fn clock(time: SystemTime) -> String {
 fn action(act: Act, refusal: &Refusal, asked: &Asked) -> Option<(&'static str, String)> {
     let target = || asked.target().to_owned();
     match act {
-        Act::SignIn => Some(("Sign in", asked.sign_in())),
+        Act::SignIn => asked.signs_in(refusal.reason).then(|| ("Sign in", asked.sign_in())),
         Act::CheckAgain if asked.is_repeatable() => {
             Some(("Check again", asked.by("/.vestibule/check-again", asked.target())))
         }
@@ -281,7 +292,7 @@ fn action(act: Act, refusal: &Refusal, asked: &Asked) -> Option<(&'static str, S
 fn problem(refusal: &Refusal, asked: &Asked) -> Value {
     let mut problem = json!({
         "type": "about:blank",
-        "title": refusal.reason.row().title,
+        "title": asked.title(refusal.reason),
         "status": refusal.reason.status().as_u16(),
         "detail": refusal.detail,
         "code": refusal.reason.code(),
@@ -344,7 +355,7 @@ mod tests {
     use super::*;
     use crate::{
         fairness::{Measure, Whom},
-        refusal::table::TABLE,
+        refusal::{Challenge, table::TABLE},
     };
     use http_body_util::BodyExt;
 
@@ -457,6 +468,24 @@ mod tests {
     }
 
     /// A refusal by a limit says to everybody when there is more; the table has only the least.
+    #[tokio::test]
+    async fn whoever_needs_a_token_is_not_told_to_sign_in() {
+        let refusal = Refusal::new(Reason::NoSession, "This needs a sign-in.");
+        let told = async |people, class| {
+            let asked = Asked { challenge: Some(Challenge::testing(people)), ..asked(class) };
+            body(answer(&refusal, &asked)).await
+        };
+        let token = "a token, as `Authorization: Bearer TOKEN`; https://a.test/m says whose, and for which audience.";
+        for class in [Class::Fetch, Class::Machine, Class::Navigation] {
+            let only = told(false, class).await;
+            assert!(only.contains("A token is needed to go on") && only.contains("This needs a token"), "{only}");
+            assert!(!only.contains("/.vestibule/sign-in") && !only.contains("Sign in"), "{only}");
+        }
+        let both = told(true, Class::Machine).await;
+        assert!(both.contains(&format!("This needs a sign-in. Or it takes {token}")), "{both}");
+        assert!(both.contains("\"sign_in\""), "{both}");
+    }
+
     #[tokio::test]
     async fn a_limit_says_when_there_is_more() {
         let refusal = Refusal::new(Reason::RateLimited, "x").limited(Whom::User, Measure::Requests, 90);

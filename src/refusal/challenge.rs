@@ -39,6 +39,24 @@ impl Challenge {
         })
     }
 
+    /// The ways into some route that takes tokens, and perhaps people.
+    #[cfg(test)]
+    pub(super) fn testing(people: bool) -> Self {
+        Self { realm: "a".into(), metadata: "https://a.test/m".into(), basic: false, people, presented: false }
+    }
+
+    /// What to tell whoever came with nothing: nobody knows yet whether that is a person or a program.
+    pub(super) fn unmet(&self, refusal: &Refusal, machine: bool) -> Option<String> {
+        let how = || {
+            format!("a token, as `Authorization: Bearer TOKEN`; {} says whose, and for which audience.", self.metadata)
+        };
+        match refusal.reason {
+            Reason::NoSession if !self.people => Some(format!("This needs {}", how())),
+            Reason::NoSession if machine => Some(format!("{} Or it takes {}", refusal.detail, how())),
+            _ => None,
+        }
+    }
+
     /// `Bearer`, with what is wrong, if something was presented. Or `Basic`, to machines only: a browser would ask its user for
     /// a password, and send it with whatever another site makes it ask for. Never both: `docker`, and whatever else pulls
     /// images, takes the realm of a `Bearer` for the address of a token server, and asks there first.

@@ -197,7 +197,10 @@ async fn s64_s65_a_token_that_is_wrong_in_one_thing_is_refused_for_that() {
         (json!({"claims": {"project_id": "5120x"}}), "its 'project_id' is no number"),
         (json!({"claims": {"ref": {"a": 1}}}), "its 'ref' is no text"),
         (json!({"header": {"typ": "at+jwt"}}), "its 'typ' is 'at+jwt'"),
-        (json!({"claims": {"iss": "https://gitlab.example.com"}}), "of nobody who is known here"),
+        (
+            json!({"claims": {"iss": "https://gitlab.example.com"}}),
+            "of nobody who is known here: it names no token issuer",
+        ),
     ] {
         let token = scene.token(differs.clone()).await;
         let found = scene.refused(&token).await;
@@ -427,6 +430,11 @@ async fn a_route_that_takes_tokens_describes_itself() {
         scene.gateway.port
     );
     assert!(refused.header("www-authenticate").is_some_and(|it| it.contains(&named)), "{refused:?}");
+    let told = refused.json();
+    assert!(
+        told["detail"].as_str().is_some_and(|it| it.contains("a token, as `Authorization: Bearer TOKEN`")),
+        "{told}"
+    );
     assert_eq!(scene.gateway.get("/.well-known/oauth-protected-resource", &[]).await.status, 404);
     assert_eq!(scene.gateway.request("POST", "/.well-known/oauth-protected-resource/deploy", &[]).await.status, 405);
 }
@@ -601,10 +609,11 @@ fn the_page_of_tokens_explains_every_check() {
     use vestibule::{oidc::Check, refusal::Reason};
     let page = include_str!("../../docs/tokens.md");
     let (_, why) = page.split_once("## It is refused: why").expect("the section");
+    let (_, why) = why.split_once("| `code` |").expect("the table of codes");
     let (codes, checks) = why.split_once("| Check |").expect("two tables");
     let first = |table: &'static str| table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let known: Vec<_> = Reason::all().map(Reason::code).collect();
-    for code in first(codes).skip(1) {
+    for code in first(codes) {
         assert!(known.contains(&code), "`{code}`");
     }
     use Check::{Active, Age, Algorithm, Audience, Claims, Class, Form, Issuer, Signature, Time};

@@ -214,8 +214,13 @@ fn uncovered(settings: &Settings, places: &Places) -> Vec<String> {
 fn closed(settings: &Settings, places: &Places, index: usize) -> String {
     let name = settings.routes.get(index).map_or("", |route| route.name.as_str());
     let line = places.line(&format!("routes[{index}].name"));
+    let tokens = settings.routes.get(index).is_none_or(|route| !route.token_issuers.is_empty());
+    let jobs = match tokens || settings.token_issuers.is_empty() {
+        true => "",
+        false => "; jobs and services come where a route names `token_issuers`, and this one names none",
+    };
     format!(
-        "{}:{line}: nobody may reach the route `{name}`: write `allow` there, or a `permit` with `resource == Route::\"{name}\"`",
+        "{}:{line}: nobody may reach the route `{name}`: write `allow` there, or a `permit` with `resource == Route::\"{name}\"`{jobs}",
         settings.file.display()
     )
 }
