@@ -155,7 +155,7 @@ impl Asked {
 /// The answer to a refused request.
 pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let unmet = asked.challenge.as_ref().and_then(|challenge| challenge.unmet(refusal, !asked.is_page()));
-    let unmet = unmet.map(|detail| Refusal { detail: detail.into(), ..refusal.clone() });
+    let unmet = unmet.map(|detail| Refusal { detail, ..refusal.clone() });
     let refusal = unmet.as_ref().unwrap_or(refusal);
     if asked.class == Some(Class::Grpc) {
         return grpc(refusal, asked);
