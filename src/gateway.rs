@@ -1,5 +1,7 @@
 //! The hallway: the whole life of a request, in order.
 
+mod untaken;
+
 use crate::{
     audit::{Audit, Crossing},
     authorize::{Authorize, Decision},
@@ -27,6 +29,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime},
 };
+use untaken::Untaken;
 
 /// One generation of everything that a file decides. A request is judged by exactly one.
 pub struct Snapshot {
@@ -182,7 +185,7 @@ impl Gateway {
         announce(&asked, &state, told);
         let route = match state.routes.find(&asked)? {
             Destination::Endpoint(endpoint) => {
-                return self.ours(endpoint, body, &self.visit(&state, &asked, crossing, now), told).await;
+                return self.ours(endpoint, body.take(), &self.visit(&state, &asked, crossing, now), told).await;
             }
             Destination::Upstream(route) => route,
         };
@@ -209,7 +212,8 @@ impl Gateway {
             self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let (session, bearer) = (session_of(&caller), caller.bearer());
         let session = session.as_ref();
-        let sent = self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session, bearer);
+        let sent =
+            self.forward.send(permit, &principal, judged, body.take(), Some(upgrade), route, crossing, session, bearer);
         pin!(sent).await // not moved: it is large
     }
 
@@ -288,12 +292,12 @@ fn read(
     request: Result<Request<Incoming>, Refusal>,
     peer: &Peer,
     state: &Snapshot,
-) -> Result<(Canonical, Incoming, OnUpgrade), Unread> {
+) -> Result<(Canonical, Untaken, OnUpgrade), Unread> {
     let nobody = |refusal| Unread { refusal, client: peer.address.ip().to_canonical() };
     let mut request = request.map_err(nobody)?;
-    let upgrade = hyper::upgrade::on(&mut request);
+    let (version, upgrade) = (request.version(), hyper::upgrade::on(&mut request));
     let (asked, body) = Canonical::parse(request, peer, &state.rules)?;
-    Ok((asked, body, upgrade))
+    Ok((asked, Untaken::new(body, version), upgrade))
 }
 
 fn announce(asked: &Canonical, state: &Snapshot, told: &Told) {
