@@ -10,7 +10,8 @@ use crate::{
     principal::{Bearer, Holder, Membership, Name, Principal, Service, Unknown, UserId, Verified},
     refusal::{Reason, Refusal},
     route::{Activity, Route},
-    session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers, sha256},
+    session::{Live, SessionId, SessionKey, live::Clock, revocation::Numbers},
+    text::sha256,
 };
 use http::{Method, header};
 use std::{

@@ -13,7 +13,7 @@ use crate::{
     oidc::{Issuer, Provider},
     principal::Name,
     route::{Route, Routes},
-    session::sha256,
+    text::sha256,
 };
 use secrecy::ExposeSecret;
 use std::{

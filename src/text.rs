@@ -1,6 +1,12 @@
 //! What many places write.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use std::{error::Error, io::ErrorKind};
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
 
 /// In lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

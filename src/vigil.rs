@@ -5,12 +5,11 @@ use crate::{
     gateway::{Shared, Snapshot},
     identify::Caller,
     membership::Marks,
-    oidc::{TokenFault, Way},
+    oidc::TokenFault,
     principal::{Bearer, Verified},
     refusal::Reason,
     session::{Live, SessionKey, live::Clock},
 };
-use secrecy::ExposeSecret;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -160,9 +159,7 @@ fn is_over(shared: &Shared, bearer: &Bearer) -> bool {
 }
 
 fn asks(shared: &Shared, bearer: &Bearer) -> bool {
-    let state = shared.snapshot.load();
-    let issuer = state.issuers.get(&bearer.issuer);
-    bearer.token.as_ref().zip(issuer).is_some_and(|(token, issuer)| issuer.way(token.expose_secret()) != Way::Signed)
+    shared.snapshot.load().issuers.get(&bearer.issuer).is_some_and(|issuer| issuer.asks_about(bearer))
 }
 
 /// By what a token would be verified now; none if its issuer is not configured any more, or has no keys.

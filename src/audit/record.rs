@@ -6,7 +6,6 @@ use super::{
     json,
     key::{PublicKey, Signer},
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::io::Write as _;
 
@@ -209,7 +208,7 @@ impl<'a> Line<'a> {
 
 /// SHA-256 of `bytes`.
 pub(super) fn hash(bytes: &[u8]) -> Hash {
-    digest(&SHA256, bytes).as_ref().try_into().expect("a SHA-256 has 32 bytes")
+    crate::text::sha256(bytes)
 }
 
 fn unhex(text: &str) -> Option<Hash> {

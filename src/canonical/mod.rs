@@ -146,6 +146,12 @@ impl Canonical {
         Ok(asked)
     }
 
+    /// The scheme of `Authorization`, if there is one that can be read (RFC 9110, section 11.4).
+    pub fn auth_scheme(&self) -> Option<&str> {
+        let value = self.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+        value.split_once(' ').map(|(scheme, _)| scheme)
+    }
+
     /// The request without the field that a spent credential stood in.
     pub fn without(mut self, field: Option<&HeaderName>) -> Self {
         if let Some(field) = field {

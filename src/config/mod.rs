@@ -62,7 +62,6 @@ use crate::{
     principal::Name,
     route::{GroupPattern, Route},
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use file::ConfigFile;
 use ipnet::IpNet;
 use meaning::Meaning;
@@ -559,7 +558,7 @@ fn parse(bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded,
     let mut report = Report::new(file, text, known);
     let written = schema::check(&root, &mut report);
     let base = file.parent().unwrap_or(Path::new(""));
-    let digest = crate::text::hex(digest(&SHA256, bytes).as_ref());
+    let digest = crate::text::hex(&crate::text::sha256(bytes));
     let loaded = written.and_then(|written| {
         let settings =
             Meaning { report: &mut report, base, environment, files: Vec::new() }.settings(file, digest, &written)?;

@@ -6,7 +6,8 @@ use crate::{
     oidc::{LogoutToken, Provider, ProviderError},
     principal::UserId,
     refusal::Reason,
-    session::{Live, Session, SessionKey, StoreError, further, further::Kind, record, sha256},
+    session::{Live, Session, SessionKey, StoreError, further, further::Kind, record},
+    text::sha256,
 };
 use std::{
     sync::{Arc, Weak},

@@ -5,9 +5,9 @@ use crate::{
     group::{GroupPath, Role},
     moment::{day, millis},
     oidc::http::{Http, HttpError, READ},
+    text::sha256,
 };
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use http::{HeaderMap, Request, StatusCode, header};
 use openidconnect::HttpResponse;
 use secrecy::{ExposeSecret, SecretString};
@@ -159,7 +159,7 @@ impl Api {
     /// Takes the token that the configuration names, unless it is the same as before: then one that was got in its place stays.
     /// True if it is another.
     pub fn configure(&self, token: &SecretString) -> bool {
-        let hash = sha256(token.expose_secret());
+        let hash = sha256(token.expose_secret().as_bytes());
         let other = self.configured.swap(Arc::new(hash)).as_slice() != hash;
         if other {
             self.use_token(token.clone());
@@ -361,11 +361,6 @@ fn parsed<T: DeserializeOwned>(answer: &HttpResponse) -> Result<T, ApiError> {
             error.column()
         ))
     })
-}
-
-fn sha256(text: &str) -> [u8; 32] {
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// A path as GitLab wants it in place of a number: every byte that is not unreserved (RFC 3986, section 2.3) by its code.

@@ -81,8 +81,7 @@ pub(super) fn unknown(value: &HeaderValue) -> String {
 
 /// The credential is a password, which browsers keep and send by themselves.
 pub(super) fn is_basic(asked: &Canonical) -> bool {
-    let value = asked.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value.and_then(|text| text.split_once(' ')).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
+    asked.auth_scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic"))
 }
 
 #[cfg(test)]

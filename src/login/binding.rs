@@ -4,7 +4,8 @@
 
 use crate::{
     canonical::OwnCookie,
-    session::{KeyRing, SessionId, record::seconds, sha256},
+    session::{KeyRing, SessionId, record::seconds},
+    text::sha256,
 };
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

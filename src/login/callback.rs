@@ -19,7 +19,8 @@ use crate::{
     oidc::Provider,
     principal::Name,
     refusal::{Reason, Refusal},
-    session::{Live, SessionId, sha256},
+    session::{Live, SessionId},
+    text::sha256,
 };
 use http::{Method, Response, StatusCode, header};
 use std::{collections::HashMap, sync::Arc};

@@ -10,8 +10,8 @@ use crate::session::{
     random,
     record::{seconds, time},
     ring::Purpose,
-    sha256,
 };
+use crate::text::sha256;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::time::{Duration, SystemTime};

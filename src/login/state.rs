@@ -8,8 +8,8 @@ use crate::{
         KeyRing, random,
         record::{seconds, time},
         ring::Purpose,
-        sha256,
     },
+    text::sha256,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;

@@ -59,12 +59,8 @@ impl Standing {
         if self.failed.is_some_and(|(at, _)| elapsed(at, now) < BACK_OFF) {
             return Need::Nothing;
         }
-        match self.said.filter(|(_, read)| changed.is_none_or(|at| *read >= at)).map(|(_, read)| elapsed(read, now)) {
-            None => Need::Read,
-            Some(age) if age >= clock.refresh => Need::Read,
-            Some(age) if age >= clock.refresh.mul_f64(0.75) => Need::ReadAhead,
-            Some(_) => Need::Nothing,
-        }
+        let said = self.said.filter(|(_, read)| changed.is_none_or(|at| *read >= at));
+        said.map_or(Need::Read, |(_, read)| clock.need(elapsed(read, now)))
     }
 
     fn admitted(self, changed: Option<SystemTime>, now: SystemTime, clock: &Clock) -> Admitted {

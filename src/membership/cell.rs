@@ -46,6 +46,17 @@ pub(super) struct Clock {
     pub(super) silent: Option<Duration>,
 }
 
+impl Clock {
+    /// What has to be done about something that was read so long ago: it is read ahead past three quarters of the interval.
+    pub(super) fn need(&self, age: Duration) -> Need {
+        match age {
+            _ if age >= self.refresh => Need::Read,
+            _ if age >= self.refresh.mul_f64(0.75) => Need::ReadAhead,
+            _ => Need::Nothing,
+        }
+    }
+}
+
 /// What is known of one person's groups.
 #[derive(Default)]
 pub(super) struct Cell {
@@ -168,16 +179,7 @@ impl Cell {
         match &state.good {
             None => Need::Read,
             Some(_) if state.heard != self.named() => Need::Read,
-            Some(good) => {
-                let age = elapsed(good.read, now);
-                if age >= clock.refresh {
-                    Need::Read
-                } else if age >= clock.refresh.mul_f64(0.75) {
-                    Need::ReadAhead
-                } else {
-                    Need::Nothing
-                }
-            }
+            Some(good) => clock.need(elapsed(good.read, now)),
         }
     }
 

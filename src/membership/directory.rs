@@ -197,12 +197,8 @@ impl Directory {
             if state.is_backing_off(now) {
                 continue;
             }
-            match state.read_since(changed).map(|read| elapsed(read, now)) {
-                None => return Need::Read,
-                Some(age) if age >= clock.refresh => return Need::Read,
-                Some(age) if age >= clock.refresh.mul_f64(0.75) => need = Need::ReadAhead,
-                Some(_) => {}
-            }
+            let of_table = state.read_since(changed).map_or(Need::Read, |read| clock.need(elapsed(read, now)));
+            need = need.max(of_table);
         }
         need
     }

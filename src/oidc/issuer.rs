@@ -124,8 +124,7 @@ impl Issuer {
 
     /// By what `bearer` would be verified now; `None` while it has no keys that may be used.
     pub fn verifies_by(&self, bearer: &Bearer, now: SystemTime) -> Option<Verified> {
-        let asked = bearer.token.as_ref().is_some_and(|token| self.way(token.expose_secret()) != Way::Signed);
-        let keys = if asked || !self.has_keys() { 0 } else { self.usable_keys(now).ok()?.generation };
+        let keys = if self.asks_about(bearer) || !self.has_keys() { 0 } else { self.usable_keys(now).ok()?.generation };
         Some(Verified { issuer: self.number, keys })
     }
 
@@ -268,6 +267,11 @@ impl Issuer {
                 None => "its keys are not read yet".to_owned(),
             })),
         }
+    }
+
+    /// Whether `bearer` is known by an answer, and by no signature.
+    pub fn asks_about(&self, bearer: &Bearer) -> bool {
+        bearer.token.as_ref().is_some_and(|token| self.way(token.expose_secret()) != Way::Signed)
     }
 
     /// How it is found out whether a credential of this issuer is good.

@@ -57,9 +57,7 @@ pub fn bare(text: &str) -> &str {
 
 /// SHA-256 of a credential.
 pub fn hash(token: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()).as_ref());
-    hash
+    crate::text::sha256(token.as_bytes())
 }
 
 fn audiences(claims: &Claims) -> impl Iterator<Item = &str> {

@@ -81,8 +81,7 @@ impl Challenge {
 
 /// Whoever does that knows what is asked for.
 fn came_with_bearer(asked: &Canonical) -> bool {
-    let value = asked.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.split_once(' ')).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+    asked.auth_scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
 }
 
 /// Printable ASCII without `"` and `\` (RFC 6750, section 3).

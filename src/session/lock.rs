@@ -201,7 +201,7 @@ impl Target {
 
     /// The name under which the lock is stored.
     pub fn name(&self) -> [u8; 32] {
-        super::sha256(format!("{} {self}", self.kind()).as_bytes())
+        crate::text::sha256(format!("{} {self}", self.kind()).as_bytes())
     }
 }
 

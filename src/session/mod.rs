@@ -21,7 +21,8 @@ pub use revocation::Revocations;
 pub use ring::KeyRing;
 pub use store::{Store, StoreError};
 
-use aws_lc_rs::{digest, rand};
+use crate::text::sha256;
+use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::{fmt, sync::Arc};
 use zeroize::Zeroize;
@@ -104,11 +105,6 @@ pub fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).expect("the operating system has random numbers");
     bytes
-}
-
-/// SHA-256.
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Numbers that grow when a right ends. What was computed under older numbers is used no more.
 
-use super::{SessionKey, sha256};
+use super::SessionKey;
 use crate::principal::UserId;
+use crate::text::sha256;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many counters a table has. Two that share a counter only cause a needless second look.

@@ -1,6 +1,7 @@
 //! The key ring: seals what leaves the process, opens what comes back.
 
-use super::{random, sha256};
+use super::random;
+use crate::text::sha256;
 use arc_swap::ArcSwap;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},

@@ -1,10 +1,9 @@
 """A job's token that was seen before costs what a session does, and made-up tokens make nobody fetch keys."""
 
 import http.client
-import statistics
 import time
 
-from groups import Client, cpu
+from groups import Client, in_turns
 from rig import API_TOKEN, Provider, Upstream, Vestibule, run, signed_in
 
 AUDIENCE = "https://deploy.example.test"
@@ -43,18 +42,11 @@ def main(score):
 
 
 def compare(score, vestibule, token):
-    """Requests with a session and with a token in turns on two connections, and what the process used for each."""
+    """Requests with a session and with a token in turns on two connections."""
     clients = {"session": Client(vestibule, signed_in(vestibule, "ines").cookie), "token": Client(vestibule, "")}
     clients["token"].headers = {"Host": f"localhost:{vestibule.port}", "Authorization": f"Bearer {token}"}
-    used = {name: [] for name in clients}
-    for client in clients.values():
-        client.ask(500)  # what is made once is made
-    for block in range(80 if score.full else 30):
-        for name, client in sorted(clients.items(), reverse=block % 2 == 1):
-            before = cpu(vestibule.process.pid)
-            client.ask(200)
-            used[name].append(cpu(vestibule.process.pid) - before)
-    session, job = (statistics.median(used[name]) / 200 for name in ("session", "token"))
+    used = in_turns(vestibule, clients, 80 if score.full else 30)
+    session, job = used["session"], used["token"]
     ratio = job / session
     score.check("a job's token that was seen before costs what a session does", ratio <= MUST,
                 f"{ratio:.2f} times: {job / 1000:.0f} µs and {session / 1000:.0f} µs of CPU per request")

@@ -1,10 +1,10 @@
 //! What somebody with a token, or with made-up ones, may try to get further than they should.
 
 use crate::support::{
-    gateway::{CLIENT, Gateway, configuration},
+    gateway::{Gateway, configuration},
     http1::Wire,
     provider::CLIENT_ID,
-    tls::Authority,
+    tls::{Authority, with_certificates},
     upstream::Upstream,
 };
 use serde_json::{Value, json};
@@ -124,29 +124,10 @@ async fn s90_made_up_opaque_tokens_do_not_hold_the_queue() {
     assert!(begun.elapsed() < Duration::from_secs(6));
 }
 
+/// A gateway where the client with the common name `one` may do anything.
 async fn certificates(more: &str) -> (Upstream, Authority, Gateway) {
-    let (upstream, authority) = (Upstream::start().await, Authority::new());
-    let configuration = format!(
-        "public_url: https://portal.test\nlisten:\n\
-         \x20 - address: 127.0.0.1:PORT\n\
-         \x20   tls: {{ certificate: a.pem, key: a.key }}\n\
-         \x20   client_certificates: {{ ca: ca.pem, required: false }}\n\
-         workers: 2\ndrain: 0s\n{CLIENT}{more}\
-         token_issuers:\n\x20 - {{ name: mesh, kind: certificate }}\n\
-         routes:\n\
-         \x20 - {{ name: app, host: portal.test, upstream: \"http://127.0.0.1:{port}\", token_issuers: [mesh] }}\n\
-         policies: ./policies\n",
-        port = upstream.port
-    );
     let policies = r#"@id("subject") permit (principal == Service::"mesh:CN=one", action, resource);"#;
-    let gateway = Gateway::start_with(&configuration, policies, |gateway| {
-        let pair = authority.server(&["portal.test"]);
-        gateway.write("a.pem", &pair.pem);
-        gateway.write_secret("a.key", &pair.key);
-        gateway.write("ca.pem", &authority.pem);
-    })
-    .await;
-    (upstream, authority, gateway)
+    with_certificates(more, "", policies).await
 }
 
 /// A browser with a client certificate sends it with what any other site makes it ask for.

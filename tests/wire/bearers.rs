@@ -1,11 +1,11 @@
 //! People and services with tokens of their own, and clients with certificates.
 
 use crate::support::{
-    gateway::{CLIENT, Gateway, configuration},
+    gateway::{Gateway, configuration},
     http1::{Answer, Wire},
     http2::Http2,
     provider::{CLIENT_ID, Provider},
-    tls::{Authority, Pair},
+    tls::{Pair, with_certificates},
     upstream::Upstream,
 };
 use serde_json::{Value, json};
@@ -399,31 +399,12 @@ async fn s59_s60_s61_s62_s63_forged_tokens_are_refused() {
 /// token says more and wins.
 #[tokio::test]
 async fn a_client_with_a_certificate_is_a_service() {
-    let (upstream, authority) = (Upstream::start().await, Authority::new());
-    let configuration = format!(
-        "public_url: https://portal.test\nlisten:\n\
-         \x20 - address: 127.0.0.1:PORT\n\
-         \x20   tls: {{ certificate: a.pem, key: a.key }}\n\
-         \x20   client_certificates: {{ ca: ca.pem, required: false }}\n\
-         workers: 2\ndrain: 0s\n{CLIENT}\
-         token_issuers:\n\x20 - {{ name: mesh, kind: certificate }}\n\
-         routes:\n\
-         \x20 - {{ name: app, host: portal.test, upstream: \"http://127.0.0.1:{port}\", token_issuers: [mesh] }}\n\
-         \x20 - {{ name: people, host: portal.test, path: /people, upstream: \"http://127.0.0.1:{port}\" }}\n\
-         policies: ./policies\n",
-        port = upstream.port
-    );
     let policies = r#"
         @id("spiffe") permit (principal == Service::"mesh:spiffe://acme/runner", action, resource);
         @id("subject") permit (principal == Service::"mesh:CN=old", action, resource) when { principal.issuer like "CN=*" };
     "#;
-    let gateway = Gateway::start_with(&configuration, policies, |gateway| {
-        let pair = authority.server(&["portal.test"]);
-        gateway.write("a.pem", &pair.pem);
-        gateway.write_secret("a.key", &pair.key);
-        gateway.write("ca.pem", &authority.pem);
-    })
-    .await;
+    let people = "name: people, host: portal.test, path: /people";
+    let (upstream, authority, gateway) = with_certificates("", people, policies).await;
     let status = async |pair: Option<&Pair>, target: &str| {
         let stream = authority.connect(gateway.port, "portal.test", pair, &[]).await.expect("TLS");
         let mut wire = Wire::over(stream);

@@ -1,5 +1,9 @@
 //! Certificates for tests, and a client that speaks TLS.
 
+use super::{
+    gateway::{CLIENT, Gateway},
+    upstream::Upstream,
+};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -22,6 +26,36 @@ pub(crate) struct Pair {
     pub(crate) key: String,
     der: CertificateDer<'static>,
     key_der: Vec<u8>,
+}
+
+/// A gateway whose listener knows clients by certificates of the authority, with a route `app` for them, perhaps one that takes
+/// none, and `more` at the top level of its configuration.
+pub(crate) async fn with_certificates(more: &str, other: &str, policies: &str) -> (Upstream, Authority, Gateway) {
+    let (upstream, authority) = (Upstream::start().await, Authority::new());
+    let port = upstream.port;
+    let other = match other {
+        "" => String::new(),
+        other => format!("\x20 - {{ {other}, upstream: \"http://127.0.0.1:{port}\" }}\n"),
+    };
+    let configuration = format!(
+        "public_url: https://portal.test\nlisten:\n\
+         \x20 - address: 127.0.0.1:PORT\n\
+         \x20   tls: {{ certificate: a.pem, key: a.key }}\n\
+         \x20   client_certificates: {{ ca: ca.pem, required: false }}\n\
+         workers: 2\ndrain: 0s\n{CLIENT}{more}\
+         token_issuers:\n\x20 - {{ name: mesh, kind: certificate }}\n\
+         routes:\n\
+         \x20 - {{ name: app, host: portal.test, upstream: \"http://127.0.0.1:{port}\", token_issuers: [mesh] }}\n\
+         {other}policies: ./policies\n"
+    );
+    let gateway = Gateway::start_with(&configuration, policies, |gateway| {
+        let pair = authority.server(&["portal.test"]);
+        gateway.write("a.pem", &pair.pem);
+        gateway.write_secret("a.key", &pair.key);
+        gateway.write("ca.pem", &authority.pem);
+    })
+    .await;
+    (upstream, authority, gateway)
 }
 
 impl Authority {
