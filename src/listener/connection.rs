@@ -21,7 +21,7 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, StatusCode, header::CONNECTION};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header::CONNECTION};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
@@ -114,17 +114,29 @@ impl BeginError {
     }
 }
 
-/// Serves one connection until it ends or the process closes.
-pub(super) async fn serve(raw: Raw, from: From, door: Arc<Door>, hall: Hall, stack: Stack) {
-    raw.prepare();
-    let begun = Box::pin(begin(raw, from, &door, &hall)).await;
-    let at = door.at.clone();
-    drop(door); // a door's file goes with its last holder, and this connection needs it no more
-    match begun {
-        Ok(begun) if begun.http2 => Box::pin(serve_http2(begun, hall, stack)).await,
-        Ok(begun) => serve_http1(begun, hall, stack).await,
-        Err(error) => turned_away(&error, &at, from, &hall),
+/// Serves one connection until it ends or the process closes. Idle connections are many: what they hold is kept small.
+pub(super) fn serve(
+    raw: Raw,
+    from: From,
+    door: Arc<Door>,
+    hall: Arc<Hall>,
+    stack: Stack,
+) -> impl Future<Output = ()> + Send {
+    let beginning = Box::pin(open_up(raw, from, door, hall.clone()));
+    async move {
+        let begun = beginning.await;
+        match begun {
+            Some(begun) if begun.http2 => Box::pin(serve_http2(begun, &hall, stack)).await,
+            Some(begun) => serve_http1(begun, &hall, &stack).await,
+            None => {}
+        }
     }
+}
+
+/// All that comes before HTTP. A door's file goes with its last holder, and the connection needs it no more afterwards.
+async fn open_up(raw: Raw, from: From, door: Arc<Door>, hall: Arc<Hall>) -> Option<Box<Begun>> {
+    raw.prepare();
+    begin(raw, from, &door, &hall).await.inspect_err(|error| turned_away(error, &door.at, from, &hall)).ok()
 }
 
 /// A connection ended before HTTP began on it. Nobody else tells the operator: the client sees only that it closed.
@@ -151,8 +163,8 @@ struct Begun {
     over: CancellationToken,
 }
 
-/// All that comes before HTTP, in the order of the bytes.
-async fn begin(mut raw: Raw, from: From, door: &Door, hall: &Hall) -> Result<Begun, BeginError> {
+/// What comes before HTTP, in the order of the bytes.
+async fn begin(mut raw: Raw, from: From, door: &Door, hall: &Hall) -> Result<Box<Begun>, BeginError> {
     let (limits, trusted) = {
         let state = hall.shared.snapshot.load();
         (state.settings.limits, state.settings.trusted_proxies.clone())
@@ -175,7 +187,8 @@ async fn begin(mut raw: Raw, from: From, door: &Door, hall: &Hall) -> Result<Beg
             (false, false, false) => Transport::Plain,
         };
         let stream = Stream::new(wire, place, way.over.clone());
-        return Ok(Begun { stream, peer: Arc::new(Peer { address, transport }), http2, early, over: way.over.clone() });
+        let peer = Arc::new(Peer { address, transport });
+        return Ok(Box::new(Begun { stream, peer, http2, early, over: way.over.clone() }));
     };
     let late = BeginError::Late { what: "the handshake of TLS", limit: HANDSHAKE };
     let stream = timeout(HANDSHAKE, tls.acceptor.accept(raw)).await.map_err(|_| late)?.map_err(BeginError::Tls)?;
@@ -184,7 +197,7 @@ async fn begin(mut raw: Raw, from: From, door: &Door, hall: &Hall) -> Result<Beg
     let http2 = connection.alpn_protocol() == Some(H2);
     let peer = Arc::new(Peer { address, transport });
     let stream = Stream::new(Wire::Tls(Box::new(stream)), place, way.over.clone());
-    Ok(Begun { stream, peer, http2, early: Bytes::new(), over: way.over.clone() })
+    Ok(Box::new(Begun { stream, peer, http2, early: Bytes::new(), over: way.over.clone() }))
 }
 
 /// What a balancer says of the client, where one is to.
@@ -223,10 +236,10 @@ async fn spoken(stream: &mut Wire) -> Result<(Bytes, bool), BeginError> {
     Ok((early.freeze(), http2))
 }
 
-async fn serve_http1(begun: Begun, hall: Hall, stack: Stack) {
-    let Begun { stream, peer, early, over, .. } = begun;
+async fn serve_http1(begun: Box<Begun>, hall: &Hall, stack: &Stack) {
+    let Begun { stream, peer, early, over, .. } = *begun;
     let (guard, control) = Guard::new(stream, early, guard::Limits::default());
-    let phase = hall.phase.clone();
+    let (stack, phase) = (stack.clone(), hall.phase.clone());
     let asked = Arc::<AtomicBool>::default();
     let first = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -241,6 +254,7 @@ async fn serve_http1(begun: Begun, hall: Hall, stack: Stack) {
                 if upgrade {
                     control.resume(); // what the client sent ahead is its next request
                 }
+                snug(answer.headers_mut());
                 if *phase.borrow() >= Phase::Draining {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -250,18 +264,28 @@ async fn serve_http1(begun: Begun, hall: Hall, stack: Stack) {
     });
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_buf_size(HEAD_BYTES); // the guard has limits for heads
-    // made in place: idle connections are many, and a move would double the room that each takes
+    // made in place: a move would double the room that each idle connection takes; and what is seldom awaited takes none
     let mut connection = pin!(builder.serve_connection(TokioIo::new(guard), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
         limit = leaves(hall.phase.clone(), Phase::Closing, asked, over) => {
             connection.as_mut().graceful_shutdown();
-            timeout(limit, connection).await.unwrap_or(Ok(()))
+            Box::pin(timeout(limit, connection)).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Gives up the room that a head does not need: hyper keeps the last one for the next request, on an idle connection for long.
+fn snug(headers: &mut HeaderMap) {
+    if headers.capacity() < 2 * headers.len() {
+        return;
+    }
+    let mut fitting = HeaderMap::with_capacity(headers.len());
+    fitting.extend(std::mem::take(headers));
+    *headers = fitting;
 }
 
 /// An answer's body. Until its end the client need not send anything.
@@ -303,8 +327,8 @@ fn agreed(control: &Control, request: Request<Incoming>) -> (Result<Request<Inco
     (Ok(request), seen.upgrade)
 }
 
-async fn serve_http2(begun: Begun, hall: Hall, stack: Stack) {
-    let Begun { stream, peer, early, over, .. } = begun;
+async fn serve_http2(begun: Box<Begun>, hall: &Hall, stack: Stack) {
+    let Begun { stream, peer, early, over, .. } = *begun;
     let (guard, control) = FrameGuard::new(stream, early, super::frames::Limits::default());
     let pace = Pace::default();
     let (paced, address) = (pace.clone(), peer.address.ip().to_canonical());
@@ -367,11 +391,16 @@ async fn leaves(
         () = over.cancelled() => return GIVEN_UP,
         () = reaches(phase, wanted) => {}
     }
+    Box::pin(first(&asked)).await;
+    Duration::MAX // the process has a limit of its own
+}
+
+/// Waits until a connection has been asked something, or has had the time for it.
+async fn first(asked: &AtomicBool) {
     let start = Instant::now();
     while !asked.load(Relaxed) && start.elapsed() < FIRST {
         sleep(FIRST / 100).await;
     }
-    Duration::MAX // the process has a limit of its own
 }
 
 /// Waits until the process is so far on its way down.

@@ -82,6 +82,7 @@ pub fn start(hall: &Hall, doors: Vec<mpsc::UnboundedReceiver<Opened>>) -> io::Re
 
 /// One core: its hallway, its doors, its connections.
 async fn core_main(hall: Hall, mut doors: mpsc::UnboundedReceiver<Opened>, in_hand: Arc<Semaphore>) {
+    let hall = Arc::new(hall);
     let gateway = Arc::new(Gateway::new(hall.shared.clone(), Forward::new(hall.forward.clone())));
     let service = stack(gateway, hall.audit.clone(), in_hand, hall.metrics.clone());
     let (connections, accepting) = (TaskTracker::new(), TaskTracker::new());
@@ -108,7 +109,7 @@ async fn core_main(hall: Hall, mut doors: mpsc::UnboundedReceiver<Opened>, in_ha
 }
 
 /// Accepts at one door until it is closed or the process closes, and then whoever waits already.
-async fn accept(door: Arc<Door>, listener: Listener, hall: Hall, service: Stack, connections: TaskTracker) {
+async fn accept(door: Arc<Door>, listener: Listener, hall: Arc<Hall>, service: Stack, connections: TaskTracker) {
     let mut closing = pin!(reaches(hall.phase.clone(), Phase::Closing));
     let take = |(raw, from)| {
         connections.spawn(connection::serve(raw, from, door.clone(), hall.clone(), service.clone()));
