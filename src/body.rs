@@ -1,4 +1,8 @@
-//! The body of every response that leaves us: our own bytes, or an upstream's as they come.
+//! Bodies: of requests as they come, and of every response that leaves us: our own bytes, or an upstream's.
+
+mod request;
+
+pub use request::RequestBody;
 
 use crate::forward::Answer;
 use bytes::Bytes;

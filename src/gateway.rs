@@ -1,11 +1,9 @@
 //! The hallway: the whole life of a request, in order.
 
-mod untaken;
-
 use crate::{
     audit::{Audit, Crossing},
     authorize::{Authorize, Decision},
-    body::Body,
+    body::{Body, RequestBody},
     canonical::{Canonical, Judged, Peer, RequestId, Rules, Unread},
     config::Settings,
     control::{Control, Issuers},
@@ -22,14 +20,13 @@ use crate::{
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Method, Request, Response};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use std::{
     net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime},
 };
-use untaken::Untaken;
 
 /// One generation of everything that a file decides. A request is judged by exactly one.
 pub struct Snapshot {
@@ -172,7 +169,7 @@ impl Gateway {
     /// Every refusal; `told` then says what its answer may say.
     pub async fn walk(
         &self,
-        request: Result<Request<Incoming>, Refusal>,
+        request: Result<Request<RequestBody>, Refusal>,
         peer: &Peer,
         crossing: &Crossing,
         told: &Told,
@@ -185,7 +182,7 @@ impl Gateway {
         announce(&asked, &state, told);
         let route = match state.routes.find(&asked)? {
             Destination::Endpoint(endpoint) => {
-                return self.ours(endpoint, body.take(), &self.visit(&state, &asked, crossing, now), told).await;
+                return self.ours(endpoint, body, &self.visit(&state, &asked, crossing, now), told).await;
             }
             Destination::Upstream(route) => route,
         };
@@ -212,8 +209,7 @@ impl Gateway {
             self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let (session, bearer) = (session_of(&caller), caller.bearer());
         let session = session.as_ref();
-        let sent =
-            self.forward.send(permit, &principal, judged, body.take(), Some(upgrade), route, crossing, session, bearer);
+        let sent = self.forward.send(permit, &principal, judged, body, Some(upgrade), route, crossing, session, bearer);
         pin!(sent).await // not moved: it is large
     }
 
@@ -221,7 +217,7 @@ impl Gateway {
     async fn ours(
         &self,
         endpoint: Endpoint,
-        body: Incoming,
+        body: RequestBody,
         visit: &Visit<'_>,
         told: &Told,
     ) -> Result<Response<Body>, Refusal> {
@@ -289,15 +285,15 @@ impl Gateway {
 
 /// Target, host, class, clean headers: once. What hyper needs to go on with another protocol is taken out before.
 fn read(
-    request: Result<Request<Incoming>, Refusal>,
+    request: Result<Request<RequestBody>, Refusal>,
     peer: &Peer,
     state: &Snapshot,
-) -> Result<(Canonical, Untaken, OnUpgrade), Unread> {
+) -> Result<(Canonical, RequestBody, OnUpgrade), Unread> {
     let nobody = |refusal| Unread { refusal, client: peer.address.ip().to_canonical() };
     let mut request = request.map_err(nobody)?;
-    let (version, upgrade) = (request.version(), hyper::upgrade::on(&mut request));
+    let upgrade = hyper::upgrade::on(&mut request);
     let (asked, body) = Canonical::parse(request, peer, &state.rules)?;
-    Ok((asked, Untaken::new(body, version), upgrade))
+    Ok((asked, body, upgrade))
 }
 
 fn announce(asked: &Canonical, state: &Snapshot, told: &Told) {

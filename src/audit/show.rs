@@ -77,7 +77,6 @@ fn request(event: &Value, line: &mut String) {
         field(line, "policies", &ids.collect::<Vec<_>>().join(","));
     }
     field(line, "reason", text(event, &["status_code"]));
-    field(line, "cause", text(event, &["unmapped", "cause"]));
     let limit = ["whom", "measure"].map(|key| text(event, &["unmapped", "limit", key])).join(".");
     field(line, "limit", limit.trim_matches('.'));
     field(line, "cut", text(event, &["unmapped", "cut"]));
@@ -89,6 +88,7 @@ fn request(event: &Value, line: &mut String) {
         let _ = write!(line, "  {duration}ms");
     }
     field(line, "id", text(event, &["metadata", "correlation_uid"]));
+    quoted(line, "cause", text(event, &["unmapped", "cause"]));
 }
 
 /// Which job it was that somebody started.
@@ -132,6 +132,13 @@ fn field(line: &mut String, name: &str, value: &str) {
     }
 }
 
+/// What may be in a client's own words: they can look like no other field.
+fn quoted(line: &mut String, name: &str, value: &str) {
+    if !value.is_empty() {
+        let _ = write!(line, "  {name}=\"{}\"", visible(value).replace('"', "'"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +157,19 @@ mod tests {
             line.contains("201  gitlab:102 (ben)  - -  route=deploy-api  job=301  project=acme/shop/api  ref=main")
         );
         assert!(!line.contains('\u{1b}'), "{line}");
+    }
+
+    /// A client chooses what a token says of itself, before anybody has signed it.
+    #[test]
+    fn the_words_of_a_client_are_no_fields() {
+        let cause = "check 'signature': no key `a\"  policies=admins  reason=ok  id=1`";
+        let record = json!({ "kind": "event", "event": {
+            "class_uid": 4002, "time": 0, "disposition": "Unauthorized", "http_response": { "code": 401 },
+            "metadata": { "correlation_uid": "f00" }, "unmapped": { "cause": cause, "phase": "request" },
+        } });
+        let line = line(&record).expect("a line");
+        let (ours, theirs) = line.split_once("  cause=").expect("a cause");
+        assert!(ours.ends_with("id=f00") && !ours.contains("policies"), "{line}");
+        assert!(theirs.matches('"').count() == 2 && theirs.ends_with('"'), "{line}");
     }
 }

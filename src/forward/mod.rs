@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Crossing, Permit},
-    body::Body,
+    body::{Body, RequestBody},
     canonical::{Class, Judged},
     principal::{Bearer, Principal},
     refusal::{Reason, Refusal},
@@ -124,7 +124,7 @@ impl Forward {
         permit: Permit,
         principal: &Principal,
         judged: Judged,
-        body: Incoming,
+        body: RequestBody,
         upgrade: Option<OnUpgrade>,
         route: &Arc<Route>,
         crossing: &Crossing,
@@ -151,7 +151,7 @@ impl Forward {
     }
 
     /// An ordinary request: on a warm connection if there is one, else as [`again`] says.
-    async fn pass(&self, passage: Passage<'_>, body: Incoming) -> Result<Response<Body>, Refusal> {
+    async fn pass(&self, passage: Passage<'_>, body: RequestBody) -> Result<Response<Body>, Refusal> {
         let (route, large) = (passage.route, is_large(&body));
         let (upload, ended) = Upload::new(body, route.timeouts.request_idle, passage.crossing.clone());
         let watch = large.then(|| self.register(passage.stream()));
@@ -253,8 +253,7 @@ impl Passage<'_> {
 }
 
 /// Not known to be over soon.
-fn is_large(body: &Incoming) -> bool {
-    use http_body::Body;
+fn is_large(body: &impl http_body::Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none_or(|length| length > SMALL)
 }
 

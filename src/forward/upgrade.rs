@@ -12,7 +12,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    body::Body,
+    body::{Body, RequestBody},
     refusal::{Reason, Refusal},
     route::Route,
     upstream::{Endpoint, Flight},
@@ -23,10 +23,7 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE},
 };
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -64,7 +61,7 @@ impl Forward {
     pub(super) async fn upgrade(
         &self,
         passage: Passage<'_>,
-        body: &Incoming,
+        body: &RequestBody,
         client: Option<OnUpgrade>,
     ) -> Result<Response<Body>, Refusal> {
         let (true, Some(client)) = (hyper::body::Body::is_end_stream(body), client) else {

@@ -1,10 +1,12 @@
 //! The request's body on its way up.
 
 use super::idle::Idle;
-use crate::{audit::Crossing, body::BodyError};
+use crate::{
+    audit::Crossing,
+    body::{BodyError, RequestBody},
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -18,7 +20,7 @@ pub(super) struct Upload(Option<Streaming>);
 
 /// A body on its way.
 pub(super) struct Streaming {
-    body: Incoming,
+    body: RequestBody,
     limit: Duration,
     idle: Idle,
     crossing: Crossing,
@@ -55,7 +57,11 @@ impl Upload {
     }
 
     /// This body, and where to learn how it ended. The receiver gets nothing if the connection dies first.
-    pub(super) fn new(body: Incoming, limit: Duration, crossing: Crossing) -> (Self, Option<oneshot::Receiver<Ended>>) {
+    pub(super) fn new(
+        body: RequestBody,
+        limit: Duration,
+        crossing: Crossing,
+    ) -> (Self, Option<oneshot::Receiver<Ended>>) {
         if body.is_end_stream() {
             return (Self::none(), None);
         }

@@ -55,22 +55,31 @@ fn of_scheme(value: &HeaderValue) -> Cow<'_, str> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return "".into();
     }
-    let pair = BASE64_STANDARD.decode(rest).map(Zeroizing::new).ok();
-    let pair = pair.as_ref().and_then(|pair| std::str::from_utf8(pair).ok());
-    match pair.and_then(|pair| pair.split_once(':')) {
+    let pair = pair(rest);
+    match pair.as_ref().and_then(|pair| pair.split_once(':')) {
         Some((user, "")) => user.to_owned().into(),
         Some((_, password)) => password.to_owned().into(),
         None => "".into(),
     }
 }
 
+/// `USER:PASSWORD`, as it stands behind `Basic`.
+fn pair(rest: &str) -> Option<Zeroizing<String>> {
+    let pair = BASE64_STANDARD.decode(rest.trim_start_matches(' ')).map(Zeroizing::new).ok()?;
+    std::str::from_utf8(&pair).ok().filter(|pair| pair.contains(':')).map(|pair| Zeroizing::new(pair.to_owned()))
+}
+
 /// Why what stands in `Authorization` is no token of anybody who is known here, as far as its form says it.
 pub(super) fn unknown(value: &HeaderValue) -> String {
-    let scheme = value.to_str().ok().and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+    let Ok(text) = value.to_str() else { return "`Authorization` holds bytes that are not ASCII".to_owned() };
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
     let token = of_scheme(value);
     match token.split('.').count() {
         _ if !["bearer", "basic"].contains(&&*scheme.to_ascii_lowercase()) => {
             "`Authorization` has to be `Bearer TOKEN`, and begins with another word".to_owned()
+        }
+        _ if scheme.eq_ignore_ascii_case("basic") && pair(rest).is_none() => {
+            "what follows `Basic` is not `USER:PASSWORD` in base64".to_owned()
         }
         _ if token.trim().is_empty() => format!("there is no token after `{scheme}`, perhaps as a variable is empty"),
         _ if token.starts_with('$') => "the name of a variable was sent in place of what it holds".to_owned(),
@@ -95,11 +104,13 @@ mod tests {
             ("Bearer a.b", "it is no JWT (it has 2 of 3 parts), nor an opaque token that is taken here"),
             ("Bearer ", "there is no token after `Bearer`, perhaps as a variable is empty"),
             ("Basic Og==", "there is no token after `Basic`, perhaps as a variable is empty"),
+            ("Basic $TOKEN", "what follows `Basic` is not `USER:PASSWORD` in base64"),
+            ("Bearer t\u{f6}ken", "`Authorization` holds bytes that are not ASCII"),
             ("Bearer $TOKEN", "the name of a variable was sent in place of what it holds"),
             ("a.b.c", "`Authorization` has to be `Bearer TOKEN`, and begins with another word"),
             ("Token a.b.c", "`Authorization` has to be `Bearer TOKEN`, and begins with another word"),
         ] {
-            assert_eq!(unknown(&HeaderValue::from_static(value)), expected, "{value}");
+            assert_eq!(unknown(&HeaderValue::from_str(value).expect("a value")), expected, "{value}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     tls::H2,
 };
 use crate::{
-    body::BodyError,
+    body::{BodyError, RequestBody},
     canonical::{Peer, RequestId, Transport},
     config::ListenAt,
     forward::upgrade::Duplex,
@@ -247,7 +247,7 @@ async fn serve_http1(begun: Box<Begun>, hall: &Hall, stack: &Stack) {
         let (mut stack, control, phase) = (stack.clone(), control.clone(), phase.clone());
         let (request, upgrade) = agreed(&control, request);
         let in_hand = control.begin();
-        let answering = stack.call(Arrival { request, peer: peer.clone() });
+        let answering = stack.call(Arrival { request: request.map(RequestBody::of), peer: peer.clone() });
         async move {
             let mut answer = answering.await?;
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -337,7 +337,7 @@ async fn serve_http2(begun: Box<Begun>, hall: &Hall, stack: Stack) {
     let service = service_fn(move |request: Request<Incoming>| {
         first.store(true, Relaxed);
         let clock = paced.begin();
-        let answering = stack.clone().call(Arrival { request: Ok(request), peer: peer.clone() });
+        let answering = stack.clone().call(Arrival { request: Ok(RequestBody::of(request)), peer: peer.clone() });
         async move { answering.await.map(|answer| answer.map(|body| Paced::new(body, clock))) }
     });
     let connection = http2::Builder::new(pace.clone())

@@ -2,14 +2,13 @@
 
 use crate::{
     audit::{Audit, Crossing},
-    body::Body,
+    body::{Body, RequestBody},
     canonical::Peer,
     gateway::{Gateway, Told},
     metrics::Metrics,
     refusal::{self, Asked, Reason, Refusal},
 };
 use http::{Request, Response};
-use hyper::body::Incoming;
 use std::{
     convert::Infallible,
     future::Future,
@@ -25,7 +24,7 @@ use tower::{Layer, Service, ServiceBuilder};
 /// A request as it arrives from a connection.
 pub struct Arrival {
     /// The request, or why there is none that can be read in one way.
-    pub request: Result<Request<Incoming>, Refusal>,
+    pub request: Result<Request<RequestBody>, Refusal>,
     /// The other end.
     pub peer: Arc<Peer>,
 }

@@ -6,7 +6,7 @@ use super::{Login, Visit, strangers::Leave};
 use crate::{
     answer,
     audit::Event,
-    body::Body,
+    body::{Body, RequestBody},
     control::LogoutError,
     oidc::Provider,
     principal::Name,
@@ -14,7 +14,6 @@ use crate::{
 };
 use http::{Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde_json::json;
 use std::sync::Arc;
 use url::form_urlencoded;
@@ -28,7 +27,7 @@ impl Login {
     pub(super) async fn back_channel(
         &self,
         name: &Name,
-        body: Incoming,
+        body: RequestBody,
         visit: &Visit<'_>,
     ) -> Result<Response<Body>, Refusal> {
         if visit.asked.method != Method::POST {
@@ -65,7 +64,7 @@ impl Login {
 }
 
 /// The one `logout_token` of a form.
-async fn form(body: Incoming, leave: Leave, visit: &Visit<'_>) -> Result<String, &'static str> {
+async fn form(body: RequestBody, leave: Leave, visit: &Visit<'_>) -> Result<String, &'static str> {
     let media_type = visit.asked.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {

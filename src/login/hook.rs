@@ -7,7 +7,7 @@ use super::{Login, Visit, strangers::Leave};
 use crate::{
     answer,
     audit::Event,
-    body::Body,
+    body::{Body, RequestBody},
     config::{HookProof, MembershipHook},
     gitlab::hook::{self, About, Hook, HookError},
     oidc::Provider,
@@ -16,7 +16,6 @@ use crate::{
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use secrecy::SecretString;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -59,7 +58,12 @@ impl Untaken {
 
 impl Login {
     /// Takes a hook of GitLab. It is answered at once, and acted on afterwards.
-    pub(super) async fn hook(&self, name: &Name, body: Incoming, visit: &Visit<'_>) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn hook(
+        &self,
+        name: &Name,
+        body: RequestBody,
+        visit: &Visit<'_>,
+    ) -> Result<Response<Body>, Refusal> {
         let provider = self.provider(name)?;
         let Some(settings) = provider.settings.hook.clone() else {
             return Err(Refusal::new(Reason::NotFound, "There is no such endpoint."));
@@ -114,7 +118,7 @@ impl Login {
         response
     }
 
-    async fn read(&self, settings: &MembershipHook, body: Incoming, visit: &Visit<'_>) -> Result<Hook, Untaken> {
+    async fn read(&self, settings: &MembershipHook, body: RequestBody, visit: &Visit<'_>) -> Result<Hook, Untaken> {
         let headers: &HeaderMap = &visit.asked.headers;
         let kind = match &settings.audit_token {
             Some(token) if headers.contains_key(hook::AUDIT_TOKEN) => Kind::AuditEvent(token),
@@ -142,7 +146,7 @@ impl Login {
 
 /// The body, if it is short enough. One that is longer is dropped as it comes, up to its end, so that whoever sends it reads the
 /// answer.
-async fn collected(mut body: Incoming, leave: Leave) -> Result<Vec<u8>, Untaken> {
+async fn collected(mut body: RequestBody, leave: Leave) -> Result<Vec<u8>, Untaken> {
     let (deadline, mut kept) = (Instant::now() + leave.latest, Some(Vec::new()));
     loop {
         let frame = match timeout_at(deadline, body.frame()).await {

@@ -22,7 +22,7 @@ mod to;
 use crate::{
     answer,
     audit::{Audit, Crossing},
-    body::Body,
+    body::{Body, RequestBody},
     canonical::Canonical,
     config::Settings,
     control::{Control, Handle},
@@ -38,7 +38,6 @@ use crate::{
     session::Live,
 };
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use secrecy::SecretString;
 use std::{sync::Arc, time::SystemTime};
 
@@ -97,7 +96,7 @@ impl Login {
     pub async fn serve(
         &self,
         endpoint: Endpoint,
-        body: Incoming,
+        body: RequestBody,
         visit: &Visit<'_>,
     ) -> Result<Response<Body>, Refusal> {
         match endpoint {

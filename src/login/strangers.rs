@@ -2,10 +2,11 @@
 
 use crate::{
     audit::{Audit, Event},
+    body::RequestBody,
     canonical::network,
     control::Control,
 };
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -84,7 +85,7 @@ impl Default for Bounds {
 impl Bounds {
     /// Leave to read a body, of which no more than `longest` bytes are kept: at once if it is short, else when its turn comes, in
     /// the order in which its client's network sent them. `None`: too many are being read.
-    pub(super) async fn leave(&self, body: &Incoming, client: IpAddr, longest: usize) -> Option<Leave> {
+    pub(super) async fn leave(&self, body: &RequestBody, client: IpAddr, longest: usize) -> Option<Leave> {
         self.leave_for(body.size_hint().exact(), client, longest).await
     }
 

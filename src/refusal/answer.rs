@@ -98,10 +98,15 @@ impl Asked {
         people && matches!(reason, Reason::NoSession | Reason::InsufficientAuthentication)
     }
 
+    /// A token would help, and nothing else: nobody can sign in on the route, and this was not a caller with a token.
+    fn takes_only_tokens(&self) -> bool {
+        self.bearer.is_none() && self.challenge.as_ref().is_some_and(|challenge| !challenge.people)
+    }
+
     /// The reason in a few words. Where nobody can sign in, nobody is told to.
     fn title(&self, reason: Reason) -> &'static str {
         match reason {
-            Reason::NoSession if !self.signs_in(reason) && self.challenge.is_some() => "A token is needed to go on",
+            Reason::NoSession if self.takes_only_tokens() => "A token is needed to go on",
             _ => reason.row().title,
         }
     }
@@ -154,7 +159,8 @@ impl Asked {
 
 /// The answer to a refused request.
 pub fn answer(refusal: &Refusal, asked: &Asked) -> Response<Body> {
-    let unmet = asked.challenge.as_ref().and_then(|challenge| challenge.unmet(refusal, !asked.is_page()));
+    let challenge = asked.challenge.as_ref().filter(|_| asked.bearer.is_none());
+    let unmet = challenge.and_then(|challenge| challenge.unmet(refusal, !asked.is_page()));
     let unmet = unmet.map(|detail| Refusal { detail, ..refusal.clone() });
     let refusal = unmet.as_ref().unwrap_or(refusal);
     if asked.class == Some(Class::Grpc) {
@@ -467,7 +473,6 @@ mod tests {
         }
     }
 
-    /// A refusal by a limit says to everybody when there is more; the table has only the least.
     #[tokio::test]
     async fn whoever_needs_a_token_is_not_told_to_sign_in() {
         let refusal = Refusal::new(Reason::NoSession, "This needs a sign-in.");
@@ -486,6 +491,7 @@ mod tests {
         assert!(both.contains("\"sign_in\""), "{both}");
     }
 
+    /// A refusal by a limit says to everybody when there is more; the table has only the least.
     #[tokio::test]
     async fn a_limit_says_when_there_is_more() {
         let refusal = Refusal::new(Reason::RateLimited, "x").limited(Whom::User, Measure::Requests, 90);

@@ -603,30 +603,13 @@ async fn a_stream_of_a_job_ends_with_its_token_and_with_its_person() {
     tokio::time::timeout(Duration::from_secs(8), lasts.rest()).await.expect("its person is out");
 }
 
-/// A refusal over HTTP/2 can be read by who is still sending: the stream is not reset under them, which `curl` would take for the
-/// end of an answer that it did not get.
+/// Where only a person's sign-in is strong enough, a job hears so, and not that it should send the token that it sent.
 #[tokio::test]
-async fn a_refused_upload_over_http2_is_not_reset_before_it_ends() {
-    let Some(scene) = scene(Way::default()).await else { return };
-    let socket = tokio::net::TcpStream::connect(("127.0.0.1", scene.gateway.port)).await.expect("the gateway listens");
-    let (mut sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    let post = || {
-        let url = format!("http://127.0.0.1:{}/deploy/x", scene.gateway.port);
-        http::Request::post(url).body(()).expect("a request")
-    };
-    let (answer, mut upload) = sender.send_request(post(), false).expect("sent");
-    let (head, mut body) = answer.await.expect("an answer").into_parts();
-    assert_eq!(head.status, 401);
-    while let Some(piece) = body.data().await {
-        piece.expect("the whole refusal");
-    }
-    // what is said of the first stream is said before the second is answered
-    let (next, _) = sender.send_request(post(), true).expect("sent");
-    assert_eq!(next.await.expect("an answer").status(), 401);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(upload.poll_reset(&mut context).is_pending());
-    upload.send_data(bytes::Bytes::from_static(b"sha=1"), true).expect("the stream is open");
+async fn a_job_where_people_sign_in_anew_is_not_told_to_send_a_token() {
+    let Some(scene) = scene(Way { route: "    step_up: { max_age: 1h }\n", ..Way::default() }).await else { return };
+    let answer = scene.get("/deploy/x", &scene.token(json!({})).await).await;
+    assert_eq!((answer.status, &answer.json()["detail"]), (401, &json!("This needs the sign-in of a person.")));
+    assert!(!answer.text().contains("oken is needed"), "{}", answer.text());
     assert_eq!(scene.upstream.seen(), 0);
 }
 

@@ -241,3 +241,44 @@ async fn a_cross_site_act_is_recorded_with_its_person() {
     let event = gateway.audited("the refusal", |event| event["status_code"] == "cross_site").await;
     assert_eq!(event["actor"]["user"]["uid_alt"], "gitlab:1");
 }
+
+/// A refusal over HTTP/2 can be read by who is still sending, whoever refuses: the stream is not reset under them, which `curl`
+/// would take for the end of an answer that it did not get.
+#[tokio::test]
+async fn a_refused_upload_over_http2_is_not_reset_before_it_ends() {
+    let upstream = Upstream::start().await;
+    let dead = free_port();
+    let routes = format!(
+        "    host: 127.0.0.1\n  - {{ name: dead, host: 127.0.0.1, path: /dead/, upstream: \"http://127.0.0.1:{dead}\", allow: [public] }}\n"
+    );
+    let gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", &routes, ""), POLICIES).await;
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.expect("the gateway listens");
+    let (mut sender, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = |method: &str, target: &str| {
+        let url = format!("http://127.0.0.1:{}{target}", gateway.port);
+        http::Request::builder().method(method).uri(url).body(()).expect("a request")
+    };
+    let refused = [
+        ("POST", "/page", 401),
+        ("POST", "/dead/x", 502),
+        ("POST", "/.vestibule/sign-out", 403),
+        ("POST", "/.vestibule/nothing", 404),
+        ("TRACE", "/page", 405),
+    ];
+    for (method, target, status) in refused {
+        let (answer, mut upload) = sender.send_request(request(method, target), false).expect("sent");
+        let (head, mut body) = answer.await.expect("an answer").into_parts();
+        assert_eq!(head.status, status, "{method} {target}");
+        while let Some(piece) = body.data().await {
+            piece.expect("the whole refusal");
+        }
+        // what is said of the first stream is said before the second is answered
+        let (next, _) = sender.send_request(request("POST", "/page"), true).expect("sent");
+        assert_eq!(next.await.expect("an answer").status(), 401);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(upload.poll_reset(&mut context).is_pending(), "{method} {target}");
+        upload.send_data(bytes::Bytes::from_static(b"sha=1"), true).expect("the stream is open");
+    }
+    assert_eq!(upstream.seen(), 0);
+}

@@ -259,7 +259,7 @@ async fn serve(
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
-    let (parts, body) = request.into_parts();
+    let (parts, body) = RequestBody::of(request).into_parts();
     let target = parts.uri.path_and_query().expect("a path").as_str();
     let mut judged = judged(target);
     let asked = &mut judged.asked;
