@@ -35,6 +35,7 @@ pub mod pages;
 pub mod principal;
 pub mod refusal;
 pub mod reload;
+pub mod review;
 pub mod route;
 pub mod session;
 pub mod text;

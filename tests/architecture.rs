@@ -41,6 +41,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &["audit", "config", "control", "gitlab", "group", "identify", "oidc", "principal", "refusal", "session"],
     ),
     ("authorize", &["canonical", "config", "group", "guid", "principal", "refusal", "route"]),
+    ("review", &["authorize", "canonical", "config", "group", "oidc", "principal", "route"]), // oidc: what a job's claims say
     ("audit", &["authorize", "canonical", "config", "fairness", "principal", "refusal", "route"]),
     (
         "forward",
@@ -138,6 +139,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "principal",
             "refusal",
             "reload",
+            "review",
             "route",
             "session",
             "vigil",
@@ -147,7 +149,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that decide: no sockets, no runtime, no clock of their own.
-const PURE: &[&str] = &["authorize", "canonical", "fairness", "group", "guid", "pages", "principal", "route"];
+const PURE: &[&str] = &["authorize", "canonical", "fairness", "group", "guid", "pages", "principal", "review", "route"];
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

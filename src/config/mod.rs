@@ -8,6 +8,7 @@ mod credential;
 #[cfg(test)]
 mod credential_messages;
 mod describe;
+mod document;
 mod expiry;
 mod file;
 mod frame;
@@ -46,6 +47,7 @@ mod variables;
 
 pub use changes::changes;
 pub use describe::schema;
+pub(crate) use document::Document;
 pub use kind::ProviderKind;
 pub use mistake::{ConfigError, ConfigErrors};
 pub use places::Places;

@@ -6,11 +6,18 @@ use super::{
     tree::{Entry, Kind, Node, Value, below},
     unsupported,
 };
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
 /// The JSON Schema of the file's shape (draft 2020-12), without defaults and examples.
 pub(super) fn shape() -> Json {
-    let mut schema = schemars::schema_for!(ConfigFile).to_value();
+    shape_of::<ConfigFile>()
+}
+
+/// The same for any file.
+pub(super) fn shape_of<T: JsonSchema>() -> Json {
+    let mut schema = schemars::schema_for!(T).to_value();
     without_null(&mut schema);
     schema
 }
@@ -22,14 +29,18 @@ pub(super) fn shape() -> Json {
 ///
 /// There is nothing left of a document that is not a mapping.
 pub(super) fn check(root: &Node, report: &mut Report<'_>) -> Option<ConfigFile> {
-    let schema = shape();
+    check_as(root, &shape(), report)
+}
+
+/// The same for any file.
+pub(super) fn check_as<T: DeserializeOwned>(root: &Node, schema: &Json, report: &mut Report<'_>) -> Option<T> {
     let nothing = Node { span: root.span.clone(), value: Value::Map(Vec::new()) };
     let root = if let Value::Empty = root.value { &nothing } else { root };
-    let value = Walk { root: &schema, report }.value(root, &schema, "");
+    let value = Walk { root: schema, report }.value(root, schema, "");
     // Whatever the schema lets pass, the types accept; if they did not, there would be a mistake and not a wrong setting.
     let read = serde_json::from_value(value);
     if let Err(error) = &read {
-        report.add_at(None, Mistake::new("", format!("the configuration cannot be read: {error}")));
+        report.add_at(None, Mistake::new("", format!("the file cannot be read: {error}")));
     }
     read.ok().filter(|_| matches!(root.value, Value::Map(_)))
 }

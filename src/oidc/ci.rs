@@ -7,7 +7,7 @@ use super::{
     jws::Unverified,
 };
 use crate::{
-    config::{GitlabCi, TokenIssuerSettings},
+    config::{GitlabCi, TokenIssuerSettings, TokenKind},
     group::GroupPath,
     principal::{Job, Person, UserId},
 };
@@ -80,6 +80,18 @@ pub(super) fn job(settings: &TokenIssuerSettings, ci: &GitlabCi, claims: &Claims
         environment_action: read.optional("environment_action")?,
         ci_config_ref_uri: read.optional("ci_config_ref_uri")?,
     })
+}
+
+/// The job that a token with these claims would speak for. There is no token and nothing is verified; the person behind it is
+/// left open.
+///
+/// # Errors
+/// The claim that is not as GitLab writes it, or that the issuer does not vouch for jobs.
+pub fn described(settings: &TokenIssuerSettings, claims: &Claims) -> Result<Job, String> {
+    let TokenKind::GitlabCi(ci) = &settings.kind else { return Err("its issuer does not vouch for jobs".to_owned()) };
+    let mut claims = claims.clone();
+    claims.insert("user_id".to_owned(), "0".into());
+    job(settings, ci, &claims)
 }
 
 /// The job that GitLab names when it is asked whose an old-style job token is. Nobody says whether its ref is protected.

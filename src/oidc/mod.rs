@@ -30,6 +30,7 @@ pub(crate) mod testing;
 mod token;
 
 pub use checks::{Check, Limit, TokenFault, Way};
+pub use ci::described as described_job;
 pub use explain::{Explanation, Good, Look, Outcome, Place, Shape, Source};
 pub use introspection::GOOD as ASKED_GOOD;
 pub use issuer::{Issuer, issuer_of};

@@ -1,0 +1,24 @@
+//! What a reviewer asks of policies before they serve: whether they decide as they should, and what they let whom do.
+//!
+//! Pure: no network, no clock of its own. Every decision is made by [`crate::authorize::Authorize::decide`], as it is for
+//! requests.
+
+pub mod asking;
+pub mod cast;
+pub mod file;
+
+use crate::{authorize::PolicyError, config::ConfigErrors};
+
+/// The mistakes of a file, each with its place: `FILE:LINE:COLUMN`.
+fn placed(file: &str, errors: &ConfigErrors) -> Vec<PolicyError> {
+    let place = |position: Option<(usize, usize)>| match position {
+        Some((line, column)) => format!("{file}:{line}:{column}"),
+        None => file.to_owned(),
+    };
+    let message = |parts: [&str; 3]| parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+    let of = |error: &crate::config::ConfigError| PolicyError {
+        place: place(error.position),
+        message: message([&error.message, &error.expected, error.help.as_deref().unwrap_or_default()]),
+    };
+    errors.all().iter().map(of).collect()
+}
