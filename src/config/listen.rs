@@ -55,8 +55,11 @@ fn one(meaning: &mut Meaning<'_, '_>, index: usize, written: &ListenerFile) -> O
     let key = |key| entry("listen", index, key);
     let at = meaning.read(&key("address"), written.address.as_deref(), place);
     let tls = written.tls.as_ref();
-    let tls = tls.map(|tls| self::tls(meaning, &key("tls"), tls, (&key("client_certificates"), written)));
-    if tls.is_none() && written.client_certificates.is_some() {
+    let without = meaning.is_review();
+    let tls = tls
+        .filter(|_| !without)
+        .map(|tls| self::tls(meaning, &key("tls"), tls, (&key("client_certificates"), written)));
+    if written.tls.is_none() && written.client_certificates.is_some() {
         let full = key("client_certificates");
         meaning.report.add(
             Mistake::new(&full, format!("`{full}` is set, and this listener has no `tls`"))

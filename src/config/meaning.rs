@@ -1,7 +1,8 @@
 //! From the configuration as written to the configuration as meant, with every mistake that the shape alone does not show.
 
 use super::{
-    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, SessionSettings, Settings, credential,
+    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, Purpose, SessionSettings, Settings,
+    credential,
     file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RouteFile, SessionsFile},
     listen,
     mistake::{Mistake, Report, quote},
@@ -36,9 +37,16 @@ pub(super) struct Meaning<'m, 'r> {
     pub(super) environment: &'m Environment,
     /// The files that were read so far.
     pub(super) files: Vec<PathBuf>,
+    /// What the configuration is read for.
+    pub(super) purpose: Purpose,
 }
 
 impl Meaning<'_, '_> {
+    /// Somebody reviews policies, where neither secrets nor files of TLS may be at hand.
+    pub(super) fn is_review(&self) -> bool {
+        self.purpose == Purpose::Review
+    }
+
     /// All settings; none only if a mistake is reported.
     pub(super) fn settings(&mut self, file: &Path, digest: String, written: &ConfigFile) -> Option<Settings> {
         let secrets = written.providers.iter().flatten().map(|it| &it.client_secret);
@@ -211,6 +219,9 @@ impl Meaning<'_, '_> {
         trusted: &[IpNet],
         written: &ConfigFile,
     ) -> bool {
+        if self.is_review() {
+            return false; // nobody listens
+        }
         self.proxy_headers(listen, trusted, written);
         let Some(public_url) = public_url else { return false };
         if public_url.scheme() == "https" {

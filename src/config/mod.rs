@@ -480,6 +480,16 @@ pub fn load(file: &Path) -> Result<Settings, ConfigErrors> {
     Ok(read(file)?.settings)
 }
 
+/// The same for whoever reviews policies, far from where they serve: a secret that is not there is no mistake, and no file of TLS
+/// is read. Not to be served with.
+///
+/// # Errors
+/// Every other mistake at once, each with its place.
+pub fn load_for_review(file: &Path) -> Result<Settings, ConfigErrors> {
+    let bytes = bytes(file)?;
+    Ok(parse_for(Purpose::Review, &bytes, file, &environment())?.settings)
+}
+
 /// The same, with where its keys stand.
 ///
 /// # Errors
@@ -523,6 +533,15 @@ fn unwritable(file: &Path, error: &dyn std::error::Error) -> ConfigErrors {
 }
 
 fn read(file: &Path) -> Result<Loaded, ConfigErrors> {
+    parse(&bytes(file)?, file, &environment())
+}
+
+fn environment() -> Environment {
+    let variables = std::env::vars_os();
+    variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+fn bytes(file: &Path) -> Result<Vec<u8>, ConfigErrors> {
     let fault = |error: std::io::Error| {
         let message = format!("cannot read the configuration {}: {error}", mistake::quote(&file.display().to_string()));
         let help = match error.kind() {
@@ -536,13 +555,23 @@ fn read(file: &Path) -> Result<Loaded, ConfigErrors> {
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(fault)?;
     opened.take(LONGEST + 1).read_to_end(&mut bytes).map_err(fault)?;
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    parse(&bytes, file, &environment.collect())
+    Ok(bytes)
+}
+
+/// What a configuration is read for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Purpose {
+    Serving,
+    /// Where its secrets and its files of TLS may not be at hand.
+    Review,
 }
 
 /// Reads a configuration that stands in `file`.
 fn parse(bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    parse_for(Purpose::Serving, bytes, file, environment)
+}
+
+fn parse_for(purpose: Purpose, bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     if bytes.len() as u64 > LONGEST {
         return Err(ConfigErrors::about(
             file,
@@ -562,8 +591,8 @@ fn parse(bytes: &[u8], file: &Path, environment: &Environment) -> Result<Loaded,
     let base = file.parent().unwrap_or(Path::new(""));
     let digest = crate::text::hex(&crate::text::sha256(bytes));
     let loaded = written.and_then(|written| {
-        let settings =
-            Meaning { report: &mut report, base, environment, files: Vec::new() }.settings(file, digest, &written)?;
+        let mut meaning = Meaning { report: &mut report, base, environment, files: Vec::new(), purpose };
+        let settings = meaning.settings(file, digest, &written)?;
         let effective = serde_json::to_value(show::effective(&settings, &written)).unwrap_or_default();
         Some(Loaded { settings: Settings { effective: effective.into(), ..settings }, written, places })
     });

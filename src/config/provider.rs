@@ -119,7 +119,10 @@ pub(super) fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretF
             let from = format!("{key}.file");
             let found = meaning.path(path);
             meaning.files.push(found.clone());
-            let found = meaning.read(&from, Some(path), |_| secret::file(&found))?;
+            let found = match secret::file(&found) {
+                Err(_) if meaning.is_review() => secret::not_at_hand(),
+                found => meaning.read(&from, Some(path), |_| found)?,
+            };
             (from, found)
         }
         (None, Some(name)) => {
@@ -137,7 +140,10 @@ pub(super) fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretF
                 return None;
             }
             let environment = meaning.environment;
-            let found = meaning.read(&from, Some(name), |name| secret::variable(name, environment))?;
+            let found = match secret::variable(name, environment) {
+                Err(_) if meaning.is_review() => secret::not_at_hand(),
+                found => meaning.read(&from, Some(name), |_| found)?,
+            };
             (from, found)
         }
         (both, _) => {

@@ -172,7 +172,7 @@ fn tls(meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&UpstreamTlsFil
         return None;
     }
     let none = UpstreamTlsFile::default();
-    let written = written.unwrap_or(&none);
+    let written = written.filter(|_| !meaning.is_review()).unwrap_or(&none);
     let within = |name| below(key, name);
     let name = meaning.read(&within("name"), written.name.as_deref(), server_name);
     let insecure = written.insecure_skip_verify.unwrap_or(false);
