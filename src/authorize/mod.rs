@@ -10,6 +10,7 @@ mod facts;
 mod index;
 mod judge;
 mod lint;
+mod mutants;
 mod nearest;
 mod policies;
 mod reach;
@@ -43,6 +44,7 @@ use entities::Named;
 use judge::Book;
 use lint::Known;
 use moka::sync::Cache;
+pub use mutants::{Change, Mutant, Mutants, Place, Turned};
 use policies::Checked;
 pub use seen::{Seen, seen};
 use slice::{Hinging, Key, Slice, Subset};
@@ -144,6 +146,17 @@ pub struct PolicyError {
     pub message: String,
 }
 
+/// One policy, as far as a report names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stated {
+    /// Its `@id`.
+    pub id: Arc<str>,
+    /// Where it stands: `policies/portal.cedar:12:3`, or the configuration key it comes from.
+    pub place: String,
+    /// It permits; else it forbids.
+    pub permits: bool,
+}
+
 /// The Cedar schema of these routes, as text: what `policies/vestibule.cedarschema` has to hold.
 pub fn schema_text(routes: &[Route]) -> String {
     schema::text(routes)
@@ -188,6 +201,16 @@ impl Authorize {
     /// The `@id` of every policy; those of `allow` lists are `route:NAME:allow:N`.
     pub fn ids(&self) -> BTreeSet<Arc<str>> {
         self.book.policies.iter().map(|policy| policy.id.clone()).collect()
+    }
+
+    /// Every policy, those of `allow` lists last.
+    pub fn stated(&self) -> impl Iterator<Item = Stated> {
+        let stated = |policy: &policies::Loaded| Stated {
+            id: policy.id.clone(),
+            place: policy.place.clone(),
+            permits: policy.facts.permits,
+        };
+        self.book.policies.iter().map(stated)
     }
 
     /// The text of every policy from a file, by its `@id`.

@@ -84,6 +84,44 @@ pub(super) fn check(sources: &[Source], known: Known<'_>, schema: &Schema) -> (V
     (loader.loaded, loader.errors)
 }
 
+/// Checks one policy that was made, and not read, in the place of another: what Cedar's validator says, and nothing beyond.
+pub(super) fn check_one(
+    source: &Source,
+    policy: &Policy,
+    known: Known<'_>,
+    schema: &Schema,
+) -> Result<Loaded, Vec<PolicyError>> {
+    let mut loader = Loader {
+        validator: Validator::new(schema.clone()),
+        lint: known,
+        loaded: Vec::new(),
+        places: HashMap::new(),
+        errors: Vec::new(),
+    };
+    let id = loader.name(source, 0, policy);
+    let policy = policy.new_id(PolicyId::new(id.as_deref().unwrap_or_default()));
+    loader.validate(source, 0, &policy);
+    match (id, Facts::of(&policy)) {
+        (Some(id), Some(facts)) if loader.errors.is_empty() => Ok(loaded(source, 0, id, policy, facts)),
+        (_, Some(_)) => Err(loader.errors),
+        (_, None) => {
+            loader.errors.push(unreadable(source, 0));
+            Err(loader.errors)
+        }
+    }
+}
+
+fn loaded(source: &Source, start: usize, id: Arc<str>, policy: Policy, facts: Facts) -> Loaded {
+    let annotation = |key| policy.annotation(key).map(Arc::from);
+    let (reason, remedy) = (annotation("reason"), annotation("remedy"));
+    Loaded { id, policy, facts, place: source.place(start), reason, remedy }
+}
+
+fn unreadable(source: &Source, start: usize) -> PolicyError {
+    let message = "the policy uses syntax that cannot be analysed".into();
+    PolicyError { place: source.place(start), message }
+}
+
 /// SHA-256, in hex, of the ids and texts of all policies in the order of their ids.
 pub(super) fn digest(policies: &[Loaded]) -> Arc<str> {
     let mut sorted: Vec<&Loaded> = policies.iter().collect();
@@ -145,16 +183,13 @@ impl Loader<'_> {
         self.validate(source, start, &policy);
         let Some(facts) = Facts::of(&policy) else {
             if self.errors.len() == known {
-                let message = "the policy uses syntax that cannot be analysed".into();
-                self.errors.push(PolicyError { place: source.place(start), message });
+                self.errors.push(unreadable(source, start));
             }
             return;
         };
         self.lint.policy(source, start, (&policy, &facts), &mut self.errors);
         let Some(id) = id.filter(|_| self.errors.len() == known) else { return };
-        let annotation = |key| policy.annotation(key).map(Arc::from);
-        let (reason, remedy) = (annotation("reason"), annotation("remedy"));
-        self.loaded.push(Loaded { id, policy, facts, place: source.place(start), reason, remedy });
+        self.loaded.push(loaded(source, start, id, policy, facts));
     }
 
     /// The policy's `@id`, if it has one that nobody else has.

@@ -96,6 +96,12 @@ impl Site {
         &self.routes
     }
 
+    /// The scheme and host of a route, with the port that people see.
+    pub fn origin(&self, route: &Route) -> String {
+        let port = self.public_url.port().map_or_else(String::new, |port| format!(":{port}"));
+        format!("{}://{}{port}", self.public_url.scheme(), route.host)
+    }
+
     /// Reads a request.
     ///
     /// # Errors
@@ -198,21 +204,20 @@ fn signs(class: Class) -> &'static [(&'static str, &'static str)] {
     }
 }
 
+/// Every class of requests.
+pub const CLASSES: [Class; 9] = [
+    Class::Navigation,
+    Class::Frame,
+    Class::Submission,
+    Class::Fetch,
+    Class::Stream,
+    Class::WebSocket,
+    Class::Preflight,
+    Class::Grpc,
+    Class::Machine,
+];
+
 /// The class that has this name.
-///
-/// # Errors
-/// All names that there are.
-pub fn class(word: &str) -> Result<Class, [&'static str; 9]> {
-    const ALL: [Class; 9] = [
-        Class::Navigation,
-        Class::Frame,
-        Class::Submission,
-        Class::Fetch,
-        Class::Stream,
-        Class::WebSocket,
-        Class::Preflight,
-        Class::Grpc,
-        Class::Machine,
-    ];
-    ALL.into_iter().find(|class| class.as_str() == word).ok_or_else(|| ALL.map(Class::as_str))
+pub fn class(word: &str) -> Option<Class> {
+    CLASSES.into_iter().find(|class| class.as_str() == word)
 }

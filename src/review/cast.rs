@@ -71,7 +71,7 @@ impl Cast {
     pub fn of(text: &str, name: &str, settings: &Settings) -> Result<Self, Vec<PolicyError>> {
         let (written, mut document) =
             Document::read::<CastFile>(text, Path::new(name)).map_err(|errors| placed(name, &errors))?;
-        let cast = Self::written(&written, &mut document, settings);
+        let cast = Self::written(&written, &mut document, settings, &Self::default());
         document.finish().map_err(|errors| placed(name, &errors))?;
         Ok(cast)
     }
@@ -111,10 +111,11 @@ impl Cast {
         self.members.iter().map(|(name, member)| (name.as_str(), &member.principal))
     }
 
-    /// Who is described in `written`; what is wrong goes to `document`, and is left out.
-    pub(super) fn written(written: &CastFile, document: &mut Document<'_>, settings: &Settings) -> Self {
+    /// Who is described in `written`, whose jobs may be those of people in `others`; what is wrong goes to `document`, and is left
+    /// out.
+    pub(super) fn written(written: &CastFile, document: &mut Document<'_>, settings: &Settings, others: &Self) -> Self {
         let mut cast = Self::default();
-        let mut casting = Casting { document, settings, cast: &mut cast };
+        let mut casting = Casting { document, settings, cast: &mut cast, others };
         written.people.iter().for_each(|(name, person)| casting.person(name, person));
         written.jobs.iter().for_each(|(name, job)| casting.job(name, job));
         written.services.iter().for_each(|(name, service)| casting.service(name, service));
@@ -179,6 +180,7 @@ struct Casting<'c, 'd, 't> {
     document: &'d mut Document<'t>,
     settings: &'c Settings,
     cast: &'d mut Cast,
+    others: &'c Cast,
 }
 
 impl Casting<'_, '_, '_> {
@@ -207,11 +209,12 @@ impl Casting<'_, '_, '_> {
         let issuer = self.issuer(&key, written.issuer.as_deref(), "gitlab_ci", TokenIssuerSettings::has_jobs);
         let (Some(issuer), Some(user), Some(claims)) = (issuer, &written.user, &written.claims) else { return };
         let user_key = format!("{key}.user");
-        let people = self.cast.members.iter().filter_map(|(name, member)| Some((name, member.principal.person()?)));
-        let known: Vec<_> = people.map(|(name, person)| (name.clone(), person.id.provider.clone())).collect();
-        let Some(Principal::User { person, membership, .. }) = self.cast.get(user).cloned() else {
-            let known = known.iter().map(|(name, _)| name.as_str());
-            return self.document.unknown(&user_key, format!("`{user}` is no name of `people`"), user, known);
+        let found = self.cast.get(user).or_else(|| self.others.get(user)).cloned();
+        let Some(Principal::User { person, membership, .. }) = found else {
+            let people = self.cast.iter().chain(self.others.iter()).filter(|(_, one)| one.person().is_some());
+            let known: Vec<_> = people.map(|(name, _)| name.to_owned()).collect();
+            let message = format!("`{user}` is no name of `people`");
+            return self.document.unknown(&user_key, message, user, known.iter().map(String::as_str));
         };
         if person.id.provider != *issuer.namespace() {
             let (theirs, its) = (&person.id.provider, issuer.namespace());

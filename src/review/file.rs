@@ -21,6 +21,24 @@ pub struct CastFile {
     /// Requests, and how they are decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<CaseFile>,
+    /// Changes of policies that no case has to notice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<AcceptedFile>,
+}
+
+/// A change of a policy that no case has to notice, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptedFile {
+    /// The policy's `@id`.
+    #[schemars(required)]
+    pub policy: Option<String>,
+    /// The change, in the words of `policy test --mutate`.
+    #[schemars(required)]
+    pub change: Option<String>,
+    /// Why nobody needs to notice.
+    #[schemars(required)]
+    pub because: Option<String>,
 }
 
 /// A person, as written.

@@ -4,8 +4,14 @@
 //! requests.
 
 pub mod asking;
+pub mod cases;
 pub mod cast;
+pub mod coverage;
 pub mod file;
+pub mod junit;
+pub mod mutate;
+#[cfg(test)]
+mod tests;
 
 use crate::{authorize::PolicyError, config::ConfigErrors};
 
