@@ -92,8 +92,6 @@ enum Command {
     },
     /// Print and check the policies, and the schema that they are checked against.
     Policy {
-        #[command(flatten)]
-        no_json: NoJson,
         #[command(subcommand)]
         command: policy::PolicyCommand,
     },
@@ -154,9 +152,9 @@ pub fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<bool, Fault> {
-        if self.json && matches!(self.command, Command::Run(_) | Command::Demo { .. } | Command::Policy { .. }) {
+        if self.json && matches!(self.command, Command::Run(_) | Command::Demo { .. }) {
             return Err(Fault::Line(
-                "`--json` is for `init`, `check`, `config`, `keys`, `status`, `sessions`, `token` and `audit`: this command has no JSON"
+                "`--json` is for `init`, `check`, `config`, `keys`, `status`, `sessions`, `token`, `policy` and `audit`: this command has no JSON"
                     .to_owned(),
             ));
         }
@@ -184,7 +182,9 @@ impl Arguments {
             Command::Status => Ok(keys::status(&self.settings()?, self.json)?),
             Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
             Command::Token { command } => token::run(command, &self.settings()?, self.json),
-            Command::Policy { command, .. } => Ok(policy::run(command, &self.settings()?)?),
+            Command::Policy { command } => {
+                Ok(policy::run(command, &crate::config::load_for_review(&self.config)?, self.json)?)
+            }
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
                 Ok(audit::run(command, &journal, &public_key, self.json)?)
@@ -274,8 +274,9 @@ mod tests {
     #[test]
     fn json_is_offered_where_there_is_some() {
         for (line, offered) in [
-            ("policy show", false),
-            ("policy check", false),
+            ("policy show", true),
+            ("policy check", true),
+            ("policy test", true),
             ("run", false),
             ("demo", false),
             ("check", true),

@@ -1,19 +1,18 @@
 //! `vestibule policy`: the schema, the policies as they are meant, and what is wrong with them.
 
-use crate::route::Route;
+mod cases;
+
+use super::print;
 use crate::{
     authorize::{Authorize, PolicyError, schema_text},
-    config::{ProviderSettings, Settings, TokenIssuerSettings},
+    config::Settings,
 };
+use cases::TestArguments;
 use clap::Subcommand;
-use std::{
-    io::{self, Write},
-    path::Path,
-    sync::Arc,
-};
+use serde_json::json;
 
 /// What to do with policies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
 pub enum PolicyCommand {
     /// Print the Cedar schema that policies are checked against, generated from the configuration.
     Schema,
@@ -21,40 +20,37 @@ pub enum PolicyCommand {
     Show,
     /// Check every policy and print all mistakes.
     Check,
+    /// Run the cases in `tests` below the policies: who asks for what, and how it is decided.
+    Test(TestArguments),
 }
 
-/// Runs one command, with the result on standard output; `false` if policies have mistakes.
+/// Runs one command, with the result on standard output; `false` if policies have mistakes, or a case fails.
 ///
 /// # Errors
-/// A sentence, if there are no policies to show or standard output is closed.
-pub fn run(command: &PolicyCommand, settings: &Settings) -> Result<bool, String> {
-    let (text, good) = answer(
-        *command,
-        settings.policies.as_deref(),
-        (&settings.routes, &settings.providers, &settings.token_issuers),
-    )?;
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("cannot write: {error}"))?;
+/// A sentence, if there are no policies to show or no cases to run.
+pub fn run(command: &PolicyCommand, settings: &Settings, as_json: bool) -> Result<bool, String> {
+    let (name, (text, good)) = match command {
+        PolicyCommand::Test(arguments) => return cases::run(arguments, settings, as_json),
+        PolicyCommand::Schema => ("schema", (schema_text(&settings.routes), true)),
+        PolicyCommand::Show => ("policies", (load(settings).map_err(|errors| lines(&errors))?.show(), true)),
+        PolicyCommand::Check => ("said", checked(&load(settings))),
+    };
+    print(&if as_json { format!("{:#}", json!({ "good": good, name: text })) } else { text });
     Ok(good)
 }
 
-fn answer(
-    command: PolicyCommand,
-    directory: Option<&Path>,
-    known: (&[Route], &[Arc<ProviderSettings>], &[Arc<TokenIssuerSettings>]),
-) -> Result<(String, bool), String> {
-    let (routes, providers, issuers) = known;
-    let load = || Authorize::load(directory, routes, providers, issuers);
-    match command {
-        PolicyCommand::Schema => Ok((schema_text(routes), true)),
-        PolicyCommand::Show => load().map(|policies| (policies.show(), true)).map_err(|errors| lines(&errors)),
-        PolicyCommand::Check => Ok(match load() {
-            Ok(policies) => match policies.ids().len() {
-                1 => ("1 policy, no mistake\n".to_owned(), true),
-                several => (format!("{several} policies, no mistake\n"), true),
-            },
-            Err(errors) => (lines(&errors) + "\n", false),
-        }),
+fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
+    let Settings { policies, routes, providers, token_issuers, .. } = settings;
+    Authorize::load(policies.as_deref(), routes, providers, token_issuers)
+}
+
+fn checked(loaded: &Result<Authorize, Vec<PolicyError>>) -> (String, bool) {
+    match loaded {
+        Ok(policies) => match policies.ids().len() {
+            1 => ("1 policy, no mistake\n".to_owned(), true),
+            several => (format!("{several} policies, no mistake\n"), true),
+        },
+        Err(errors) => (lines(errors) + "\n", false),
     }
 }
 
@@ -66,14 +62,16 @@ fn lines(errors: &[PolicyError]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn load(directory: Option<&Path>) -> Result<Authorize, Vec<PolicyError>> {
+        Authorize::load(directory, &[], &[], &[])
+    }
 
     #[test]
-    fn the_schema_needs_no_policies_and_the_others_say_what_is_missing() {
-        let ask = |command| answer(command, None, (&[], &[], &[]));
-        assert_eq!(ask(PolicyCommand::Schema), Ok((schema_text(&[]), true)));
+    fn without_policies_it_says_what_is_missing() {
         let message = "policies: no policy: nobody could be let in; name a directory, or write `allow` on a route";
-        assert_eq!(ask(PolicyCommand::Show), Err(message.into()));
-        assert_eq!(ask(PolicyCommand::Check), Ok((format!("{message}\n"), false)));
+        assert_eq!(checked(&load(None)), (format!("{message}\n"), false));
     }
 
     #[test]
@@ -81,9 +79,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let text = "@id(\"all\")\npermit (principal, action, resource);";
         std::fs::write(directory.path().join("all.cedar"), text).expect("written");
-        let ask = |command| answer(command, Some(directory.path()), (&[], &[], &[]));
+        let loaded = load(Some(directory.path()));
         let place = directory.path().join("all.cedar");
-        assert_eq!(ask(PolicyCommand::Show), Ok((format!("// {}:1:1\n{text}\n", place.display()), true)));
-        assert_eq!(ask(PolicyCommand::Check), Ok(("1 policy, no mistake\n".into(), true)));
+        assert_eq!(checked(&loaded), ("1 policy, no mistake\n".into(), true));
+        let shown = loaded.expect("they are good").show();
+        assert_eq!(shown, format!("// {}:1:1\n{text}\n", place.display()));
     }
 }

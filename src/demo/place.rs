@@ -193,4 +193,32 @@ mod tests {
         assert_eq!(settings["routes"][2]["upstream"], "http://127.0.0.1:8083");
         assert_eq!(settings["policies"].as_str(), place.policies().to_str());
     }
+
+    /// What is reviewed by `policies/vestibule.yaml` is what the demo serves.
+    #[test]
+    fn the_configuration_beside_the_policies_is_that_of_the_demo() {
+        let place = Place::create().expect("the temporary directory is writable");
+        let ports = Ports { front: 8080, provider: 8081, portal: 8082, api: 8083 };
+        let demo = place.settings(&ports).expect("a fresh directory");
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/vestibule.yaml");
+        let [demo, beside] = [demo, beside].map(|file| {
+            let settings = crate::config::load_for_review(&file).unwrap_or_else(|errors| panic!("{errors}"));
+            let routes = settings.routes.iter().map(|route| {
+                let (host, path) = (route.host.to_string(), route.path.clone());
+                (
+                    route.name.clone(),
+                    host,
+                    path,
+                    route.labels.clone(),
+                    route.providers.clone(),
+                    route.token_issuers.clone(),
+                )
+            });
+            let projects =
+                settings.token_issuers.iter().map(|issuer| (issuer.name.clone(), format!("{:?}", issuer.kind)));
+            let routes: Vec<_> = routes.collect();
+            (settings.public_url.clone(), routes, projects.collect::<Vec<_>>())
+        });
+        assert_eq!(demo, beside);
+    }
 }
