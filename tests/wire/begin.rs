@@ -58,6 +58,7 @@ async fn p62_init_check_and_run_lead_to_a_sign_in() {
         "Written:
   vestibule.yaml
   policies/portal.cedar
+  policies/tests/portal.yaml
   policies/vestibule.cedarschema
   secrets/gitlab
 

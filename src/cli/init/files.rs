@@ -46,6 +46,7 @@ impl Plan {
         let mut files = vec![
             file("", "vestibule.yaml", text::configuration(draft, &place), 0o644),
             file("policies", "portal.cedar", text::policies(draft, &settings.routes), 0o644),
+            file("policies/tests", "portal.yaml", text::cases(&settings.routes), 0o644),
             file("policies", "vestibule.cedarschema", schema_text(&settings.routes), 0o644),
         ];
         match secret {
@@ -146,7 +147,16 @@ impl Drop for Made {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{authorize::Authorize, cli::init::draft::Field, config};
+    use crate::{
+        authorize::Authorize,
+        cli::init::draft::Field,
+        config,
+        review::{
+            cases::{Suite, Verdict},
+            coverage::Coverage,
+            mutate::Mutation,
+        },
+    };
     use std::os::unix::fs::PermissionsExt;
 
     fn draft(kind: &str, public_url: &str, allow: &str) -> Draft {
@@ -197,6 +207,12 @@ mod tests {
             let policies = policies.unwrap_or_else(|errors| panic!("{errors:?}"));
             assert!(policies.closed(&settings.routes).is_empty(), "{}", policies.show());
             assert_eq!(policies.ids().len(), allow.split(',').count());
+            let cases = [into.join("policies/tests/portal.yaml")];
+            let suite = Suite::read(&cases, &settings, &policies.ids()).unwrap_or_else(|errors| panic!("{errors:?}"));
+            assert!(suite.run(&policies).iter().all(Verdict::passed), "{allow}");
+            assert!(Coverage::of(&policies, &suite.run(&policies)).uncovered.is_empty(), "{allow}");
+            let changes = Mutation::of(&suite, &policies, &settings).expect("the schema is good");
+            assert!(changes.survivors.is_empty(), "{allow}");
             let name = if kind == "oidc" { "sso" } else { kind };
             assert_eq!((mode(&into.join("secrets")), mode(&into.join("secrets").join(name))), (0o700, 0o600));
         }

@@ -3,6 +3,7 @@
 use super::draft::{Draft, Field, scalar};
 use crate::{
     config::Allow,
+    group::Role,
     route::{GroupPattern, Route},
 };
 
@@ -118,13 +119,103 @@ fn permit(index: usize, allow: &Allow) -> String {
             Some(format!("Ask an owner of {path}, or of one of its groups, to add you.")),
         ),
     };
-    let id = if index == 0 { "portal".to_owned() } else { format!("portal-{}", index + 1) };
+    let id = id(index);
     let remedy = remedy.map_or_else(String::new, |remedy| format!("@remedy({})\n", quoted(&remedy)));
     format!(
         "@id(\"{id}\")\n@reason({})\n{remedy}permit ({principal}, action, resource == Route::\"portal\");\n",
         quoted(&reason)
     )
 }
+
+/// The id of the permit that stands for the answer at `index`.
+fn id(index: usize) -> String {
+    if index == 0 { "portal".to_owned() } else { format!("portal-{}", index + 1) }
+}
+
+/// `policies/tests/portal.yaml`: somebody for everything that was answered, and those whom nothing lets in.
+pub(super) fn cases(routes: &[Route]) -> String {
+    let allowed: Vec<&Allow> = routes.iter().flat_map(|route| &route.allow).collect();
+    let insider = |(index, allow): (usize, &&Allow)| {
+        let member = member(allow)?;
+        let name = if index == 0 { "insider".to_owned() } else { format!("insider-{}", index + 1) };
+        Some((name, member))
+    };
+    let insiders: Vec<_> = allowed.iter().enumerate().filter_map(insider).collect();
+    let people = insiders.iter().map(|(name, member)| format!("  {name}: {{ {} }}\n", member.written()));
+    let asked = insiders.iter().map(|(name, member)| (name.as_str(), Some(member)));
+    let stranger = Member::default();
+    let asked = asked.chain([("stranger", Some(&stranger)), ("anonymous", None)]);
+    let cases = asked.map(|(name, member)| {
+        let by = allowed.iter().enumerate().filter(|(_, allow)| lets_in(allow, member));
+        let by: Vec<_> = by.map(|(index, _)| id(index)).collect();
+        let decided = match by.as_slice() {
+            [] => "deny".to_owned(),
+            by => format!("permit, by: [{}]", by.join(", ")),
+        };
+        format!("  - {{ as: {name}, request: GET /, expect: {decided} }}\n")
+    });
+    CASES.replace("PEOPLE\n", &people.collect::<String>()).replace("CASES\n", &cases.collect::<String>())
+}
+
+/// What somebody is a member of.
+#[derive(Default)]
+struct Member {
+    group: Option<String>,
+    role: Option<&'static str>,
+}
+
+impl Member {
+    /// As a case file has it.
+    fn written(&self) -> String {
+        match (&self.group, self.role) {
+            (None, _) => "groups: []".to_owned(),
+            (Some(group), None) => format!("groups: [{}]", scalar(group)),
+            (Some(group), Some(role)) => format!("roles: {{ {}: {role} }}", scalar(group)),
+        }
+    }
+}
+
+/// Somebody whom this answer lets in and who is in no other group; none where everybody is let in.
+fn member(allow: &Allow) -> Option<Member> {
+    match allow {
+        Allow::Public | Allow::SignedIn => None,
+        Allow::Groups(GroupPattern::Group(_, path) | GroupPattern::Tree(_, path)) => {
+            Some(Member { group: Some(path.to_string()), role: None })
+        }
+        Allow::Role(_, path, role) => Some(Member { group: Some(path.to_string()), role: Some(role.as_str()) }),
+    }
+}
+
+/// Whether this answer lets somebody in; nobody is signed in where there is no member.
+fn lets_in(allow: &Allow, member: Option<&Member>) -> bool {
+    let group = member.and_then(|member| member.group.as_deref());
+    match allow {
+        Allow::Public => true,
+        Allow::SignedIn => member.is_some(),
+        Allow::Groups(GroupPattern::Group(_, path)) => group == Some(path.as_str()),
+        Allow::Groups(GroupPattern::Tree(_, path)) => {
+            group.and_then(|group| group.parse().ok()).is_some_and(|group| path.contains(&group))
+        }
+        Allow::Role(_, path, role) => {
+            let held = member.and_then(|member| member.role).and_then(|held| held.parse::<Role>().ok());
+            group == Some(path.as_str()) && held.is_some_and(|held| held >= *role)
+        }
+    }
+}
+
+const CASES: &str = "\
+# What the policies have to decide: who asks for what, and what comes of it.
+#
+#   vestibule policy test            runs this, and says which policies decide nothing here
+#   vestibule policy test --mutate   says which changes of a policy nobody would notice
+#
+# `groups` are those that the provider would list. `anonymous` is whoever is not signed in.
+people:
+PEOPLE
+  stranger: { groups: [] }
+cases:
+CASES
+";
 
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.escape_default())
