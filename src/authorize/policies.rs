@@ -73,13 +73,7 @@ pub(super) fn load(directory: Option<&Path>, known: Known<'_>) -> Result<Checked
 
 /// Checks the policies of `sources`: the good ones, and every mistake in the others.
 pub(super) fn check(sources: &[Source], known: Known<'_>, schema: &Schema) -> (Vec<Loaded>, Vec<PolicyError>) {
-    let mut loader = Loader {
-        validator: Validator::new(schema.clone()),
-        lint: known,
-        loaded: Vec::new(),
-        places: HashMap::new(),
-        errors: Vec::new(),
-    };
+    let mut loader = Loader::new(known, schema);
     sources.iter().for_each(|source| loader.source(source));
     (loader.loaded, loader.errors)
 }
@@ -91,13 +85,7 @@ pub(super) fn check_one(
     known: Known<'_>,
     schema: &Schema,
 ) -> Result<Loaded, Vec<PolicyError>> {
-    let mut loader = Loader {
-        validator: Validator::new(schema.clone()),
-        lint: known,
-        loaded: Vec::new(),
-        places: HashMap::new(),
-        errors: Vec::new(),
-    };
+    let mut loader = Loader::new(known, schema);
     let id = loader.name(source, 0, policy);
     let policy = policy.new_id(PolicyId::new(id.as_deref().unwrap_or_default()));
     loader.validate(source, 0, &policy);
@@ -157,7 +145,12 @@ struct Loader<'a> {
     errors: Vec<PolicyError>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(known: Known<'a>, schema: &Schema) -> Self {
+        let validator = Validator::new(schema.clone());
+        Self { validator, lint: known, loaded: Vec::new(), places: HashMap::new(), errors: Vec::new() }
+    }
+
     /// Loads the policies of one source, in the order in which they stand.
     fn source(&mut self, source: &Source) {
         let set: PolicySet = match source.text.parse() {
