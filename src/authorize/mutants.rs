@@ -193,9 +193,7 @@ impl Mutants<'_> {
         let taken = || self.known.issuers.iter().filter(|issuer| route.token_issuers.contains(&issuer.name));
         match kind {
             Kind::Anonymous => true,
-            Kind::User => {
-                !route.providers.is_empty() || taken().any(|issuer| !issuer.has_jobs() && !issuer.has_services())
-            }
+            Kind::User => !route.providers.is_empty() || taken().any(|issuer| issuer.has_people()),
             Kind::Job => taken().any(|issuer| issuer.has_jobs()),
             Kind::Service => taken().any(|issuer| issuer.has_services()),
             _ => false,

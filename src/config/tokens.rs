@@ -173,6 +173,11 @@ impl TokenIssuerSettings {
         matches!(self.kind, TokenKind::GitlabCi(_))
     }
 
+    /// It vouches for people.
+    pub fn has_people(&self) -> bool {
+        !self.has_jobs() && !self.has_services()
+    }
+
     /// It vouches for services, whose ids begin with its name.
     pub fn has_services(&self) -> bool {
         match &self.kind {

@@ -47,8 +47,8 @@ pub(super) fn presented<'a>(asked: &'a Canonical, route: &Route) -> Result<Vec<P
 /// The token of an `Authorization` field: after `Bearer` (RFC 6750, section 2.1), or the password of `Basic` (RFC 7617), as
 /// `git`, `docker`, `npm` and `pip` send it. Where that is empty, the user name. Of other schemes there is none.
 fn of_scheme(value: &HeaderValue) -> Cow<'_, str> {
-    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else { return "".into() };
-    let rest = rest.trim_start_matches(' ');
+    let Ok(text) = value.to_str() else { return "".into() };
+    let (scheme, rest) = parted(text);
     if scheme.eq_ignore_ascii_case("bearer") {
         return rest.into();
     }
@@ -63,16 +63,23 @@ fn of_scheme(value: &HeaderValue) -> Cow<'_, str> {
     }
 }
 
+/// The scheme, and what stands behind it.
+fn parted(text: &str) -> (&str, &str) {
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    (scheme, rest.trim_start_matches(' '))
+}
+
 /// `USER:PASSWORD`, as it stands behind `Basic`.
 fn pair(rest: &str) -> Option<Zeroizing<String>> {
-    let pair = BASE64_STANDARD.decode(rest.trim_start_matches(' ')).map(Zeroizing::new).ok()?;
-    std::str::from_utf8(&pair).ok().filter(|pair| pair.contains(':')).map(|pair| Zeroizing::new(pair.to_owned()))
+    let bytes = BASE64_STANDARD.decode(rest).ok()?;
+    let pair = String::from_utf8(bytes).map_err(|error| Zeroizing::new(error.into_bytes())).ok()?;
+    Some(Zeroizing::new(pair)).filter(|pair| pair.contains(':'))
 }
 
 /// Why what stands in `Authorization` is no token of anybody who is known here, as far as its form says it.
 pub(super) fn unknown(value: &HeaderValue) -> String {
     let Ok(text) = value.to_str() else { return "`Authorization` holds bytes that are not ASCII".to_owned() };
-    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let (scheme, rest) = parted(text);
     let token = of_scheme(value);
     match token.split('.').count() {
         _ if !["bearer", "basic"].contains(&&*scheme.to_ascii_lowercase()) => {

@@ -180,8 +180,7 @@ impl Site {
     /// Whose people the tokens are of that a route takes.
     fn people_of(&self, route: &Route) -> Vec<Name> {
         let taken = self.issuers.iter().filter(|issuer| route.token_issuers.contains(&issuer.name));
-        let of_people = taken.filter(|issuer| !issuer.has_jobs() && !issuer.has_services());
-        of_people.map(|issuer| issuer.namespace().clone()).collect()
+        taken.filter(|issuer| issuer.has_people()).map(|issuer| issuer.namespace().clone()).collect()
     }
 }
 

@@ -264,8 +264,7 @@ impl Casting<'_, '_, '_> {
     fn source(&mut self, key: &str, written: Option<&str>) -> Option<(Name, Arc<str>)> {
         let settings = self.settings;
         let providers = settings.providers.iter().map(|it| (it.name.clone(), Arc::from(it.issuer.as_str())));
-        let gives_people =
-            |it: &&Arc<TokenIssuerSettings>| !it.has_jobs() && !it.has_services() && it.provider.is_none();
+        let gives_people = |it: &&Arc<TokenIssuerSettings>| it.has_people() && it.provider.is_none();
         let issuers = settings.token_issuers.iter().filter(gives_people);
         let issuers = issuers.map(|it| (it.name.clone(), Arc::from(it.issuer.as_deref().unwrap_or_default())));
         let known: Vec<(Name, Arc<str>)> = providers.chain(issuers).collect();
