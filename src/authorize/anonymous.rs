@@ -1,4 +1,4 @@
-//! Whether a permit may be for somebody whom we do not know, as far as can be told before there is a request.
+//! What a policy says of somebody whom we do not know, as far as can be told before there is a request.
 
 use super::{
     facts::Facts,
@@ -9,10 +9,38 @@ use cedar_policy::{
     Policy,
     pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var},
 };
+use std::sync::Arc;
 
 /// True unless the policy never permits `Anonymous` anything on `route`, which its resource scope fits.
 pub(super) fn may_be_permitted(policy: &Policy, facts: &Facts, route: &Route) -> bool {
-    facts.permits && is_meant(&facts.principal) && !never_holds(policy, route)
+    facts.permits && hinges_on(policy, facts, route).is_some()
+}
+
+/// One condition that hinges on the request, and how it has to come out for the policy to apply.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Hinge {
+    pub(super) condition: Arc<Expr>,
+    pub(super) wanted: bool,
+}
+
+/// The conditions under which a policy applies to `Anonymous` on `route`, which its resource scope fits; all of them must come out
+/// as wanted. `None` if it never applies there.
+pub(super) fn hinges_on(policy: &Policy, facts: &Facts, route: &Route) -> Option<Vec<Hinge>> {
+    if !is_meant(&facts.principal) {
+        return None;
+    }
+    let (nobody, mut hinges) = (Nobody { route }, Vec::new());
+    for clause in policy.to_pst().ok()?.body().clauses() {
+        let (condition, wanted) = match clause {
+            Clause::When(condition) => (condition, true),
+            Clause::Unless(condition) => (condition, false),
+        };
+        if nobody.holds(condition) == Some(!wanted) {
+            return None;
+        }
+        nobody.hinges(condition, wanted, &mut hinges);
+    }
+    Some(hinges)
 }
 
 fn is_meant(principal: &Scope) -> bool {
@@ -21,15 +49,6 @@ fn is_meant(principal: &Scope) -> bool {
         Scope::Is(kind) | Scope::IsIn(kind, _) => *kind == Kind::Anonymous,
         Scope::Eq(uid) | Scope::In(uid) => uid.kind == Kind::Anonymous,
     }
-}
-
-fn never_holds(policy: &Policy, route: &Route) -> bool {
-    let Ok(policy) = policy.to_pst() else { return false };
-    let nobody = Nobody { route };
-    policy.body().clauses().iter().any(|clause| match clause {
-        Clause::When(expr) => nobody.holds(expr) == Some(false),
-        Clause::Unless(expr) => nobody.holds(expr) == Some(true),
-    })
 }
 
 /// `Anonymous` on a route: both have no parents, one has no attributes, the other its labels.
@@ -68,6 +87,21 @@ impl Nobody<'_> {
                 _ => None,
             },
             _ => None,
+        }
+    }
+
+    /// Adds what is left of a condition that does not come out otherwise than wanted, apart from what holds anyway.
+    fn hinges(&self, condition: &Arc<Expr>, wanted: bool, hinges: &mut Vec<Hinge>) {
+        match &**condition {
+            _ if self.holds(condition).is_some() => {}
+            Expr::UnaryOp { op: UnaryOp::Not, expr } => self.hinges(expr, !wanted, hinges),
+            Expr::BinaryOp { op: op @ (BinaryOp::And | BinaryOp::Or), left, right }
+                if (*op == BinaryOp::And) == wanted || self.holds(left).is_some() || self.holds(right).is_some() =>
+            {
+                self.hinges(left, wanted, hinges);
+                self.hinges(right, wanted, hinges);
+            }
+            _ => hinges.push(Hinge { condition: condition.clone(), wanted }),
         }
     }
 

@@ -12,6 +12,7 @@ mod judge;
 mod lint;
 mod mutants;
 mod nearest;
+mod open;
 mod policies;
 mod reach;
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod seen;
 mod slice;
 #[cfg(test)]
 mod sliced;
-mod sources;
+pub mod sources;
 #[cfg(test)]
 mod starter;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use judge::Book;
 use lint::Known;
 use moka::sync::Cache;
 pub use mutants::{Change, Mutant, Mutants, Place, Turned};
+pub use open::Open;
 use policies::Checked;
 pub use seen::{Seen, seen};
 use slice::{Hinging, Key, Slice, Subset};

@@ -61,7 +61,8 @@ fn is_about_people(facts: &Facts) -> bool {
     facts.principal.kind().is_none_or(|kind| kind == Kind::User)
 }
 
-fn is_about(facts: &Facts, route: &Route) -> bool {
+/// True if the resource scope fits the route.
+pub(super) fn is_about(facts: &Facts, route: &Route) -> bool {
     match &facts.resource {
         Scope::Any | Scope::Is(Kind::Route) => true,
         Scope::Eq(uid) | Scope::In(uid) | Scope::IsIn(Kind::Route, uid) => {

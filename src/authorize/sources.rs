@@ -32,30 +32,47 @@ impl Source {
         if self.expanded {
             return self.name.to_string();
         }
-        let before = &self.text[..self.text.floor_char_boundary(offset)];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-        format!("{}:{line}:{column}", self.name)
+        place(&self.name, &self.text, offset)
     }
+}
+
+/// A place in a text, as `portal.cedar:12:3`; lines and columns count from 1.
+pub fn place(name: &str, text: &str, offset: usize) -> String {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    format!("{name}:{line}:{column}")
 }
 
 /// Every `*.cedar` file below `directory`, sorted by path. Names with a leading dot are skipped.
 pub(super) fn files(directory: &Path, errors: &mut Vec<PolicyError>) -> Vec<Source> {
-    let mut paths = Vec::new();
-    list(directory, DEPTH, &mut paths, errors);
-    paths.sort();
     let mut sources = Vec::new();
-    for path in paths {
-        match fs::read_to_string(&path) {
-            Ok(text) => sources.push(Source {
-                name: path.display().to_string().into(),
-                text: text.trim_start_matches('\u{feff}').into(),
-                expanded: false,
-            }),
-            Err(error) => errors.push(unreadable(&path, &error)),
+    for path in paths(directory, errors) {
+        match text(&path) {
+            Ok(text) => {
+                sources.push(Source { name: path.display().to_string().into(), text: text.into(), expanded: false });
+            }
+            Err(error) => errors.push(error),
         }
     }
     sources
+}
+
+/// Where the policies below `directory` are, as [`files`] has them. What cannot be listed goes to `errors`.
+pub fn paths(directory: &Path, errors: &mut Vec<PolicyError>) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    list(directory, DEPTH, &mut paths, errors);
+    paths.sort();
+    paths
+}
+
+/// The text of a file of policies, without byte order mark.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn text(path: &Path) -> Result<String, PolicyError> {
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>, errors: &mut Vec<PolicyError>) {

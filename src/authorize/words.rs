@@ -218,6 +218,30 @@ impl Actions {
         self.0 |= other.0;
     }
 
+    /// The actions of this set that are not in the other.
+    pub(super) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// True if both sets have an action in common.
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// `read` and `write` where all actions of the group are in the set, else their own names.
+    pub(super) fn words(self) -> Vec<&'static str> {
+        let mut words = Vec::new();
+        for group in ["read", "write"] {
+            let all = Action::ALL.into_iter().filter(|action| action.group() == group);
+            if all.clone().all(|action| self.contains(action)) {
+                words.push(group);
+            } else {
+                words.extend(all.filter(|action| self.contains(*action)).map(Action::as_str));
+            }
+        }
+        words
+    }
+
     pub(super) fn of(constraint: &ActionConstraint) -> Self {
         let matches = |action: &Action| match constraint {
             ActionConstraint::Any => true,

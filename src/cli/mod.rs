@@ -90,7 +90,7 @@ enum Command {
         #[command(subcommand)]
         command: token::TokenCommand,
     },
-    /// Print and check the policies, and the schema that they are checked against.
+    /// Print, check, test and lay out the policies, and print the schema that they are checked against.
     Policy {
         #[command(subcommand)]
         command: policy::PolicyCommand,
@@ -183,7 +183,7 @@ impl Arguments {
             Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
             Command::Token { command } => token::run(command, &self.settings()?, self.json),
             Command::Policy { command } => {
-                Ok(policy::run(command, &crate::config::load_for_review(&self.config)?, self.json)?)
+                policy::run(command, || crate::config::load_for_review(&self.config), self.json)
             }
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
@@ -277,6 +277,7 @@ mod tests {
             ("policy show", true),
             ("policy check", true),
             ("policy test", true),
+            ("policy fmt", true),
             ("run", false),
             ("demo", false),
             ("check", true),

@@ -1,15 +1,18 @@
 //! `vestibule policy`: the schema, the policies as they are meant, and what is wrong with them.
 
 mod cases;
+mod fmt;
+pub(super) mod open;
 
-use super::print;
+use super::{Fault, print};
 use crate::{
-    authorize::{Authorize, PolicyError, schema_text},
-    config::Settings,
+    authorize::{Authorize, Open, PolicyError, schema_text},
+    config::{ConfigErrors, Settings},
 };
 use cases::TestArguments;
 use clap::Subcommand;
-use serde_json::json;
+use fmt::FmtArguments;
+use serde_json::{Value as Json, json};
 
 /// What to do with policies.
 #[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
@@ -18,25 +21,44 @@ pub enum PolicyCommand {
     Schema,
     /// Print every policy as Cedar text, with the `allow` lists of routes expanded.
     Show,
-    /// Check every policy and print all mistakes.
+    /// Check every policy and print all mistakes, and what is open to those who are not signed in.
     Check,
+    /// Lay out policies, each with the same indents and line breaks.
+    Fmt(FmtArguments),
     /// Run the cases in `tests` below the policies: who asks for what, and how it is decided.
     Test(TestArguments),
 }
 
-/// Runs one command, with the result on standard output; `false` if policies have mistakes, or a case fails.
+/// Runs one command, with the result on standard output; `false` if policies have mistakes or are not laid out, or a case fails.
 ///
 /// # Errors
-/// A sentence, if there are no policies to show or no cases to run.
-pub fn run(command: &PolicyCommand, settings: &Settings, as_json: bool) -> Result<bool, String> {
-    let (name, (text, good)) = match command {
-        PolicyCommand::Test(arguments) => return cases::run(arguments, settings, as_json),
-        PolicyCommand::Schema => ("schema", (schema_text(&settings.routes), true)),
-        PolicyCommand::Show => ("policies", (load(settings).map_err(|errors| lines(&errors))?.show(), true)),
-        PolicyCommand::Check => ("said", checked(&load(settings))),
+/// The configuration cannot be read, there are no policies to show or no cases to run, a file cannot be laid out.
+pub(super) fn run(
+    command: &PolicyCommand,
+    settings: impl FnOnce() -> Result<Settings, ConfigErrors>,
+    as_json: bool,
+) -> Result<bool, Fault> {
+    if let PolicyCommand::Fmt(arguments) = command {
+        return arguments.run(settings, as_json);
+    }
+    let settings = settings()?;
+    let (text, json, good) = match command {
+        PolicyCommand::Test(arguments) => return Ok(cases::run(arguments, &settings, as_json)?),
+        PolicyCommand::Fmt(_) => unreachable!("it is run above, without policies"),
+        PolicyCommand::Schema => plain("schema", schema_text(&settings.routes)),
+        PolicyCommand::Show => plain("policies", load(&settings).map_err(|errors| lines(&errors))?.show()),
+        PolicyCommand::Check => match load(&settings) {
+            Ok(policies) => sound(policies.ids().len(), &policies.open(&settings.routes)),
+            Err(errors) => unsound(&errors),
+        },
     };
-    print(&if as_json { format!("{:#}", json!({ "good": good, name: text })) } else { text });
+    print(&if as_json { format!("{json:#}") } else { text });
     Ok(good)
+}
+
+fn plain(name: &str, text: String) -> (String, Json, bool) {
+    let json = json!({ "good": true, name: text });
+    (text, json, true)
 }
 
 fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
@@ -44,14 +66,17 @@ fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
     Authorize::load(policies.as_deref(), routes, providers, token_issuers)
 }
 
-fn checked(loaded: &Result<Authorize, Vec<PolicyError>>) -> (String, bool) {
-    match loaded {
-        Ok(policies) => match policies.ids().len() {
-            1 => ("1 policy, no mistake\n".to_owned(), true),
-            several => (format!("{several} policies, no mistake\n"), true),
-        },
-        Err(errors) => (lines(errors) + "\n", false),
-    }
+fn sound(number: usize, open: &[Open]) -> (String, Json, bool) {
+    let policies = if number == 1 { "policy" } else { "policies" };
+    let title = format!("{number} {policies}, no mistake");
+    let nothing = open.is_empty().then(|| "nothing is open to those who are not signed in".to_owned());
+    let text = [title].into_iter().chain(nothing).chain(open::text(open)).collect::<Vec<_>>().join("\n");
+    (text, json!({ "good": true, "policies": number, "errors": [], "open": open::json(open) }), true)
+}
+
+fn unsound(errors: &[PolicyError]) -> (String, Json, bool) {
+    let each: Vec<_> = errors.iter().map(|error| json!({ "place": error.place, "message": error.message })).collect();
+    (lines(errors), json!({ "good": false, "errors": each }), false)
 }
 
 fn lines(errors: &[PolicyError]) -> String {
@@ -62,16 +87,14 @@ fn lines(errors: &[PolicyError]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-
-    fn load(directory: Option<&Path>) -> Result<Authorize, Vec<PolicyError>> {
-        Authorize::load(directory, &[], &[], &[])
-    }
 
     #[test]
-    fn without_policies_it_says_what_is_missing() {
+    fn mistakes_are_a_no_with_their_places() {
+        let errors = Authorize::load(None, &[], &[], &[]).err().expect("there is no policy");
+        let (text, json, good) = unsound(&errors);
         let message = "policies: no policy: nobody could be let in; name a directory, or write `allow` on a route";
-        assert_eq!(checked(&load(None)), (format!("{message}\n"), false));
+        assert_eq!((text.as_str(), &json["good"], good), (message, &json!(false), false));
+        assert_eq!(json["errors"][0]["place"], "policies");
     }
 
     #[test]
@@ -79,10 +102,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let text = "@id(\"all\")\npermit (principal, action, resource);";
         std::fs::write(directory.path().join("all.cedar"), text).expect("written");
-        let loaded = load(Some(directory.path()));
+        let policies = Authorize::load(Some(directory.path()), &[], &[], &[]).expect("they are good");
         let place = directory.path().join("all.cedar");
-        assert_eq!(checked(&loaded), ("1 policy, no mistake\n".into(), true));
-        let shown = loaded.expect("they are good").show();
-        assert_eq!(shown, format!("// {}:1:1\n{text}\n", place.display()));
+        assert_eq!(policies.show(), format!("// {}:1:1\n{text}\n", place.display()));
+        let (text, json, good) = sound(1, &policies.open(&[]));
+        assert_eq!(text, "1 policy, no mistake\nnothing is open to those who are not signed in");
+        assert_eq!((json, good), (json!({ "good": true, "policies": 1, "errors": [], "open": [] }), true));
     }
 }

@@ -8,6 +8,7 @@ pub mod cases;
 pub mod cast;
 pub mod coverage;
 pub mod file;
+pub mod format;
 pub mod junit;
 pub mod mutate;
 #[cfg(test)]

@@ -4,9 +4,9 @@ mod groups;
 mod live;
 mod places;
 
-use super::print;
+use super::{policy::open, print};
 use crate::{
-    authorize::{Authorize, PolicyError},
+    authorize::{Authorize, Open, PolicyError},
     canonical::covers,
     config::{self, ConfigErrors, Places, ProviderKind, ProviderSettings, Settings},
     finding::{Finding, Level},
@@ -31,7 +31,7 @@ pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
         let issuers = &settings.token_issuers;
         let unpinned = policies.unpinned(issuers).into_iter().filter(|_| issuers.iter().any(|it| it.has_jobs()));
         let unpinned = unpinned.map(|(place, path)| unpinned_permit(place, path)).collect();
-        Ok(Known { closed, unpinned, groups: policies.groups() })
+        Ok(Known { closed, unpinned, groups: policies.groups(), open: policies.open(&settings.routes) })
     });
     if live {
         verdict.look()?;
@@ -53,6 +53,8 @@ struct Known {
     unpinned: Vec<String>,
     /// The groups that they name.
     groups: BTreeSet<String>,
+    /// What they open to those who are not signed in.
+    open: Vec<Open>,
 }
 
 fn unpinned_permit(place: &str, path: &str) -> String {
@@ -146,7 +148,16 @@ impl Read {
         let register = settings.providers.iter().filter(|_| well).flat_map(|one| register(settings, one));
         let live = self.live.iter().flatten().map(|finding| self.line(finding));
         let tally = self.live.is_some().then(|| self.tally());
-        errors.chain(warnings).chain(summary).chain(register).chain(live).chain(tally).collect::<Vec<_>>().join("\n")
+        let open = open::text(&self.known.open);
+        errors
+            .chain(warnings)
+            .chain(summary)
+            .chain(open)
+            .chain(register)
+            .chain(live)
+            .chain(tally)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// One finding on one line: how it stands, where it is written, what was looked at, what was found, what to do.
@@ -174,6 +185,7 @@ impl Read {
         let mut json = json!({
             "errors": errors,
             "warnings": self.warnings,
+            "open": open::json(&self.known.open),
             "routes": settings.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
             "providers": settings.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(),
             "policies": settings.policies,
@@ -358,6 +370,25 @@ mod tests {
             directory.path().display()
         );
         assert!(verdict.good() && verdict.text(false).contains(&expected), "{}", verdict.text(false));
+    }
+
+    /// What anybody may do is told where it is looked for: beside the summary of what is fit to run.
+    #[test]
+    fn what_is_open_is_told() {
+        let (_directory, loaded) = sample();
+        let open = Open {
+            route: "portal".parse().expect("a name"),
+            actions: vec!["read"],
+            paths: vec!["/public/*".to_owned()],
+            conditions: Vec::new(),
+            policy: "public-pages".into(),
+            forbids: Vec::new(),
+        };
+        let verdict = Verdict::of(Ok(loaded), |_| Ok(Known { open: vec![open], ..Known::default() }));
+        let expected =
+            "\nopen to those who are not signed in:\n  portal  read  /public/*  by `public-pages`\nredirect URI";
+        assert!(verdict.good() && verdict.text(false).contains(expected), "{}", verdict.text(false));
+        assert_eq!(verdict.json()["open"][0]["policy"], "public-pages");
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
         review::{
             cases::{Suite, Verdict},
             coverage::Coverage,
+            format::formatted,
             mutate::Mutation,
         },
     };
@@ -207,6 +208,8 @@ mod tests {
             let policies = policies.unwrap_or_else(|errors| panic!("{errors:?}"));
             assert!(policies.closed(&settings.routes).is_empty(), "{}", policies.show());
             assert_eq!(policies.ids().len(), allow.split(',').count());
+            let text = fs::read_to_string(into.join("policies/portal.cedar")).expect("read");
+            assert_eq!(formatted(&text).expect("it parses"), text);
             let cases = [into.join("policies/tests/portal.yaml")];
             let suite = Suite::read(&cases, &settings, &policies.ids()).unwrap_or_else(|errors| panic!("{errors:?}"));
             assert!(suite.run(&policies).iter().all(Verdict::passed), "{allow}");

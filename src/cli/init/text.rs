@@ -122,7 +122,7 @@ fn permit(index: usize, allow: &Allow) -> String {
     let id = id(index);
     let remedy = remedy.map_or_else(String::new, |remedy| format!("@remedy({})\n", quoted(&remedy)));
     format!(
-        "@id(\"{id}\")\n@reason({})\n{remedy}permit ({principal}, action, resource == Route::\"portal\");\n",
+        "@id(\"{id}\")\n@reason({})\n{remedy}permit (\n  {principal},\n  action,\n  resource == Route::\"portal\"\n);\n",
         quoted(&reason)
     )
 }
@@ -229,7 +229,8 @@ const POLICIES_HEAD: &str = "\
 //     resource   a route of the configuration, by its name
 //
 // The audit trail names a policy by its `@id`; who is refused reads its `@reason` and `@remedy`.
-// `vestibule policy check` tells every mistake. After a change of `labels` in the configuration:
+// `vestibule policy check` tells every mistake; `vestibule policy fmt` lays policies out. After a change of `labels`
+// in the configuration:
 // `vestibule policy schema > policies/vestibule.cedarschema`
 ";
 

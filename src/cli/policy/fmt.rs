@@ -1,0 +1,282 @@
+//! `vestibule policy fmt`: policies in one shape, so that a review shows what changed and nothing else.
+
+use crate::{
+    authorize::{PolicyError, sources},
+    cli::{Fault, print},
+    config::{ConfigErrors, Settings},
+    review::format::{Unformatted, formatted},
+};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use cedar_policy::ffi::DetailedError;
+use serde_json::{Value as Json, json};
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// What to lay out.
+#[derive(Clone, Debug, Eq, PartialEq, clap::Args)]
+pub struct FmtArguments {
+    /// Write nothing: name the files that are not laid out so, and answer no if there are some.
+    #[arg(long)]
+    check: bool,
+    /// Files, or directories with `*.cedar` files. Default: `policies` of the configuration.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+impl FmtArguments {
+    /// Lays out every file, or looks whether it is; `settings` is asked only where no path is given. `false` if a file is not laid
+    /// out and should only be looked at.
+    ///
+    /// # Errors
+    /// What cannot be read, parsed, laid out or written. Other files are laid out all the same.
+    pub(in crate::cli) fn run(
+        &self,
+        settings: impl FnOnce() -> Result<Settings, ConfigErrors>,
+        json: bool,
+    ) -> Result<bool, Fault> {
+        let tally = self.tally(settings)?;
+        print(&if json { format!("{:#}", tally.json()) } else { tally.text() });
+        match tally.faults.is_empty() {
+            true => Ok(tally.good()),
+            false => Err(Fault::Line(tally.faults.iter().map(PolicyFault::render).collect::<Vec<_>>().join("\n\n"))),
+        }
+    }
+
+    fn tally(&self, settings: impl FnOnce() -> Result<Settings, ConfigErrors>) -> Result<Tally, Fault> {
+        let mut tally = Tally { check: self.check, ..Tally::default() };
+        for path in self.files(settings, &mut tally.faults)? {
+            tally.add(&path, lay_out(&path, self.check));
+        }
+        Ok(tally)
+    }
+
+    fn files(
+        &self,
+        settings: impl FnOnce() -> Result<Settings, ConfigErrors>,
+        faults: &mut Vec<PolicyFault>,
+    ) -> Result<Vec<PathBuf>, Fault> {
+        let mut paths = self.paths.clone();
+        if paths.is_empty() {
+            let nothing = "the configuration has no `policies`: name files, or directories with `*.cedar` files";
+            paths.push(settings()?.policies.ok_or_else(|| Fault::Line(nothing.to_owned()))?);
+        }
+        let (mut files, mut errors) = (Vec::new(), Vec::new());
+        for path in paths {
+            if path.is_dir() { files.extend(sources::paths(&path, &mut errors)) } else { files.push(path) }
+        }
+        faults.extend(errors.into_iter().map(PolicyFault::plain));
+        Ok(files)
+    }
+}
+
+/// Lays out one file; true if it was not so before. With `check` nothing is written.
+fn lay_out(path: &Path, check: bool) -> Result<bool, PolicyFault> {
+    let text = sources::text(path).map_err(PolicyFault::plain)?;
+    let laid = formatted(&text).map_err(|error| PolicyFault::of(path, text.clone(), error))?;
+    if laid != text && !check {
+        let fault = |error| PolicyFault::plain(at(path, format!("cannot write: {error}")));
+        replace(path, &laid).map_err(fault)?;
+    }
+    Ok(laid != text)
+}
+
+/// Replaces a file as a whole. It keeps its mode and its owner, and whoever reads it meanwhile gets the old one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = fs::canonicalize(path)?; // where a link points to
+    let about = fs::metadata(&path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = path.with_file_name(format!(".{name}.new"));
+    let written = write(&draft, text, &about).and_then(|()| fs::rename(&draft, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft); // it may not be there
+    }
+    written?;
+    fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn write(draft: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
+    let _ = fs::remove_file(draft); // of one that was stopped
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(text.as_bytes())?;
+    let mine = file.metadata()?;
+    if (mine.uid(), mine.gid()) != (like.uid(), like.gid()) {
+        std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()))?;
+    }
+    file.set_permissions(like.permissions())?;
+    file.sync_all()
+}
+
+/// What became of the files.
+#[derive(Default)]
+struct Tally {
+    /// Nothing is written.
+    check: bool,
+    files: usize,
+    changed: Vec<String>,
+    faults: Vec<PolicyFault>,
+}
+
+impl Tally {
+    fn add(&mut self, path: &Path, outcome: Result<bool, PolicyFault>) {
+        self.files += 1;
+        match outcome {
+            Ok(changed) => self.changed.extend(changed.then(|| path.display().to_string())),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    /// Every file is laid out, now if not before.
+    fn good(&self) -> bool {
+        self.faults.is_empty() && (!self.check || self.changed.is_empty())
+    }
+
+    fn text(&self) -> String {
+        let word = if self.check { "not formatted" } else { "formatted" };
+        let lines = self.changed.iter().map(|name| format!("{word}: {name}"));
+        let (changed, files) = (self.changed.len(), self.files);
+        let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
+        let end = match (self.check, changed, self.faults.len()) {
+            (true, 0, 0) => format!("{files}, all formatted"),
+            (true, _, 0) => format!("{files}, {changed} not formatted: run `vestibule policy fmt`"),
+            (false, _, 0) => format!("{files}, {changed} changed"),
+            (_, _, faults) => format!("{files}, {changed} {word}, {faults} with an error"),
+        };
+        lines.chain([end]).collect::<Vec<_>>().join("\n")
+    }
+
+    fn json(&self) -> Json {
+        let errors = self.faults.iter().map(|fault| &fault.error);
+        let errors: Vec<_> = errors.map(|it| json!({ "place": it.place, "message": it.message })).collect();
+        json!({ "good": self.good(), "files": self.files, "changed": self.changed, "errors": errors })
+    }
+}
+
+/// Why a file is left as it is.
+struct PolicyFault {
+    error: PolicyError,
+    /// The text that does not parse, the file it is in, and where.
+    shown: Option<(String, String, Vec<DetailedError>)>,
+}
+
+impl PolicyFault {
+    fn plain(error: PolicyError) -> Self {
+        Self { error, shown: None }
+    }
+
+    fn of(path: &Path, text: String, why: Unformatted) -> Self {
+        match why {
+            Unformatted::Left(_) => Self::plain(at(path, why.to_string())),
+            Unformatted::Broken(errors) => {
+                let name = path.display().to_string();
+                let start = errors.first().map_or(0, |error| span(error, &text).start);
+                let message = errors.first().map_or_else(String::new, |error| error.message.clone());
+                let error = PolicyError { place: sources::place(&name, &text, start), message };
+                Self { error, shown: Some((name, text, errors)) }
+            }
+        }
+    }
+
+    /// As people read it: what does not parse with its line.
+    fn render(&self) -> String {
+        let Some((name, text, errors)) = &self.shown else { return format!("error: {}", self.error) };
+        let renderer = if io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
+        let shown: Vec<_> = errors.iter().map(|error| renderer.render(&[snippet(name, text, error)])).collect();
+        shown.join("\n\n")
+    }
+}
+
+fn at(path: &Path, message: String) -> PolicyError {
+    PolicyError { place: path.display().to_string(), message }
+}
+
+fn snippet<'a>(name: &'a str, text: &'a str, error: &'a DetailedError) -> Group<'a> {
+    let label = error.source_locations.first().and_then(|place| place.label.as_deref()).unwrap_or_default();
+    let mark = AnnotationKind::Primary.span(span(error, text)).label(label);
+    let title = Level::ERROR.primary_title(error.message.as_str());
+    let group = title.element(Snippet::source(text).path(name).annotation(mark));
+    group.elements(error.help.iter().map(|help| Level::HELP.message(help.as_str())))
+}
+
+/// Where an error is, within the text.
+fn span(error: &DetailedError, text: &str) -> std::ops::Range<usize> {
+    let place = error.source_locations.first().map_or(0..0, |place| place.loc.start..place.loc.end);
+    text.floor_char_boundary(place.start)..text.ceil_char_boundary(place.end.max(place.start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const ROUGH: &str = "@id(\"a\") permit(principal,action,resource); // all";
+    const LAID: &str = "@id(\"a\")\npermit (principal, action, resource); // all\n";
+
+    /// Whether all is well, or what is wrong.
+    fn run(check: bool, paths: &[&Path]) -> Result<bool, String> {
+        let arguments = FmtArguments { check, paths: paths.iter().map(|path| path.to_path_buf()).collect() };
+        let Ok(tally) = arguments.tally(|| unreachable!("paths are given")) else { unreachable!("none is configured") };
+        let faults: Vec<_> = tally.faults.iter().map(PolicyFault::render).collect();
+        if faults.is_empty() { Ok(tally.good()) } else { Err(faults.join("\n")) }
+    }
+
+    fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        files.iter().for_each(|(name, text)| fs::write(directory.path().join(name), text).expect("written"));
+        directory
+    }
+
+    #[test]
+    fn a_file_is_laid_out_in_place_with_its_mode_and_only_once() {
+        let directory = place(&[("a.cedar", ROUGH), ("b.txt", ROUGH)]);
+        let file = directory.path().join("a.cedar");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("own file");
+        assert_eq!(run(true, &[directory.path()]), Ok(false));
+        assert_eq!(fs::read_to_string(&file).expect("text"), ROUGH);
+        assert_eq!(run(false, &[directory.path()]), Ok(true));
+        assert_eq!(fs::read_to_string(&file).expect("text"), LAID);
+        assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o640);
+        let inode = fs::metadata(&file).expect("there").ino();
+        assert_eq!((run(false, &[directory.path()]), run(true, &[&file])), (Ok(true), Ok(true)));
+        assert_eq!(fs::metadata(&file).expect("there").ino(), inode, "what is laid out is not written");
+        assert_eq!(fs::read_to_string(directory.path().join("b.txt")).expect("text"), ROUGH);
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn a_link_stays_one() {
+        let directory = place(&[("real", ROUGH)]);
+        let link = directory.path().join("a.cedar");
+        std::os::unix::fs::symlink("real", &link).expect("linked");
+        assert_eq!(run(false, &[&link]), Ok(true));
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert_eq!(fs::read_to_string(directory.path().join("real")).expect("text"), LAID);
+    }
+
+    #[test]
+    fn what_does_not_parse_is_shown_and_left_and_others_are_laid_out() {
+        let broken = "// c\npermit (principal, action resource);\n";
+        let directory = place(&[("a.cedar", broken), ("b.cedar", ROUGH)]);
+        let error = run(false, &[directory.path()]).expect_err("a mistake");
+        let at = format!("{}/a.cedar:2:27", directory.path().display());
+        assert!(error.contains(&at) && error.contains("permit (principal, action resource);"), "{error}");
+        assert!(error.contains('^'), "{error}");
+        let read = |name: &str| fs::read_to_string(directory.path().join(name)).expect("text");
+        assert_eq!((read("a.cedar"), read("b.cedar")), (broken.to_owned(), LAID.to_owned()));
+        assert!(run(true, &[&directory.path().join("c.cedar")]).expect_err("a mistake").contains("cannot read"));
+    }
+
+    #[test]
+    fn what_became_of_files_is_told() {
+        let tally = |check| Tally { check, files: 2, changed: vec!["a.cedar".into()], faults: Vec::new() };
+        assert_eq!(tally(false).text(), "formatted: a.cedar\n2 files, 1 changed");
+        assert_eq!(tally(true).text(), "not formatted: a.cedar\n2 files, 1 not formatted: run `vestibule policy fmt`");
+        let faulty = Tally { faults: vec![PolicyFault::plain(at(Path::new("b"), String::new()))], ..tally(true) };
+        assert_eq!(faulty.text(), "not formatted: a.cedar\n2 files, 1 not formatted, 1 with an error");
+        let expected = json!({ "good": false, "files": 2, "changed": ["a.cedar"], "errors": [] });
+        assert_eq!((tally(true).json(), tally(false).json()["good"].clone()), (expected, json!(true)));
+    }
+}
