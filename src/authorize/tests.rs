@@ -480,6 +480,7 @@ fn the_policies_in_the_documents_are_good() {
         ("docs/configuration.md", include_str!("../../docs/configuration.md")),
         ("docs/credentials.md", include_str!("../../docs/credentials.md")),
         ("docs/keys.md", include_str!("../../docs/keys.md")),
+        ("docs/policies.md", include_str!("../../docs/policies.md")),
         ("docs/refusals.md", include_str!("../../docs/refusals.md")),
         ("docs/membership.md", include_str!("../../docs/membership.md")),
         ("docs/serving.md", include_str!("../../docs/serving.md")),

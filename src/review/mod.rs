@@ -12,6 +12,8 @@ pub mod format;
 pub mod junit;
 pub mod mutate;
 #[cfg(test)]
+mod recipes;
+#[cfg(test)]
 mod tests;
 
 use crate::{authorize::PolicyError, config::ConfigErrors};

@@ -25,6 +25,7 @@ mod lifecycle;
 mod listeners;
 mod loops;
 mod oidc;
+mod policies;
 mod providers;
 mod refresh;
 mod refusals;
