@@ -89,6 +89,24 @@ impl Named {
     }
 }
 
+impl Named {
+    /// The groups of the same provider as `of` that policies name, alone or by a role, below `path`.
+    pub(super) fn below(&self, of: &Uid, path: &GroupPath) -> Vec<GroupPath> {
+        let Some(named) = of.provider().and_then(|provider| self.providers.get(provider)) else { return Vec::new() };
+        let all = named.groups.keys().chain(named.roles.keys());
+        let below = all.filter(|name| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/')));
+        below.filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// True if some policy names a group, namespace or role of `provider` with this path.
+    pub(super) fn has(&self, provider: &str, path: &str) -> bool {
+        let has = |named: &Paths| {
+            named.groups.contains_key(path) || named.namespaces.contains_key(path) || named.roles.contains_key(path)
+        };
+        self.providers.get(provider).is_some_and(has)
+    }
+}
+
 /// The entity id of whoever asks.
 pub(super) fn uid(asker: &Asker) -> Uid {
     match asker.id() {

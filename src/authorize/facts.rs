@@ -28,6 +28,10 @@ pub(super) struct Facts {
     pub(super) path_negated: bool,
     /// Texts and patterns that it compares with `path_folded`, which is never like them.
     pub(super) unfolded: Vec<String>,
+    /// Its conditions ask who it is.
+    pub(super) asks_principal: bool,
+    /// Its conditions ask what is done.
+    pub(super) asks_action: bool,
     /// It reads the person behind a job.
     pub(super) job_person: bool,
     /// Whose member that person is asked to be.
@@ -52,6 +56,8 @@ impl Facts {
             barring: Vec::new(),
             path_negated: false,
             unfolded: Vec::new(),
+            asks_principal: false,
+            asks_action: false,
             job_person: false,
             behind_jobs: Vec::new(),
             strangers: Vec::new(),
@@ -117,7 +123,9 @@ impl Facts {
         match expr {
             Expr::Literal(literal) => self.literal(literal, sign)?,
             Expr::Var(Var::Context) => self.reads = Reads::ALL,
-            Expr::Var(Var::Principal | Var::Action | Var::Resource) => {}
+            Expr::Var(Var::Principal) => self.asks_principal = true,
+            Expr::Var(Var::Action) => self.asks_action = true,
+            Expr::Var(Var::Resource) => {}
             Expr::GetAttr { expr, attr } => self.attribute(expr, attr.as_str(), sign)?,
             Expr::HasAttr { expr, attrs } => self.attribute(expr, attrs.first().as_str(), sign)?,
             Expr::UnaryOp { op: UnaryOp::Not, expr } => self.walk(expr, sign.negated())?,

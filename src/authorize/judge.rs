@@ -35,6 +35,11 @@ impl Book {
         &self.policies[number as usize]
     }
 
+    /// The number of the policy with this id.
+    pub(super) fn number(&self, id: &PolicyId) -> Option<u32> {
+        self.numbers.get(id).copied()
+    }
+
     /// What Cedar's answer about `slice` means. Any error refuses, and a forbid needs no other policy's consent.
     pub(super) fn judge(&self, slice: &Slice, route: &str, action: Action, response: &Response) -> Decision {
         let determining = self.sorted(response.diagnostics().reason());
@@ -94,40 +99,56 @@ impl Book {
     fn not_permitted(&self, slice: &Slice, route: &str, action: Action) -> Decision {
         let refused = self.decision(Outcome::NotPermitted, &[]);
         let (kind, Some(provider)) = (Kind::asking(&slice.asker), slice.asker.provider()) else { return refused };
-        let matching = |number: &&u32| {
-            let facts = &self.get(**number).facts;
-            facts.permits && facts.actions.contains(action)
-        };
-        let own = || slice.subset.members.iter().filter(matching);
-        let held = own().filter(|number| self.get(**number).facts.member_scope().is_some()).count();
+        let own = || self.own_permits(slice, action);
+        let conditional = own().any(|number| self.get(number).facts.mentions_in_conditions(kind, provider));
+        let held = own().filter(|number| self.get(*number).facts.member_scope().is_some()).count();
         let all: u32 = self.index.members(provider, route).map(|members| members.counts[action as usize]).sum();
-        let conditional = || own().filter(|number| self.get(**number).facts.mentions_in_conditions(kind, provider));
-        let missed = self.index.members(provider, route).flat_map(|members| &members.told).filter(matching);
-        let missed = missed.filter(|number| slice.subset.members.binary_search(number).is_err());
-        if kind == Kind::Job {
-            // whoever wrote the pipeline can do something about every condition
-            return Decision {
-                notes: self.notes(own().copied()),
-                hinges_on_groups: conditional().next().is_some(),
-                ..refused
-            };
-        }
+        let misses = kind != Kind::Job && (all as usize) > held; // no scope is about groups of the person behind a job
         Decision {
-            notes: self.notes(missed.chain(conditional()).copied()),
-            hinges_on_groups: (all as usize) > held || conditional().next().is_some(),
+            notes: self.notes(self.telling(slice, route, action).into_iter()),
+            hinges_on_groups: misses || conditional,
             ..refused
         }
+    }
+
+    /// Permits whose authors say something to whoever is refused: those that ask for another membership, a few of each action, then
+    /// those that ask for one in their conditions. Of a job's all: whoever wrote the pipeline can do something about every condition.
+    pub(super) fn telling(&self, slice: &Slice, route: &str, action: Action) -> Vec<u32> {
+        let (kind, Some(provider)) = (Kind::asking(&slice.asker), slice.asker.provider()) else { return Vec::new() };
+        let says = |number: &u32| self.get(*number).reason.is_some() || self.get(*number).remedy.is_some();
+        if kind == Kind::Job {
+            return self.own_permits(slice, action).filter(says).collect();
+        }
+        let missed = self.index.members(provider, route).flat_map(|members| &members.told).copied();
+        let missed = missed.filter(|number| {
+            let facts = &self.get(*number).facts;
+            facts.actions.contains(action) && slice.subset.members.binary_search(number).is_err()
+        });
+        let conditional = self
+            .own_permits(slice, action)
+            .filter(|number| self.get(*number).facts.mentions_in_conditions(kind, provider));
+        missed.chain(conditional.filter(says)).collect()
+    }
+
+    /// The permits of the slice that are about `action`.
+    fn own_permits<'a>(&'a self, slice: &'a Slice, action: Action) -> impl Iterator<Item = u32> + 'a {
+        slice.subset.members.iter().copied().filter(move |number| {
+            let facts = &self.get(*number).facts;
+            facts.permits && facts.actions.contains(action)
+        })
     }
 
     fn notes(&self, policies: impl Iterator<Item = u32>) -> Arc<[Note]> {
         let notes =
             policies.map(|number| self.get(number)).filter(|policy| policy.reason.is_some() || policy.remedy.is_some());
-        let note = |policy: &Loaded| Note {
-            policy: policy.id.clone(),
-            reason: policy.reason.clone(),
-            remedy: policy.remedy.clone(),
-        };
         notes.take(NOTES).map(note).collect()
+    }
+
+    /// The same decision, which tells first what the author of this policy says.
+    pub(super) fn telling_first(&self, decision: Decision, number: u32) -> Decision {
+        let first = note(self.get(number));
+        let others = decision.notes.iter().filter(|other| other.policy != first.policy).cloned();
+        Decision { notes: std::iter::once(first.clone()).chain(others).take(NOTES).collect(), ..decision }
     }
 
     fn sorted<'a>(&self, ids: impl Iterator<Item = &'a PolicyId>) -> Vec<u32> {
@@ -140,4 +161,8 @@ impl Book {
     pub(super) fn hinging(&self, candidates: &mut Vec<u32>, kind: Kind, provider: &str) -> Vec<u32> {
         candidates.extract_if(.., |number| self.get(*number).facts.mentions(kind, provider)).collect()
     }
+}
+
+fn note(policy: &Loaded) -> Note {
+    Note { policy: policy.id.clone(), reason: policy.reason.clone(), remedy: policy.remedy.clone() }
 }

@@ -4,6 +4,8 @@
 //! nothing at all where an equal request was decided before.
 
 mod anonymous;
+mod change;
+mod conditions;
 mod context;
 mod entities;
 mod facts;
@@ -15,9 +17,11 @@ mod nearest;
 mod open;
 mod policies;
 mod reach;
+mod rights;
 #[cfg(test)]
 mod roles;
 mod schema;
+mod search;
 mod seen;
 mod slice;
 #[cfg(test)]
@@ -40,6 +44,8 @@ use crate::{
     route::Route,
 };
 use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Request};
+pub use change::{MembershipChange, Step};
+pub use conditions::{About, Condition, Holds, Reading, Written};
 use context::Inputs;
 use entities::Named;
 use judge::Book;
@@ -48,6 +54,8 @@ use moka::sync::Cache;
 pub use mutants::{Change, Mutant, Mutants, Place, Turned};
 pub use open::Open;
 use policies::Checked;
+pub use rights::{Opening, Right, Rights};
+pub use search::Search;
 pub use seen::{Seen, seen};
 use slice::{Hinging, Key, Slice, Subset};
 use std::{
@@ -231,21 +239,21 @@ impl Authorize {
     /// Decides one request. `now` is read only by policies that ask for the time.
     pub fn decide(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Decision {
         let asked = &judged.asked;
-        let action = if asked.websocket { Some(Action::Connect) } else { Action::of(&asked.method) };
-        let Some(action) = action else {
+        let Some(action) = Action::asked(asked) else {
             return self.book.without_policy(Outcome::NotPermitted); // no policy can name such a method
         };
         let strength = principal.strength();
         let slice = self.slice(principal, route);
         let inputs = Inputs::of(slice.subset.reads, action, asked, strength);
-        if let Some(kept) = inputs.as_ref().and_then(|inputs| slice.recall(inputs)) {
-            return kept;
-        }
-        let decision = self.evaluate(&slice, route, action, asked, strength, now);
-        if let Some(inputs) = inputs {
-            slice.keep(inputs, &decision);
-        }
-        decision
+        let kept = inputs.as_ref().and_then(|inputs| slice.recall(inputs));
+        let decision = kept.unwrap_or_else(|| {
+            let decision = self.evaluate(&slice, route, action, asked, strength, now);
+            if let Some(inputs) = inputs {
+                slice.keep(inputs, &decision);
+            }
+            decision
+        });
+        self.nearest_first(decision, &slice, principal, judged, route, now)
     }
 
     fn evaluate(
@@ -282,12 +290,19 @@ impl Authorize {
         if let Some(kept) = self.slices.get(&key).filter(|slice| slice.is_of(&asker)) {
             return kept;
         }
-        let slice = Arc::new(self.build(asker, principal.membership(), route));
+        let slice = Arc::new(self.build(asker, principal.membership(), route, |members| self.subset(members)));
         self.slices.insert(key, slice.clone());
         slice
     }
 
-    fn build(&self, asker: Asker, membership: Option<&Membership>, route: &Route) -> Slice {
+    /// A slice; `subset` makes one set of the policies that can match.
+    fn build(
+        &self,
+        asker: Asker,
+        membership: Option<&Membership>,
+        route: &Route,
+        subset: impl FnOnce(Vec<u32>) -> Arc<Subset>,
+    ) -> Slice {
         let uid = entities::uid(&asker);
         let (groups, unknown) = match (asker.provider(), membership) {
             (Some(provider), Some(Membership::Known(groups))) => {
@@ -312,7 +327,7 @@ impl Authorize {
         let all = entities::asker(&asker, &parents, &groups).into_iter().chain([resource]);
         let entities = self.hierarchy.clone().add_entities(all, None);
         let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
-        Slice::new(asker, uid.to_cedar(), asked, entities, self.subset(candidates), hinging, places)
+        Slice::new(asker, uid.to_cedar(), asked, entities, subset(candidates), hinging, places)
     }
 
     /// Takes out what asks where a job is of which nobody knows that. The forbids among these, and those by scope, are what it is
@@ -361,18 +376,22 @@ impl Authorize {
 
     /// These policies as one set, shared with everyone whom the same ones can match.
     fn subset(&self, members: Vec<u32>) -> Arc<Subset> {
-        let members = members.into_boxed_slice();
-        if let Some(kept) = self.subsets.get(&members) {
+        if let Some(kept) = self.subsets.get(&*members) {
             return kept;
         }
+        let subset = Arc::new(self.collect(members));
+        self.subsets.insert(subset.members.clone(), subset.clone());
+        subset
+    }
+
+    /// These policies as one set.
+    fn collect(&self, members: Vec<u32>) -> Subset {
         let chosen = members.iter().map(|number| self.book.get(*number));
         let mut reads = Reads::default();
         chosen.clone().for_each(|policy| reads.add(policy.facts.reads));
         let policies = PolicySet::from_policies(chosen.map(|policy| policy.policy.clone()));
         let policies = policies.expect("ids are unique: load refuses doubles");
-        let subset = Arc::new(Subset { policies, members: members.clone(), reads });
-        self.subsets.insert(members, subset.clone());
-        subset
+        Subset { policies, members: members.into(), reads }
     }
 
     /// How often Cedar was asked.

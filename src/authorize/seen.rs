@@ -21,7 +21,7 @@ pub struct Seen {
     pub id: String,
     /// Its attributes; other entities by what they are called.
     pub attributes: BTreeMap<String, Value>,
-    /// What it is in: of groups each that it is known to be in, whether a policy names it or not.
+    /// What it is in: of groups and roles each that it is known to have, whether a policy names it or not.
     pub parents: Vec<String>,
 }
 
@@ -29,7 +29,11 @@ pub struct Seen {
 pub fn seen(principal: &Principal) -> Vec<Seen> {
     let asker = Asker::of(principal);
     let groups = match (asker.provider(), principal.membership()) {
-        (Some(provider), Some(Membership::Known(groups))) => memberships(provider, &groups.paths, &asker),
+        (Some(provider), Some(Membership::Known(groups))) => {
+            let roles = groups.roles.iter().map(|(path, role)| format!("{provider}:{path}#{}", role.as_str()));
+            let roles = roles.map(|role| Uid::new(Kind::Role, role));
+            memberships(provider, &groups.paths, &asker).into_iter().chain(roles).collect()
+        }
         _ => Vec::new(),
     };
     let parents = match &asker {
@@ -79,7 +83,10 @@ fn plain(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::principal::{Groups, MembershipSource, Person, Service, Strength, Unknown, UserId};
+    use crate::{
+        group::Role,
+        principal::{Groups, MembershipSource, Person, Service, Strength, Unknown, UserId},
+    };
     use serde_json::json;
     use std::{sync::Arc, time::SystemTime};
 
@@ -109,12 +116,18 @@ mod tests {
             name: None,
         };
         let strength = Arc::new(Strength::default());
+        let Membership::Known(mut groups) = known(&["a/b"]) else { unreachable!("it is known") };
+        groups.roles = Arc::new([("a/b".parse().expect("a path"), Role::Reporter)]);
         let seen = |membership| {
             seen(&Principal::User { person: Arc::new(person.clone()), membership, strength: strength.clone() })
         };
-        let [only] = &seen(known(&["a/b"]))[..] else { panic!("one entity") };
+        let [only] = &seen(Membership::Known(groups))[..] else { panic!("one entity") };
         assert_eq!((only.kind, &*only.id), ("User", r#"User::"people:00u\"9""#));
-        assert_eq!(only.parents, [r#"Group::"people:a/b""#, r#"Namespace::"people:a""#, r#"Namespace::"people:a/b""#]);
+        let role = r#"Role::"people:a/b#reporter""#;
+        assert_eq!(
+            only.parents,
+            [r#"Group::"people:a/b""#, r#"Namespace::"people:a""#, r#"Namespace::"people:a/b""#, role]
+        );
         assert_eq!(only.attributes["login"], "ines");
         assert!(seen(Membership::Unknown(Unknown::Incomplete))[0].parents.is_empty());
     }

@@ -50,6 +50,8 @@ pub(super) struct Slice {
     /// Forbids by place that could match a job of which nobody knows where it is.
     pub(super) places: Box<[u32]>,
     decisions: Mutex<HashMap<Inputs, Decision>>,
+    /// Which policy is told of first where something is not permitted, if another one than usual.
+    nearest: Mutex<HashMap<Inputs, Option<u32>>>,
 }
 
 /// Policies that hinge on a membership that is unknown.
@@ -84,7 +86,34 @@ impl Slice {
         unknown: Hinging,
         places: Box<[u32]>,
     ) -> Self {
-        Self { asker, places, principal, resource, entities, subset, unknown, decisions: Mutex::default() }
+        Self {
+            asker,
+            places,
+            principal,
+            resource,
+            entities,
+            subset,
+            unknown,
+            decisions: Mutex::default(),
+            nearest: Mutex::default(),
+        }
+    }
+
+    /// The policy that is told of first for these inputs, looked for once; for more than `most` different inputs it is not.
+    pub(super) fn nearest(&self, inputs: &Inputs, most: usize, find: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        let nearest = || self.nearest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = nearest();
+        if let Some(found) = known.get(inputs) {
+            return *found;
+        }
+        if known.len() >= most {
+            return None;
+        }
+        known.insert(inputs.clone(), None); // nobody else looks for it meanwhile
+        drop(known);
+        let found = find();
+        nearest().insert(inputs.clone(), found);
+        found
     }
 
     /// True if the slice was built from the attributes that `asker` has now.

@@ -1,6 +1,6 @@
 //! The words that policies are written in: entities, scopes, actions, attributes of the context.
 
-use crate::principal::Asker;
+use crate::{canonical::Canonical, principal::Asker};
 use cedar_policy::{
     EntityId, EntityTypeName, EntityUid,
     pst::{ActionConstraint, EntityOrSlot, EntityType, EntityUID, PrincipalConstraint, ResourceConstraint},
@@ -184,6 +184,11 @@ impl Action {
         Self::ALL.into_iter().find(|action| *action != Self::Connect && action.as_str() == method.as_str())
     }
 
+    /// What a request does; none for methods that the schema does not know.
+    pub(super) fn asked(asked: &Canonical) -> Option<Self> {
+        if asked.websocket { Some(Self::Connect) } else { Self::of(&asked.method) }
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -333,6 +338,11 @@ impl Reads {
     /// True if the answer can change from one moment to the next.
     pub(super) fn time(self) -> bool {
         self.contains(Attribute::Now) || self.contains(Attribute::SessionAge)
+    }
+
+    /// The same but for what changes by itself from one moment to the next.
+    pub(super) fn without_time(self) -> Self {
+        Self(self.0 & !(1 << Attribute::Now as u16 | 1 << Attribute::SessionAge as u16))
     }
 
     pub(super) fn named(name: &str) -> Self {
