@@ -83,6 +83,40 @@ async fn who_is_known_and_not_permitted_is_told_why() {
     assert_eq!(same.len(), 1, "one event");
 }
 
+/// P57: of several policies the one is told first that one more membership would make permit this, on pages and in JSON; and no
+/// group is named but by an author.
+#[tokio::test]
+async fn p57_what_would_let_them_in_is_told_first() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    let upstream = Upstream::start().await;
+    let policy = |id: &str| {
+        format!(
+            "@id(\"{id}\") @reason(\"For those who write {id}.\")\n\
+             permit (principal is User in Group::\"gitlab:untold/{id}\", action, resource == Route::\"app\")\n\
+             when {{ context.path like \"/{id}/*\" }};\n"
+        )
+    };
+    let policies = ["docs", "api", "web"].map(policy).concat();
+    let gateway = Gateway::start(&configuration(&provider.issuer, &upstream, "", "", ""), &policies).await;
+    let browser = gateway.sign_in(&provider, "mallory").await;
+    let cookies = gateway.cookies(&browser);
+    for (path, first) in
+        [("/docs/x", "docs"), ("/web/x", "web"), ("/api/x", "api"), ("/other", "docs"), ("/web/y", "web")]
+    {
+        let page = gateway.get(path, &[&cookies, "Accept: text/html"]).await;
+        let text = page.text();
+        let place = |id: &str| text.find(&format!("For those who write {id}.")).unwrap_or(usize::MAX);
+        assert_eq!(["docs", "api", "web"].into_iter().min_by_key(|id| place(id)), Some(first), "{path}: {text}");
+        assert!(page.status == 403 && !text.contains("untold"), "{text}");
+        let problem = gateway.get(path, &[&cookies]).await.json();
+        assert_eq!(
+            (&problem["policies"][0]["id"], problem["policies"].as_array().map(Vec::len)),
+            (&first.into(), Some(3))
+        );
+    }
+    assert!(upstream.take().is_empty());
+}
+
 /// The upstream's own bearer passes untouched beside a session, and identifies nobody without one.
 #[tokio::test]
 async fn the_upstreams_own_bearer_passes_untouched() {
