@@ -90,7 +90,7 @@ enum Command {
         #[command(subcommand)]
         command: token::TokenCommand,
     },
-    /// Print, check, test and lay out the policies, and print the schema that they are checked against.
+    /// Print, check, test and lay out the policies, and ask them who may do what and why.
     Policy {
         #[command(subcommand)]
         command: policy::PolicyCommand,
@@ -183,7 +183,11 @@ impl Arguments {
             Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
             Command::Token { command } => token::run(command, &self.settings()?, self.json),
             Command::Policy { command } => {
-                policy::run(command, || crate::config::load_for_review(&self.config), self.json)
+                let settings = || match command.needs_secrets() {
+                    true => crate::config::load(&self.config),
+                    false => crate::config::load_for_review(&self.config),
+                };
+                policy::run(command, settings, self.json)
             }
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
@@ -278,6 +282,7 @@ mod tests {
             ("policy check", true),
             ("policy test", true),
             ("policy fmt", true),
+            ("policy access ada", true),
             ("run", false),
             ("demo", false),
             ("check", true),

@@ -1,5 +1,7 @@
 //! `vestibule policy`: the schema, the policies as they are meant, and what is wrong with them.
 
+mod ask;
+mod asker;
 mod cases;
 mod fmt;
 pub(super) mod open;
@@ -9,6 +11,7 @@ use crate::{
     authorize::{Authorize, Open, PolicyError, schema_text},
     config::{ConfigErrors, Settings},
 };
+use ask::{AccessArguments, ExplainArguments, WhoArguments};
 use cases::TestArguments;
 use clap::Subcommand;
 use fmt::FmtArguments;
@@ -27,9 +30,27 @@ pub enum PolicyCommand {
     Fmt(FmtArguments),
     /// Run the cases in `tests` below the policies: who asks for what, and how it is decided.
     Test(TestArguments),
+    /// Say why a request of somebody is permitted or refused, and which change of membership would permit it. Exit code 1: refused.
+    Explain(Box<ExplainArguments>),
+    /// List what somebody may do: every route, the methods, on which condition and by which policy. Exit code 1: nothing.
+    Access(AccessArguments),
+    /// List who may make a request: everybody of a cast, and by policy. Exit code 1: nobody of the cast.
+    Who(WhoArguments),
 }
 
-/// Runs one command, with the result on standard output; `false` if policies have mistakes or are not laid out, or a case fails.
+impl PolicyCommand {
+    /// True if somebody may be asked who knows us by a secret; nothing else that is asked of policies needs one.
+    pub(super) fn needs_secrets(&self) -> bool {
+        match self {
+            Self::Explain(arguments) => arguments.asker.has_token(),
+            Self::Access(arguments) => arguments.asker.has_token(),
+            Self::Schema | Self::Show | Self::Check | Self::Fmt(_) | Self::Test(_) | Self::Who(_) => false,
+        }
+    }
+}
+
+/// Runs one command, with the result on standard output; `false` if policies have mistakes or are not laid out, a case fails, or
+/// the answer is no.
 ///
 /// # Errors
 /// The configuration cannot be read, there are no policies to show or no cases to run, a file cannot be laid out.
@@ -38,22 +59,30 @@ pub(super) fn run(
     settings: impl FnOnce() -> Result<Settings, ConfigErrors>,
     as_json: bool,
 ) -> Result<bool, Fault> {
-    if let PolicyCommand::Fmt(arguments) = command {
-        return arguments.run(settings, as_json);
-    }
-    let settings = settings()?;
-    let (text, json, good) = match command {
-        PolicyCommand::Test(arguments) => return Ok(cases::run(arguments, &settings, as_json)?),
-        PolicyCommand::Fmt(_) => unreachable!("it is run above, without policies"),
-        PolicyCommand::Schema => plain("schema", schema_text(&settings.routes)),
-        PolicyCommand::Show => plain("policies", load(&settings).map_err(|errors| lines(&errors))?.show()),
-        PolicyCommand::Check => match load(&settings) {
-            Ok(policies) => sound(policies.ids().len(), &policies.open(&settings.routes)),
-            Err(errors) => unsound(&errors),
-        },
-    };
+    Ok(match command {
+        PolicyCommand::Schema => say(plain("schema", schema_text(&settings()?.routes)), as_json),
+        PolicyCommand::Show => {
+            say(plain("policies", load(&settings()?).map_err(|errors| lines(&errors))?.show()), as_json)
+        }
+        PolicyCommand::Check => say(checked(&settings()?), as_json),
+        PolicyCommand::Fmt(arguments) => arguments.run(settings, as_json)?,
+        PolicyCommand::Test(arguments) => cases::run(arguments, &settings()?, as_json)?,
+        PolicyCommand::Explain(arguments) => arguments.run(&settings()?, as_json)?,
+        PolicyCommand::Access(arguments) => arguments.run(&settings()?, as_json)?,
+        PolicyCommand::Who(arguments) => arguments.run(&settings()?, as_json)?,
+    })
+}
+
+fn say((text, json, good): (String, Json, bool), as_json: bool) -> bool {
     print(&if as_json { format!("{json:#}") } else { text });
-    Ok(good)
+    good
+}
+
+fn checked(settings: &Settings) -> (String, Json, bool) {
+    match load(settings) {
+        Ok(policies) => sound(policies.ids().len(), &policies.open(&settings.routes)),
+        Err(errors) => unsound(&errors),
+    }
 }
 
 fn plain(name: &str, text: String) -> (String, Json, bool) {

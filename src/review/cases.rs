@@ -2,7 +2,7 @@
 
 use super::{
     asking::{Asking, CLASSES, More, Site, class},
-    cast::{ANONYMOUS, Cast, files, text},
+    cast::{ANONYMOUS, Cast, SHARED, files, text},
     file::{AcceptedFile, CaseFile, CastFile, ExpectFile},
     placed,
 };
@@ -22,9 +22,6 @@ use std::{
 
 /// The directory of case files, below that of the policies.
 pub const DIRECTORY: &str = "tests";
-
-/// Principals for all case files of its directory.
-pub const SHARED: &str = "cast.yaml";
 
 /// Cases, and everybody whom they name.
 pub struct Suite {
@@ -99,7 +96,7 @@ impl Suite {
         let mut suite = Self::empty(settings);
         let mut errors = Vec::new();
         for file in files {
-            let read = shared(file, settings)
+            let read = Cast::shared(file, settings)
                 .and_then(|cast| suite.add(&text(file)?, &file.display().to_string(), &cast, settings, ids));
             errors.extend(read.err().unwrap_or_default());
         }
@@ -169,13 +166,6 @@ impl Suite {
 /// The directory cannot be read.
 pub fn below(policies: &Path) -> Result<Vec<PathBuf>, Vec<PolicyError>> {
     files(&policies.join(DIRECTORY))
-}
-
-/// The people of `cast.yaml` beside a case file, which may be that file itself.
-fn shared(file: &Path, settings: &Settings) -> Result<Cast, Vec<PolicyError>> {
-    let beside = file.with_file_name(SHARED);
-    let is_there = beside.is_file() && !file.ends_with(SHARED);
-    if is_there { Cast::read(&beside, settings) } else { Ok(Cast::default()) }
 }
 
 impl Case {

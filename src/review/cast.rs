@@ -24,6 +24,9 @@ use std::{
 /// The name of nobody, who is in every cast.
 pub const ANONYMOUS: &str = "anonymous";
 
+/// Principals for all files of its directory.
+pub const SHARED: &str = "cast.yaml";
+
 /// No cast is longer, in bytes.
 const LONGEST: u64 = 64 << 20;
 
@@ -56,12 +59,13 @@ impl Default for Cast {
 }
 
 impl Cast {
-    /// Reads a YAML or JSON file. `settings` has the providers and token issuers that it may name.
+    /// Reads a YAML or JSON file, whose jobs may be those of people in `cast.yaml` beside it. `settings` has the providers and token
+    /// issuers that it may name.
     ///
     /// # Errors
     /// Every mistake, each with its place.
     pub fn read(file: &Path, settings: &Settings) -> Result<Self, Vec<PolicyError>> {
-        Self::of(&text(file)?, &file.display().to_string(), settings)
+        Self::beside(&text(file)?, &file.display().to_string(), settings, &Self::shared(file, settings)?)
     }
 
     /// The same of a text that stands in the file `name`. Its cases are left out.
@@ -69,9 +73,13 @@ impl Cast {
     /// # Errors
     /// Every mistake, each with its place.
     pub fn of(text: &str, name: &str, settings: &Settings) -> Result<Self, Vec<PolicyError>> {
+        Self::beside(text, name, settings, &Self::default())
+    }
+
+    fn beside(text: &str, name: &str, settings: &Settings, others: &Self) -> Result<Self, Vec<PolicyError>> {
         let (written, mut document) =
             Document::read::<CastFile>(text, Path::new(name)).map_err(|errors| placed(name, &errors))?;
-        let cast = Self::written(&written, &mut document, settings, &Self::default());
+        let cast = Self::written(&written, &mut document, settings, others);
         document.finish().map_err(|errors| placed(name, &errors))?;
         Ok(cast)
     }
@@ -87,6 +95,13 @@ impl Cast {
             cast.add(Self::read(&file, settings)?);
         }
         Ok(cast)
+    }
+
+    /// The people of `cast.yaml` beside a file, which may be that file itself.
+    pub(super) fn shared(file: &Path, settings: &Settings) -> Result<Self, Vec<PolicyError>> {
+        let beside = file.with_file_name(SHARED);
+        let is_there = beside.is_file() && !file.ends_with(SHARED);
+        if is_there { Self::read(&beside, settings) } else { Ok(Self::default()) }
     }
 
     /// Adds those of `other` whose names nobody has.

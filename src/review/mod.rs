@@ -3,10 +3,12 @@
 //! Pure: no network, no clock of its own. Every decision is made by [`crate::authorize::Authorize::decide`], as it is for
 //! requests.
 
+pub mod access;
 pub mod asking;
 pub mod cases;
 pub mod cast;
 pub mod coverage;
+pub mod explain;
 pub mod file;
 pub mod format;
 pub mod junit;
@@ -15,6 +17,8 @@ pub mod mutate;
 mod recipes;
 #[cfg(test)]
 mod tests;
+mod told;
+pub mod who;
 
 use crate::{authorize::PolicyError, config::ConfigErrors};
 

@@ -14,6 +14,7 @@ use crate::{
     config::{Settings, TokenIssuerSettings, TokenKind},
     moment,
     oidc::{Issuer, Look, Way, bare, issuer_of},
+    principal::Bearer,
     text::distance,
 };
 use clap::{Args, Subcommand};
@@ -79,6 +80,24 @@ pub(super) fn run(command: &TokenCommand, settings: &Settings, json: bool) -> Re
     match report.unknown() {
         None => Ok(report.good()),
         Some(cause) => Err(format!("whether the token is good cannot be said: {cause}").into()),
+    }
+}
+
+/// Whose token comes by standard input, once it has passed every check.
+///
+/// # Errors
+/// A sentence: there is none, it is refused, or nobody can say.
+pub(super) fn verified(settings: &Settings, offline: bool) -> Result<Bearer, String> {
+    let arguments = ExplainArguments { file: None, issuer: None, offline, at: None, written: Vec::new() };
+    let report = arguments.report(&read(None)?, settings)?;
+    match report.explanation.map(|explanation| explanation.result) {
+        Some(Ok(good)) => Ok(good.bearer),
+        Some(Err(fault)) => Err(format!("{fault}; no policy is asked, and `vestibule token explain` says more")),
+        None => {
+            Err("the token is of no issuer of `token_issuers`: no policy is asked, and `vestibule token explain` says \
+                     more"
+                .to_owned())
+        }
     }
 }
 
