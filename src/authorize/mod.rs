@@ -9,6 +9,7 @@ mod conditions;
 mod context;
 mod entities;
 mod facts;
+mod grounds;
 mod index;
 mod judge;
 mod lint;
@@ -33,6 +34,7 @@ mod starter;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod theory;
 mod words;
 
 use crate::{
@@ -48,6 +50,7 @@ pub use change::{MembershipChange, Step};
 pub use conditions::{About, Condition, Holds, Reading, Written};
 use context::Inputs;
 use entities::Named;
+pub use grounds::{Fitting, Found, Ground, Grounds, Marks};
 use judge::Book;
 use lint::Known;
 use moka::sync::Cache;
@@ -67,6 +70,8 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
+pub use theory::{Question, Theory};
+pub use words::Actions;
 use words::{Action, Kind, Reads, Uid};
 
 /// Slices that are kept: one for each person and route that is active.
@@ -136,6 +141,20 @@ enum Unknown<'a> {
     All(&'a str),
     /// Whether they are a member of these.
     These(&'a str, &'a [GroupPath]),
+}
+
+/// What can match one principal on one route.
+struct Matching {
+    uid: Uid,
+    /// What whoever asks is in.
+    parents: Vec<Uid>,
+    /// The groups of a person or service, or of the person behind a job.
+    groups: Vec<Uid>,
+    /// The policies whose scopes fit, in order.
+    candidates: Vec<u32>,
+    hinging: Hinging,
+    /// Forbids by place, where nobody knows where a job is.
+    places: Box<[u32]>,
 }
 
 /// A job of which nobody knows in which project it is.
@@ -229,6 +248,11 @@ impl Authorize {
         written.map(|policy| (policy.id.clone(), policy.text())).collect()
     }
 
+    /// What every policy says, by its `@id`: scope and conditions, however they are laid out.
+    pub fn said(&self) -> BTreeMap<Arc<str>, String> {
+        self.book.policies.iter().map(|policy| (policy.id.clone(), grounds::said(policy))).collect()
+    }
+
     /// Every policy as Cedar text, `allow` lists expanded, each under the place it comes from.
     pub fn show(&self) -> String {
         let texts: Vec<_> =
@@ -303,7 +327,18 @@ impl Authorize {
         route: &Route,
         subset: impl FnOnce(Vec<u32>) -> Arc<Subset>,
     ) -> Slice {
-        let uid = entities::uid(&asker);
+        let Matching { uid, parents, groups, candidates, hinging, places } = self.matching(&asker, membership, route);
+        let resource = entities::route(route);
+        let asked = resource.uid();
+        let all = entities::asker(&asker, &parents, &groups).into_iter().chain([resource]);
+        let entities = self.hierarchy.clone().add_entities(all, None);
+        let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
+        Slice::new(asker, uid.to_cedar(), asked, entities, subset(candidates), hinging, places)
+    }
+
+    /// The policies whose scopes fit `asker` on `route`, and what of it hinges on something that nobody knows.
+    fn matching(&self, asker: &Asker, membership: Option<&Membership>, route: &Route) -> Matching {
+        let uid = entities::uid(asker);
         let (groups, unknown) = match (asker.provider(), membership) {
             (Some(provider), Some(Membership::Known(groups))) => {
                 let unread = (!groups.unread.is_empty()).then_some(Unknown::These(provider, &groups.unread));
@@ -312,22 +347,17 @@ impl Authorize {
             (Some(provider), Some(Membership::Unknown(_))) => (Vec::new(), Some(Unknown::All(provider))),
             (None, _) | (_, None) => (Vec::new(), None),
         };
-        let parents = match &asker {
+        let parents = match asker {
             Asker::Job(job) => entities::places(job), // its groups are those of its person, which it is not in
             Asker::Nobody | Asker::Person(_) | Asker::Service(_) => groups.clone(),
         };
         let name = route.name.as_str();
         let mut candidates = self.book.index.candidates(&uid, &parents, name);
         let hinging = unknown
-            .map(|unknown| self.set_aside(&mut candidates, Kind::asking(&asker), unknown, &groups, name))
+            .map(|unknown| self.set_aside(&mut candidates, Kind::asking(asker), unknown, &groups, name))
             .unwrap_or_default();
-        let places = if is_nowhere(&asker) { self.displace(&mut candidates, name) } else { Box::default() };
-        let resource = entities::route(route);
-        let asked = resource.uid();
-        let all = entities::asker(&asker, &parents, &groups).into_iter().chain([resource]);
-        let entities = self.hierarchy.clone().add_entities(all, None);
-        let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
-        Slice::new(asker, uid.to_cedar(), asked, entities, subset(candidates), hinging, places)
+        let places = if is_nowhere(asker) { self.displace(&mut candidates, name) } else { Box::default() };
+        Matching { uid, parents, groups, candidates, hinging, places }
     }
 
     /// Takes out what asks where a job is of which nobody knows that. The forbids among these, and those by scope, are what it is

@@ -48,6 +48,13 @@ impl Authorize {
         let behind = behind.flat_map(|facts| &facts.uids).filter(|uid| matches!(uid.kind, Kind::Group | Kind::Role));
         named.chain(behind).map(|uid| uid.id.to_string()).collect()
     }
+
+    /// The ids of all namespaces among these: whoever is in a group below one is in it.
+    pub fn trees(&self) -> BTreeSet<String> {
+        let people = self.book.policies.iter().map(|policy| &policy.facts).filter(|facts| is_about_people(facts));
+        let named = people.flat_map(|facts| &facts.uids).filter(|uid| uid.kind == Kind::Namespace);
+        named.map(|uid| uid.id.to_string()).collect()
+    }
 }
 
 fn may_come(facts: &Facts, route: &Route) -> bool {

@@ -89,10 +89,9 @@ impl Rights<'_> {
 
     fn bare(&self, number: u32) -> Right {
         let loaded = self.authorize.book.get(number);
-        let methods = Action::ALL.into_iter().filter(|action| loaded.facts.actions.contains(*action));
         Right {
             policy: Written::of(loaded),
-            methods: methods.map(Action::as_str).collect(),
+            methods: loaded.facts.actions.names(),
             conditions: Vec::new(),
             fails: false,
         }

@@ -1,12 +1,12 @@
 //! A slice decides what the whole set decides.
 
 use super::{
-    Authorize, Outcome, context, entities,
+    Authorize, Grounds, Marks, Outcome, context, entities,
     lint::Known,
     policies::{self, Checked},
     schema,
     testing::{asked, gitlab_with_api, job, jobs, oidc, paths, person, placed, route, services, source},
-    words::{Action, Kind, Reads, Uid},
+    words::{Action, Actions, Kind, Reads, Uid},
 };
 use crate::{
     canonical::{Class, Judged},
@@ -336,6 +336,31 @@ proptest! {
                 found.sort();
                 prop_assert_eq!(found, reasons);
             }
+        }
+    }
+
+    /// What is left of the conditions, when all is known but the request, decides every request as the policies do.
+    #[test]
+    fn what_is_left_of_policies_decides_what_they_decide(
+        policies in prop::collection::vec(policy(), 1..8),
+        requests in alike(),
+    ) {
+        let authorize = authorize(&policies);
+        let grounds = Grounds::of(&authorize, &mut Marks::default());
+        for asks in requests.iter().filter(|asks| !asks.is_nowhere()) {
+            let (principal, route) = (asks.principal(), placed(asks.route, &ROUTES[asks.route]));
+            let found = grounds.found(&principal, &route, &grounds.fitting(&principal, &route));
+            let action = Action::ALL.into_iter().find(|it| it.as_str() == if asks.websocket { "connect" } else { asks.method });
+            let action = Actions::only(action.expect("an action of the schema"));
+            let left = found.grounds.iter().filter(|it| it.actions.meets(action)).zip(0..).map(|(ground, number)| {
+                let effect = if ground.permits { "permit" } else { "forbid" };
+                let text = format!("{effect} (principal, action, resource) {};", ground.conditions);
+                cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new(number.to_string())), text).expect("it parses")
+            });
+            let left = PolicySet::from_policies(left).expect("unique ids");
+            let decided = authorize.decide(&principal, &asks.judged(), &route, asks.now()).outcome;
+            let (outcome, _) = whole(&left, asks);
+            prop_assert!(outcome == decided || decided == Outcome::Failed, "{:?} instead of {:?}: {:?}", outcome, decided, found);
         }
     }
 

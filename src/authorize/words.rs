@@ -6,7 +6,7 @@ use cedar_policy::{
     pst::{ActionConstraint, EntityOrSlot, EntityType, EntityUID, PrincipalConstraint, ResourceConstraint},
 };
 use http::Method;
-use std::{str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// The entity types of the schema.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -210,27 +210,43 @@ impl Action {
     }
 }
 
-/// A set of actions.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Actions(u8);
+/// A set of actions: methods, and `connect`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Actions(u8);
 
 impl Actions {
     pub(super) fn contains(self, action: Action) -> bool {
         self.0 & (1 << action as u8) != 0
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    /// Puts those of `other` in too.
+    pub fn add(&mut self, other: Self) {
         self.0 |= other.0;
+    }
+
+    /// Every action, each alone.
+    pub fn each() -> impl Iterator<Item = Self> {
+        Action::ALL.into_iter().map(Self::only)
+    }
+
+    /// The set of one action.
+    pub(super) fn only(action: Action) -> Self {
+        Self(1 << action as u8)
+    }
+
+    /// True if some action is in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The names of the actions, such as `GET`.
+    pub fn names(self) -> Vec<&'static str> {
+        Action::ALL.into_iter().filter(|action| self.contains(*action)).map(Action::as_str).collect()
     }
 
     /// The actions of this set that are not in the other.
     pub(super) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
-    }
-
-    /// True if both sets have an action in common.
-    pub(super) fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
     }
 
     /// `read` and `write` where all actions of the group are in the set, else their own names.
@@ -256,6 +272,19 @@ impl Actions {
             }
         };
         Self(Action::ALL.iter().filter(|action| matches(action)).fold(0, |bits, action| bits | (1 << *action as u8)))
+    }
+}
+
+/// As people say it: `read`, `write and GET`, `everything`.
+impl fmt::Display for Actions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.words();
+        match (&words[..], words.split_last()) {
+            (["read", "write"], _) => f.write_str("everything"),
+            (_, Some((last, []))) => f.write_str(last),
+            (_, Some((last, before))) => write!(f, "{} and {last}", before.join(", ")),
+            (_, None) => f.write_str("nothing"),
+        }
     }
 }
 
@@ -348,5 +377,25 @@ impl Reads {
     pub(super) fn named(name: &str) -> Self {
         let attribute = Attribute::ALL.into_iter().find(|attribute| attribute.as_str() == name);
         attribute.map_or(Self::ALL, |attribute| Self(1 << attribute as u16))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_are_told_as_people_say_it() {
+        let told = |all: &[Action]| {
+            let mut actions = Actions::default();
+            all.iter().for_each(|action| actions.add(Actions::only(*action)));
+            actions.to_string()
+        };
+        let read = [Action::Get, Action::Head, Action::Options];
+        assert_eq!(told(&Action::ALL), "everything");
+        assert_eq!(told(&read), "read");
+        assert_eq!(told(&[&read[..], &[Action::Delete]].concat()), "read and DELETE");
+        assert_eq!(told(&[Action::Get, Action::Post, Action::Connect]), "GET, POST and connect");
+        assert_eq!(told(&[]), "nothing");
     }
 }

@@ -31,6 +31,19 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Navigation,
+        Self::Frame,
+        Self::Submission,
+        Self::Fetch,
+        Self::Stream,
+        Self::WebSocket,
+        Self::Preflight,
+        Self::Grpc,
+        Self::Machine,
+    ];
+
     /// The word that policies, audit events and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {

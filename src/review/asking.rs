@@ -65,15 +65,7 @@ impl Asking {
     /// Who asks as the gateway sees them here: nobody, where the route takes no people of their provider or no tokens of their
     /// issuer.
     pub fn seen(&self, principal: &Principal) -> Principal {
-        let taken = match principal {
-            Principal::Anonymous => true,
-            Principal::User { person, .. } => {
-                let provider = &person.id.provider;
-                self.route.providers.contains(provider) || self.people_of.contains(provider)
-            }
-            Principal::Job { job, .. } => self.route.token_issuers.contains(&job.id.provider),
-            Principal::Service { service, .. } => self.route.token_issuers.contains(&service.id.provider),
-        };
+        let taken = takes(&self.route, &self.people_of, principal);
         if taken { principal.clone() } else { Principal::Anonymous }
     }
 }
@@ -94,6 +86,12 @@ impl Site {
     /// The routes.
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// Who asks as the gateway sees them on this route: see [`Asking::seen`].
+    pub fn seen(&self, route: &Route, principal: &Principal) -> Principal {
+        let taken = takes(route, &people_of(&self.issuers, route), principal);
+        if taken { principal.clone() } else { Principal::Anonymous }
     }
 
     /// The scheme and host of a route, with the port that people see.
@@ -119,7 +117,7 @@ impl Site {
         }
         match self.routes.find(&asked).map_err(|refusal| refusal.detail)? {
             Destination::Upstream(route) => {
-                let people_of = self.people_of(route);
+                let people_of = people_of(&self.issuers, route);
                 Ok(Asking { route: route.clone(), judged: Judged { asked }, now, people_of })
             }
             Destination::Endpoint(_) => {
@@ -176,12 +174,25 @@ impl Site {
         let target = PathAndQuery::try_from(target).map_err(|error| format!("`{url}` cannot be asked for: {error}"))?;
         if authority.is_empty() { Err(expected()) } else { Ok((authority.to_owned(), target.into())) }
     }
+}
 
-    /// Whose people the tokens are of that a route takes.
-    fn people_of(&self, route: &Route) -> Vec<Name> {
-        let taken = self.issuers.iter().filter(|issuer| route.token_issuers.contains(&issuer.name));
-        taken.filter(|issuer| issuer.has_people()).map(|issuer| issuer.namespace().clone()).collect()
+/// Whether a route takes people of this principal's provider, or tokens of its issuer.
+pub(super) fn takes(route: &Route, people_of: &[Name], principal: &Principal) -> bool {
+    match principal {
+        Principal::Anonymous => true,
+        Principal::User { person, .. } => {
+            let provider = &person.id.provider;
+            route.providers.contains(provider) || people_of.contains(provider)
+        }
+        Principal::Job { job, .. } => route.token_issuers.contains(&job.id.provider),
+        Principal::Service { service, .. } => route.token_issuers.contains(&service.id.provider),
     }
+}
+
+/// Whose people the tokens are of that a route takes.
+pub(super) fn people_of(issuers: &[Arc<TokenIssuerSettings>], route: &Route) -> Vec<Name> {
+    let taken = issuers.iter().filter(|issuer| route.token_issuers.contains(&issuer.name));
+    taken.filter(|issuer| issuer.has_people()).map(|issuer| issuer.namespace().clone()).collect()
 }
 
 /// The fields by which a request of this class is known.
@@ -203,20 +214,7 @@ fn signs(class: Class) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Every class of requests.
-pub const CLASSES: [Class; 9] = [
-    Class::Navigation,
-    Class::Frame,
-    Class::Submission,
-    Class::Fetch,
-    Class::Stream,
-    Class::WebSocket,
-    Class::Preflight,
-    Class::Grpc,
-    Class::Machine,
-];
-
 /// The class that has this name.
 pub fn class(word: &str) -> Option<Class> {
-    CLASSES.into_iter().find(|class| class.as_str() == word)
+    Class::ALL.into_iter().find(|class| class.as_str() == word)
 }

@@ -1,7 +1,7 @@
 //! Requests with the decisions that are expected of the policies, and what the policies decide.
 
 use super::{
-    asking::{Asking, CLASSES, More, Site, class},
+    asking::{Asking, More, Site, class},
     cast::{ANONYMOUS, Cast, SHARED, files, text},
     file::{AcceptedFile, CaseFile, CastFile, ExpectFile},
     placed,
@@ -312,7 +312,7 @@ impl Reader<'_, '_, '_> {
         let class = written.class.as_deref().map(|word| {
             class(word).ok_or_else(|| {
                 let message = format!("`{word}` is no class of requests");
-                self.document.unknown(&key("class"), message, word, CLASSES.map(Class::as_str));
+                self.document.unknown(&key("class"), message, word, Class::ALL.map(Class::as_str));
             })
         });
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
