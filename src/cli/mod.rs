@@ -182,13 +182,7 @@ impl Arguments {
             Command::Status => Ok(keys::status(&self.settings()?, self.json)?),
             Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
             Command::Token { command } => token::run(command, &self.settings()?, self.json),
-            Command::Policy { command } => {
-                let settings = || match command.needs_secrets() {
-                    true => crate::config::load(&self.config),
-                    false => crate::config::load_for_review(&self.config),
-                };
-                policy::run(command, settings, self.json)
-            }
+            Command::Policy { command } => policy::run(command, &self.config, self.json),
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
                 Ok(audit::run(command, &journal, &public_key, self.json)?)
@@ -283,6 +277,8 @@ mod tests {
             ("policy test", true),
             ("policy fmt", true),
             ("policy access ada", true),
+            ("policy diff a b", true),
+            ("policy snapshot", true),
             ("run", false),
             ("demo", false),
             ("check", true),

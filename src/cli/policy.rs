@@ -1,21 +1,26 @@
-//! `vestibule policy`: the schema, the policies as they are meant, and what is wrong with them.
+//! `vestibule policy`: the schema, the policies as they are meant, what is wrong with them, and what differs between two versions.
 
 mod ask;
 mod asker;
 mod cases;
+mod diff;
 mod fmt;
 pub(super) mod open;
+mod snapshot;
 
 use super::{Fault, print};
 use crate::{
     authorize::{Authorize, Open, PolicyError, schema_text},
-    config::{ConfigErrors, Settings},
+    config::{self, ConfigErrors, Settings},
 };
 use ask::{AccessArguments, ExplainArguments, WhoArguments};
+use asker::AskerArguments;
 use cases::TestArguments;
 use clap::Subcommand;
+use diff::DiffArguments;
 use fmt::FmtArguments;
 use serde_json::{Value as Json, json};
+use std::path::{Path, PathBuf};
 
 /// What to do with policies.
 #[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
@@ -36,41 +41,42 @@ pub enum PolicyCommand {
     Access(AccessArguments),
     /// List who may make a request: everybody of a cast, and by policy. Exit code 1: nobody of the cast.
     Who(WhoArguments),
+    /// Compare two versions of policies: who gains, and who loses.
+    Diff(Box<DiffArguments>),
+    /// Print everybody in the groups that policies name, read from GitLab: a population for `policy diff`.
+    Snapshot {
+        /// Another version of the policies, whose groups are read too. May be repeated.
+        #[arg(long, value_name = "DIRECTORY")]
+        and: Vec<PathBuf>,
+    },
 }
 
-impl PolicyCommand {
-    /// True if somebody may be asked who knows us by a secret; nothing else that is asked of policies needs one.
-    pub(super) fn needs_secrets(&self) -> bool {
-        match self {
-            Self::Explain(arguments) => arguments.asker.has_token(),
-            Self::Access(arguments) => arguments.asker.has_token(),
-            Self::Schema | Self::Show | Self::Check | Self::Fmt(_) | Self::Test(_) | Self::Who(_) => false,
-        }
-    }
-}
-
-/// Runs one command, with the result on standard output; `false` if policies have mistakes or are not laid out, a case fails, or
-/// the answer is no.
+/// Runs one command on the configuration in `file`, with the result on standard output; `false` if policies have mistakes or are not
+/// laid out, a case fails, two versions differ, or the answer is no.
 ///
 /// # Errors
-/// The configuration cannot be read, there are no policies to show or no cases to run, a file cannot be laid out.
-pub(super) fn run(
-    command: &PolicyCommand,
-    settings: impl FnOnce() -> Result<Settings, ConfigErrors>,
-    as_json: bool,
-) -> Result<bool, Fault> {
+/// A configuration, or what it names, that cannot be read; no policies to show or no cases to run; a file that cannot be laid out.
+pub(super) fn run(command: &PolicyCommand, file: &Path, as_json: bool) -> Result<bool, Fault> {
+    let review = || config::load_for_review(file);
     Ok(match command {
-        PolicyCommand::Schema => say(plain("schema", schema_text(&settings()?.routes)), as_json),
+        PolicyCommand::Schema => say(plain("schema", schema_text(&review()?.routes)), as_json),
         PolicyCommand::Show => {
-            say(plain("policies", load(&settings()?).map_err(|errors| lines(&errors))?.show()), as_json)
+            say(plain("policies", load(&review()?).map_err(|errors| lines(&errors))?.show()), as_json)
         }
-        PolicyCommand::Check => say(checked(&settings()?), as_json),
-        PolicyCommand::Fmt(arguments) => arguments.run(settings, as_json)?,
-        PolicyCommand::Test(arguments) => cases::run(arguments, &settings()?, as_json)?,
-        PolicyCommand::Explain(arguments) => arguments.run(&settings()?, as_json)?,
-        PolicyCommand::Access(arguments) => arguments.run(&settings()?, as_json)?,
-        PolicyCommand::Who(arguments) => arguments.run(&settings()?, as_json)?,
+        PolicyCommand::Check => say(checked(&review()?), as_json),
+        PolicyCommand::Fmt(arguments) => arguments.run(review, as_json)?,
+        PolicyCommand::Test(arguments) => cases::run(arguments, &review()?, as_json)?,
+        PolicyCommand::Explain(arguments) => arguments.run(&asked(file, &arguments.asker)?, as_json)?,
+        PolicyCommand::Access(arguments) => arguments.run(&asked(file, &arguments.asker)?, as_json)?,
+        PolicyCommand::Who(arguments) => arguments.run(&review()?, as_json)?,
+        PolicyCommand::Diff(arguments) => diff::run(arguments, file, as_json)?,
+        PolicyCommand::Snapshot { and } => snapshot::run(&config::load(file)?, and, as_json)?,
     })
+}
+
+/// The configuration, with its secrets only where somebody may be asked who knows us by one.
+fn asked(file: &Path, asker: &AskerArguments) -> Result<Settings, ConfigErrors> {
+    if asker.has_token() { config::load(file) } else { config::load_for_review(file) }
 }
 
 fn say((text, json, good): (String, Json, bool), as_json: bool) -> bool {

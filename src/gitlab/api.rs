@@ -117,6 +117,8 @@ impl From<HttpError> for ApiError {
 struct MemberAnswer {
     id: u64,
     #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
     state: Option<String>,
     #[serde(default)]
     expires_at: Option<String>,
@@ -131,6 +133,11 @@ struct UserAnswer {
 #[derive(Deserialize)]
 struct JobAnswer {
     status: String,
+}
+
+#[derive(Deserialize)]
+struct DescendantAnswer {
+    full_path: String,
 }
 
 #[derive(Deserialize)]
@@ -202,35 +209,65 @@ impl Api {
     /// # Errors
     /// Any [`ApiError`].
     pub async fn members(&self, group: &GroupPath, now: SystemTime) -> Result<Vec<Member>, ApiError> {
-        for _ in 0..TRIES {
-            if let Some(members) = self.pages(group, now).await? {
-                return Ok(members);
-            }
-        }
-        Err(ApiError::Invalid(format!("the members of `{group}` changed while they were read, {TRIES} times")))
+        let path = format!("/groups/{}/members/all", encoded(group.as_str()));
+        self.list(&path, |member: &MemberAnswer| member.as_of(now)).await
     }
 
-    /// All pages; nothing if how many members there are changed meanwhile: when one leaves, the pages behind move up, and whoever
+    /// The same, with the login of each.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub async fn people(&self, group: &GroupPath, now: SystemTime) -> Result<Vec<(Member, String)>, ApiError> {
+        let path = format!("/groups/{}/members/all", encoded(group.as_str()));
+        let login = |member: &MemberAnswer| member.username.clone().unwrap_or_else(|| member.id.to_string());
+        self.list(&path, |member: &MemberAnswer| (member.as_of(now), login(member))).await
+    }
+
+    /// Every group below `group`, at any depth.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub async fn below(&self, group: &GroupPath) -> Result<Vec<GroupPath>, ApiError> {
+        let path = format!("/groups/{}/descendant_groups", encoded(group.as_str()));
+        let paths = self.list(&path, |group: &DescendantAnswer| group.full_path.clone()).await?;
+        let parsed = paths.iter().map(|path| path.parse().map_err(|error| ApiError::Invalid(format!("{error}"))));
+        parsed.collect()
+    }
+
+    /// A list that has pages.
+    async fn list<A: DeserializeOwned, T>(&self, path: &str, of: impl Fn(&A) -> T) -> Result<Vec<T>, ApiError> {
+        for _ in 0..TRIES {
+            if let Some(all) = self.pages(path, &of).await? {
+                return Ok(all);
+            }
+        }
+        Err(ApiError::Invalid(format!("`{path}` changed while it was read, {TRIES} times")))
+    }
+
+    /// All pages; nothing if how many entries there are changed meanwhile: when one leaves, the pages behind move up, and whoever
     /// moves to one that was read already is missed.
-    async fn pages(&self, group: &GroupPath, now: SystemTime) -> Result<Option<Vec<Member>>, ApiError> {
-        let (mut members, mut count) = (Vec::new(), None);
+    async fn pages<A: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        of: impl Fn(&A) -> T,
+    ) -> Result<Option<Vec<T>>, ApiError> {
+        let (mut all, mut count) = (Vec::new(), None);
         for page in 1..=PAGES {
-            let path = format!("/groups/{}/members/all?per_page={PAGE}&page={page}", encoded(group.as_str()));
-            let (answer, headers): (Vec<MemberAnswer>, _) = self.get(&path).await?;
+            let (answer, headers): (Vec<A>, _) = self.get(&format!("{path}?per_page={PAGE}&page={page}")).await?;
             let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
             let total = header("x-total").map(str::to_owned); // left out for more than 10,000
             if *count.get_or_insert_with(|| total.clone()) != total {
                 return Ok(None);
             }
             let full = answer.len() >= PAGE;
-            members.extend(answer.iter().map(|member| member.as_of(now)));
+            all.extend(answer.iter().map(&of));
             match header("x-next-page") {
-                Some("") => return Ok(Some(members)),
-                None if !full => return Ok(Some(members)), // a proxy in between may have taken the header away
+                Some("") => return Ok(Some(all)),
+                None if !full => return Ok(Some(all)), // a proxy in between may have taken the header away
                 _ => {}
             }
         }
-        Err(ApiError::Invalid(format!("`{group}` has more than {} members", PAGES as usize * PAGE)))
+        Err(ApiError::Invalid(format!("`{path}` has more than {} entries", PAGES as usize * PAGE)))
     }
 
     /// One person as a member of `group`; `None`: they are none, or there is no such group.

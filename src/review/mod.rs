@@ -8,13 +8,17 @@ pub mod asking;
 pub mod cases;
 pub mod cast;
 pub mod coverage;
+pub mod diff;
 pub mod explain;
 pub mod file;
 pub mod format;
 pub mod junit;
 pub mod mutate;
+pub mod population;
+pub mod prove;
 #[cfg(test)]
 mod recipes;
+pub mod report;
 #[cfg(test)]
 mod tests;
 mod told;

@@ -26,6 +26,7 @@ mod listeners;
 mod loops;
 mod oidc;
 mod policies;
+mod policy_diff;
 mod providers;
 mod refresh;
 mod refusals;

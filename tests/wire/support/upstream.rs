@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 pub(crate) struct Seen {
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
@@ -90,7 +91,7 @@ async fn answer(
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let target = head.uri.to_string();
-    record.lock().expect("no panic").push(Seen { target: target.clone(), headers });
+    record.lock().expect("no panic").push(Seen { target: target.clone(), headers, body: body.clone() });
     let full = |text: String| Full::from(text).boxed();
     let slow = head.uri.path().strip_prefix("/public").unwrap_or(head.uri.path()).strip_prefix("/slow/");
     if let Some(time) = slow.and_then(|time| time.parse().ok()) {

@@ -1,0 +1,471 @@
+//! `vestibule policy snapshot` and `vestibule policy diff`: who gains and who loses between two versions of policies.
+
+use crate::support::{
+    gateway::{Gateway, program},
+    upstream::Upstream,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+const POLICIES: &str = r#"
+@id("portal-read")
+permit (principal is User in Namespace::"gitlab:acme", action in Action::"read", resource == Route::"portal");
+
+@id("portal-write")
+permit (principal is User in Role::"gitlab:acme/platform#maintainer", action in Action::"write", resource == Route::"portal")
+when { context.path like "/entities/*" };
+
+@id("docs")
+permit (principal is User in Group::"gitlab:contractors", action in Action::"read", resource == Route::"portal")
+when { context.path like "/docs/*" };
+"#;
+
+const CAST: &str = "people:
+  ada: { subject: '1', groups: [acme], roles: { acme/platform: owner } }
+  ben: { subject: '2', roles: { acme/platform: developer } }
+  cleo: { subject: '3', groups: [acme/payments] }
+  dan: { subject: '4', groups: [contractors] }
+";
+
+/// A directory with a configuration and two versions of its policies, `before` and `after`.
+struct Scene(TempDir);
+
+/// What the program said, and how it ended.
+#[derive(Debug)]
+struct Told {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Scene {
+    fn new(before: &str, after: &str) -> Self {
+        let scene = Self(tempfile::tempdir().expect("a directory"));
+        for (version, text) in [("before", before), ("after", after)] {
+            scene.write(&format!("{version}/all.cedar"), text);
+        }
+        scene.write("after/tests/cast.yaml", CAST);
+        scene.configure("https://gitlab.example.test", "");
+        scene
+    }
+
+    fn configure(&self, issuer: &str, more: &str) {
+        let configuration = format!(
+            "public_url: https://portal.example.test\n\
+             listen: [{{ address: 127.0.0.1:8443, tls: {{ certificate: tls.pem, key: tls.key }} }}]\n\
+             providers:\n\
+             \x20 - {{ name: gitlab, kind: gitlab, issuer: \"{issuer}\", client_id: a, client_secret: {{ file: secret }}, membership: {{ api: {{ token: {{ file: api }} }} }} }}\n\
+             routes:\n\
+             \x20 - {{ name: portal, host: portal.example.test, upstream: \"http://127.0.0.1:9\" }}\n\
+             \x20 - {{ name: api, host: portal.example.test, path: /api/, labels: {{ tier: production }}, upstream: \"http://127.0.0.1:9\" }}\n\
+             policies: ./before\n\
+             {more}"
+        );
+        self.write("vestibule.yaml", &configuration);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+    }
+
+    /// Runs `vestibule policy` in the directory.
+    fn policy(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+        self.run(program(), arguments, variables)
+    }
+
+    fn run(&self, mut program: Command, arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+        let output = program
+            .arg("policy")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_remove("CVC5")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("the program runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Told { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn diff(&self, more: &[&str]) -> Told {
+        self.policy(&[&["diff", "before", "after"], more].concat(), &[])
+    }
+}
+
+/// What the tests of a solver need: where it is. Without it they say that they are left out.
+fn solver() -> Option<String> {
+    let solver = std::env::var("CVC5").ok().filter(|path| Path::new(path).is_file());
+    if solver.is_none() {
+        println!("skipped: {} (CVC5 names no solver)", std::thread::current().name().unwrap_or("a test"));
+    }
+    solver
+}
+
+#[test]
+fn equal_rights_are_told_by_the_exit_code_however_policies_are_laid_out() {
+    let renamed = POLICIES.replace("@id(\"docs\")", "// for a while\n@id(\"documentation\")\n@reason(\"Docs.\")");
+    let told = Scene::new(POLICIES, &renamed).diff(&[]);
+    assert_eq!((told.code, &*told.err), (0, ""), "{told:?}");
+    assert!(told.out.contains("policies: 1 added (documentation), 1 removed (docs)"), "{}", told.out);
+    assert!(told.out.ends_with("no right differs, over 5 principals\n"), "{}", told.out);
+}
+
+#[test]
+fn gains_losses_and_changed_conditions_are_told_by_whom_they_concern() {
+    let after = POLICIES
+        .replace("User in Namespace::\"gitlab:acme\"", "User in Group::\"gitlab:acme/platform\"")
+        .replace("/docs/*", "/public/*")
+        .replace(
+            "when { context.path like \"/entities/*\" }",
+            "when { context.path like \"/*\" || resource has tier }",
+        )
+        + "@id(\"api\") permit (principal is User, action, resource == Route::\"api\") unless { principal in Group::\"gitlab:contractors\" };";
+    let scene = Scene::new(POLICIES, &after);
+    let told = scene.diff(&[]);
+    assert_eq!((told.code, &*told.err), (1, ""), "{told:?}");
+    let expected = "\
+gain    everything on api: 3 people: ada, ben, cleo
+        by api
+change  read on portal: dan
+        when { context.path like \"/docs/*\" } → when { context.path like \"/public/*\" }
+        by docs
+change  write on portal: ada
+        when { context.path like \"/entities/*\" } → when { context.path like \"/*\" }
+        by portal-write
+loss    read on portal: cleo
+        by portal-read
+policies: 1 added (api), 3 changed (docs, portal-read, portal-write)
+1 gain, 2 changes, 1 loss, over 5 principals
+";
+    assert_eq!(told.out, expected);
+    let told = scene.diff(&["--json"]);
+    let json: Value = serde_json::from_str(&told.out).expect("JSON");
+    assert_eq!((told.code, &json["equal"]), (1, &json!(false)));
+    assert_eq!(json["changes"][0]["principals"], json!(["ada", "ben", "cleo"]));
+    assert_eq!(json["changes"][3]["before"], json!({ "permits": [""], "forbids": [] }));
+}
+
+#[test]
+fn requests_of_tests_are_decided_by_both_versions() {
+    let scene = Scene::new(POLICIES, &POLICIES.replace("/docs/*", "/public/*"));
+    let case = |request: &str| format!("  - {{ as: dan, request: '{request}', expect: permit }}\n");
+    scene.write("after/tests/docs.yaml", &format!("cases:\n{}{}", case("GET /docs/a"), case("GET /public/a")));
+    let told = scene.diff(&[]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.out.contains("request GET /docs/a as dan: permit by docs → deny\n"), "{}", told.out);
+    assert!(told.out.contains("requests of tests: 2 of 2 are decided otherwise\n"), "{}", told.out);
+}
+
+/// A version may be a configuration, whose routes and labels count; a mistake in one is a fault, with its place.
+#[test]
+fn a_version_is_a_directory_or_a_configuration() {
+    let scene = Scene::new(POLICIES, POLICIES);
+    let configuration = fs::read_to_string(scene.path("vestibule.yaml")).expect("readable");
+    scene.write("other.yaml", &configuration.replace("name: api,", "name: api, allow: [\"gitlab:contractors\"],"));
+    let told = scene.policy(&["diff", "vestibule.yaml", "other.yaml", "--population", "after/tests/cast.yaml"], &[]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.out.starts_with("gain    everything on api: dan\n        by route:api:allow:1\n"), "{}", told.out);
+    scene.write("after/all.cedar", "permit (principal, action, resource);");
+    let told = scene.diff(&[]);
+    assert_eq!((told.code, &*told.out), (2, ""));
+    assert!(told.err.starts_with("error: after/all.cedar:1:1: the policy has no `@id`"), "{}", told.err);
+    assert_eq!(scene.policy(&["diff", "before", "nowhere"], &[]).code, 2);
+}
+
+/// Whatever a name or a condition holds, a comment of a merge request mentions nobody, and orders nothing.
+#[test]
+fn what_others_wrote_acts_on_no_merge_request() {
+    let after = POLICIES
+        .replace("@id(\"docs\")", "@id(\"</code>@all ![x](http://e.test) ~bug\")")
+        .replace("/docs/*", "/a`@all`</summary>*");
+    let scene = Scene::new(POLICIES, &after);
+    scene.write("evil.yaml", "people:\n  \"@dan\\n/merge <img src=x>\": { subject: '4', groups: [contractors] }\n");
+    let told = scene.diff(&["--markdown", "--population", "evil.yaml"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    for mark in ["@", "<img", "http://", "](", "`", "~", "\n/", "\u{1b}"] {
+        assert!(!told.out.contains(mark), "{mark}: {}", told.out);
+    }
+    assert!(
+        told.out.contains(
+            "<details><summary><b>change</b> <code>read</code> on <code>portal</code>: <code>&#64;dan &#47;merge"
+        ),
+        "{}",
+        told.out
+    );
+    assert_eq!(told.out.matches("<code>").count(), told.out.matches("</code>").count());
+    let told = scene.diff(&["--population", "evil.yaml"]);
+    assert!(told.out.starts_with("change  read on portal: @dan?/merge <img src=x>\n"), "{}", told.out);
+}
+
+#[tokio::test]
+async fn a_snapshot_has_everybody_in_the_groups_that_policies_name() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    let scene = Scene::new(
+        POLICIES,
+        &(POLICIES.to_owned()
+            + "@id(\"new\") permit (principal is User in Group::\"gitlab:release\", action, resource == Route::\"api\");"),
+    );
+    let configuration = fs::read_to_string(scene.path("vestibule.yaml")).expect("readable");
+    let plain = configuration.replace("https://portal.example.test", "http://127.0.0.1:8080");
+    let plain = plain.replace("host: portal.example.test", "host: 127.0.0.1");
+    let plain = plain.replace(
+        "listen: [{ address: 127.0.0.1:8443, tls: { certificate: tls.pem, key: tls.key } }]",
+        "listen: 127.0.0.1:8080",
+    );
+    scene.write("vestibule.yaml", &plain.replace("https://gitlab.example.test", &provider.issuer));
+    scene.write("secret", "s");
+    scene.write("api", "glpat-test-token-0123456789");
+    for (user, memberships) in [
+        ("alice", json!({ "acme": "owner" })),
+        ("bob", json!({ "acme/platform/sre": "developer", "acme/platform": "guest" })),
+        ("carol", json!({ "acme/payments/eu": "developer" })),
+        ("mallory", json!({ "contractors": "guest", "elsewhere": "owner" })),
+    ] {
+        provider.admin("/admin/user", json!({ "user": user, "memberships": memberships })).await;
+    }
+    provider.admin("/admin/user", json!({ "user": "gone", "memberships": { "acme": "owner" }, "blocked": true })).await;
+    provider.admin("/admin/user", json!({ "user": "new", "memberships": { "release": "reporter" } })).await;
+    let told = scene.policy(&["snapshot", "--and", "after"], &[]);
+    assert_eq!((told.code, &*told.err), (0, ""), "{told:?}");
+    let (head, people) = told.out.split_once("people:\n").expect("people");
+    assert!(head.ends_with("# gitlab: acme, acme/platform, contractors, release\n"), "{head}");
+    let lines: Vec<&str> = people.lines().map(str::trim).collect();
+    let id = |line: &str| line.split('"').nth(1).expect("a subject").to_owned();
+    let expected = [
+        "alice: { provider: gitlab, subject: \"1\", roles: { acme: owner, acme/platform: owner } }".to_owned(),
+        "bob: { provider: gitlab, subject: \"2\", roles: { acme/platform: guest } }".to_owned(),
+        "carol: { provider: gitlab, subject: \"3\", groups: [acme/payments/eu] }".to_owned(),
+        "mallory: { provider: gitlab, subject: \"666\", roles: { contractors: guest } }".to_owned(),
+        format!("new: {{ provider: gitlab, subject: \"{}\", roles: {{ release: reporter }} }}", id(lines[4])),
+    ];
+    assert_eq!(lines, expected);
+    scene.write("population.yaml", &told.out);
+    let told = scene.diff(&["--population", "population.yaml"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.out.starts_with("gain    everything on api: new\n"), "{}", told.out);
+    let as_json = scene.policy(&["snapshot", "--json"], &[]);
+    scene.write("population.json", &as_json.out);
+    assert_eq!(scene.policy(&["diff", "before", "before", "--population", "population.json"], &[]).code, 0);
+    scene.write("api", "glpat-wrong");
+    let told = scene.policy(&["snapshot"], &[]);
+    assert_eq!((told.code, &*told.out), (2, ""));
+    assert!(
+        told.err.contains("provider `gitlab`, group `acme`: GitLab's API does not accept the token"),
+        "{}",
+        told.err
+    );
+}
+
+#[test]
+fn without_a_solver_there_is_no_proof_and_the_same_exit_code() {
+    let scene = Scene::new(POLICIES, POLICIES);
+    let told = scene.policy(&["diff", "before", "after", "--prove"], &[("PATH", "/nowhere")]);
+    assert_eq!((told.code, &*told.err), (0, ""), "{told:?}");
+    assert!(told.out.contains("proof: none: `--prove` needs the solver cvc5, 1.3.1 or later"), "{}", told.out);
+}
+
+/// Nobody in the population gains, yet the new policy is wider: the solver shows a request, which is confirmed by Cedar before it is
+/// told.
+#[test]
+fn a_planted_widening_is_proved_by_a_request_that_shows_it() {
+    let Some(solver) = solver() else { return };
+    let after = POLICIES.replace(
+        "User in Group::\"gitlab:contractors\", action in Action::\"read\"",
+        "User in Group::\"gitlab:contractors\", action",
+    );
+    let scene = Scene::new(POLICIES, &after);
+    scene.write("few.yaml", "people:\n  ada: { subject: '1', groups: [acme] }\n");
+    let arguments = ["diff", "before", "after", "--population", "few.yaml", "--prove", "--limit", "120s"];
+    let told = scene.policy(&arguments, &[("CVC5", &solver)]);
+    assert_eq!((told.code, &*told.err), (1, ""), "{told:?}");
+    for line in [
+        "proof   Anonymous, everything: equivalent\n",
+        "proof   User, read: equivalent\n",
+        "proof   User, write: looser\n        permitted only after, such as:\n          principal  any User in Group::\"gitlab:contractors\"\n          action     Action::\"POST\"\n          resource   Route::\"portal\"\n          context    path: \"/docs/",
+    ] {
+        assert!(told.out.contains(line), "{line}\n{}", told.out);
+    }
+    let json = scene.policy(&[&arguments[..], &["--json"]].concat(), &[("CVC5", &solver)]);
+    let json: Value = serde_json::from_str(&json.out).expect("JSON");
+    let environments = json["proof"]["environments"].as_array().expect("a list");
+    let found = environments.iter().find(|it| it["verdict"] == "looser").expect("one");
+    let example = &found["permitted_only_after"];
+    assert_eq!((&found["principal"], &example["resource"]), (&json!("User"), &json!("Route::\"portal\"")));
+    let path = example["context"]["path"].as_str().expect("a path").trim_matches('"').to_owned();
+    // the same request, asked of the engine that serves, is decided otherwise by the two versions
+    scene.write(
+        "after/tests/shown.yaml",
+        &format!("cases:\n  - {{ as: dan, request: 'POST {path}', expect: permit }}\n"),
+    );
+    let told = scene.diff(&[]);
+    assert!(told.out.contains(&format!("request POST {path} as dan: deny → permit by docs\n")), "{}", told.out);
+}
+
+#[test]
+fn a_stricter_and_an_incomparable_version_are_told_apart_and_rewriting_is_equivalent() {
+    let Some(solver) = solver() else { return };
+    let verdict = |before: &str, after: &str| {
+        let scene = Scene::new(&(POLICIES.to_owned() + before), &(POLICIES.to_owned() + after));
+        let told =
+            scene.policy(&["diff", "before", "after", "--prove", "--limit", "120s", "--json"], &[("CVC5", &solver)]);
+        let json: Value = serde_json::from_str(&told.out).unwrap_or_else(|error| panic!("{error}: {told:?}"));
+        let environments = json["proof"]["environments"].as_array().expect("a list").clone();
+        let users = environments.iter().filter(|it| it["principal"] == "User" && it["verdict"] != "equivalent");
+        users.map(|it| it["verdict"].as_str().expect("a word").to_owned()).collect::<Vec<_>>()
+    };
+    let policy = |effect: &str, rest: &str| {
+        format!(
+            "@id(\"x\") {effect} (principal is User in Group::\"gitlab:x\", action == Action::\"PUT\", resource == Route::\"api\") {rest};"
+        )
+    };
+    let prefix = |path: &str| policy("permit", &format!("when {{ context.path like \"{path}\" }}"));
+    assert_eq!(verdict(&prefix("/api/*"), &prefix("/api/a/*")), ["stricter"]);
+    assert_eq!(verdict(&prefix("/api/a/*"), &prefix("/api/b/*")), ["incomparable"]);
+    let twice = policy("permit", "when { context.path == \"/api/a\" || context.path == \"/api/b\" }");
+    let negated = policy("permit", "unless { context.path != \"/api/a\" && !(context.path == \"/api/b\") }");
+    assert_eq!(verdict(&twice, &negated), [""; 0]);
+    // a maintainer is a developer: naming both roles is naming the lesser
+    let roles = |condition: &str| policy("permit", &format!("when {{ {condition} }}"));
+    let developer = "principal in Role::\"gitlab:acme/platform#developer\"";
+    let both = format!("{developer} || principal in Role::\"gitlab:acme/platform#maintainer\"");
+    assert_eq!(verdict(&roles(developer), &roles(&both)), [""; 0]);
+}
+
+#[derive(Deserialize)]
+struct Job {
+    script: Vec<String>,
+}
+
+/// The job of the documentation, line by line, in a repository with two commits, before a GitLab that takes comments.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_job_comments_a_merge_request() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/policy-diff.gitlab-ci.yml");
+    let text = fs::read_to_string(example).expect("readable");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policy-diff.md")).expect("readable");
+    let job = text.split_once("policy-diff:\n").expect("the job").1;
+    assert!(page.contains(job.trim_end()), "docs/policy-diff.md does not have the job as it is");
+    let jobs: BTreeMap<String, Job> = serde_saphyr::from_str(&text).expect("jobs");
+    let gitlab = Upstream::start().await;
+    let scene = Scene::new(POLICIES, POLICIES);
+    let configuration = fs::read_to_string(scene.path("vestibule.yaml")).expect("readable");
+    scene.write("origin/vestibule.yaml", &configuration.replace("./before", "./policies"));
+    scene.write("origin/policies/all.cedar", POLICIES);
+    scene.write("origin/population.yaml", CAST);
+    let origin = scene.path("origin");
+    let git = |directory: &Path, arguments: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.test", "-c", "init.defaultBranch=main"];
+        let output =
+            Command::new("git").args(identity).args(arguments).current_dir(directory).output().expect("git runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    };
+    git(&origin, &["init", "--quiet"]);
+    git(&origin, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    git(&origin, &["add", "--all"]);
+    git(&origin, &["commit", "--quiet", "--message", "before"]);
+    let base = git(&origin, &["rev-parse", "HEAD"]);
+    scene.write("origin/policies/all.cedar", &POLICIES.replace("/docs/*", "/public/*"));
+    git(&origin, &["commit", "--quiet", "--all", "--message", "after"]);
+    let url = format!("file://{}", origin.display());
+    git(scene.0.path(), &["clone", "--quiet", "--depth", "1", &url, "clone"]);
+    let run = || {
+        let binaries = Path::new(env!("CARGO_BIN_EXE_vestibule")).parent().expect("a directory").display().to_string();
+        let output = Command::new("bash")
+            .args(["-eo", "pipefail", "-c", &jobs["policy-diff"].script.join("\n")])
+            .current_dir(scene.path("clone"))
+            .env("PATH", format!("{binaries}:{}", std::env::var("PATH").unwrap_or_default()))
+            .env_remove("CVC5")
+            .env("CI_MERGE_REQUEST_DIFF_BASE_SHA", &base)
+            .env("CI_API_V4_URL", format!("http://127.0.0.1:{}/api/v4", gitlab.port))
+            .env("CI_MERGE_REQUEST_PROJECT_ID", "5120")
+            .env("CI_MERGE_REQUEST_IID", "7")
+            .env("POLICY_DIFF_TOKEN", "glpat-comments")
+            .output()
+            .expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    tokio::task::block_in_place(run);
+    let seen = gitlab.only();
+    assert_eq!(seen.target, "/api/v4/projects/5120/merge_requests/7/notes");
+    assert_eq!(seen.one("private-token"), Some("glpat-comments"));
+    let body: Vec<(String, String)> = url::form_urlencoded::parse(&seen.body).into_owned().collect();
+    assert_eq!(body.len(), 1);
+    assert_eq!(body[0].0, "body");
+    assert!(
+        body[0].1.contains("<b>change</b> <code>read</code> on <code>portal</code>: <code>dan</code>"),
+        "{}",
+        body[0].1
+    );
+    // without a difference nothing is said
+    git(&scene.path("clone"), &["worktree", "remove", "--force", ".before"]);
+    fs::copy(origin.join("policies/all.cedar"), scene.path("kept")).expect("copied");
+    fs::write(scene.path("clone/policies/all.cedar"), POLICIES).expect("written");
+    tokio::task::block_in_place(run);
+    assert_eq!(gitlab.seen(), 0);
+}
+
+/// 10,000 people in 8 of 200 groups each, 1,000 policies on 50 routes, of which `changed` are not the same in both versions.
+fn crowd(changed: usize) -> Scene {
+    let policy = |number: usize, path: &str| {
+        let (group, route) = (number % 200, number % 50);
+        let (effect, path_of) = if number.is_multiple_of(10) { ("forbid", "path_folded") } else { ("permit", "path") };
+        let unless = if number.is_multiple_of(7) { "unless { principal in Group::\"gitlab:g0\" }" } else { "" };
+        format!(
+            "@id(\"p{number}\") {effect} (principal is User in Group::\"gitlab:g{group}\", action in Action::\"{}\", resource == Route::\"r{route}\")\n\
+             when {{ context.{path_of} like \"/{path}/{number}/*\" }} {unless};\n",
+            if number.is_multiple_of(3) { "read" } else { "write" }
+        )
+    };
+    let version = |path: &str| {
+        (0..1000).map(|number| policy(number, if number < changed { path } else { "x" })).collect::<String>()
+    };
+    let scene = Scene::new(&version("before"), &version("after"));
+    let configuration = fs::read_to_string(scene.path("vestibule.yaml")).expect("readable");
+    let (head, rest) = configuration.split_once("routes:\n").expect("routes");
+    let routes: String = (0..50)
+        .map(|number| {
+            format!("  - {{ name: r{number}, host: r{number}.example.test, upstream: \"http://127.0.0.1:9\" }}\n")
+        })
+        .collect();
+    scene.write(
+        "vestibule.yaml",
+        &format!("{head}routes:\n{routes}policies: {}", rest.split_once("policies: ").expect("policies").1),
+    );
+    let person = |number: usize| {
+        let roles: Vec<String> =
+            (0..8).map(|nth| format!("g{}: developer", (number * 31 + nth * (17 + number % 5)) % 200)).collect();
+        format!("  p{number}: {{ subject: \"{number}\", roles: {{ {} }} }}\n", roles.join(", "))
+    };
+    scene.write("crowd.yaml", &format!("people:\n{}", (0..10_000).map(person).collect::<String>()));
+    scene
+}
+
+/// How long 10,000 people and 1,000 policies take:
+/// `TESTS_PROGRAM=$PWD/target/release/vestibule cargo test --test wire -- --ignored --nocapture ten_thousand`.
+#[test]
+#[ignore = "a measurement, worth something in release only"]
+fn ten_thousand_people_and_a_thousand_policies_take_seconds() {
+    for changed in [0, 2, 10, 1000] {
+        let scene = crowd(changed);
+        let start = std::time::Instant::now();
+        let program = std::env::var("TESTS_PROGRAM").map_or_else(|_| program(), Command::new);
+        let told = scene.run(program, &["diff", "before", "after", "--population", "crowd.yaml"], &[]);
+        let seconds = start.elapsed().as_secs_f64();
+        assert_eq!(told.code, i32::from(changed > 0), "{}", told.err);
+        println!("{changed:>4} of 1000 policies changed: {seconds:.2} s, {} lines", told.out.lines().count());
+    }
+}
