@@ -2,7 +2,7 @@
 
 mod request;
 
-pub use request::RequestBody;
+pub use request::{RequestBody, WholeError};
 
 use crate::forward::Answer;
 use bytes::Bytes;

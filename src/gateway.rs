@@ -12,6 +12,7 @@ use crate::{
     envelope::{self, Envelope},
     forward::{Forward, SessionRef, streams::Stream},
     identify::{self, Caller, Identified, Identify},
+    inspect::Bodies,
     login::{Login, Visit},
     membership::Memberships,
     principal::{Holder, Lack, Principal},
@@ -65,6 +66,8 @@ pub struct Shared {
     pub control: Arc<Control>,
     /// Who is in which groups.
     pub membership: Arc<Memberships>,
+    /// The room for bodies that are read before a decision.
+    pub bodies: Bodies,
     /// The trail.
     pub audit: Audit,
     /// Our own endpoints.
@@ -137,6 +140,16 @@ impl Shared {
         self.membership.still_runs(caller, route.tokens.running_job, now).await
     }
 
+    /// Who it is after a body was waited for: whose session ended meanwhile, or who was locked, comes no further.
+    async fn still(&self, caller: &Caller, route: &Route) -> Result<Principal, Refusal> {
+        if caller.live().is_some_and(|live| live.is_ended()) {
+            return Err(Refusal::new(Reason::NoSession, "The session has ended."));
+        }
+        let now = SystemTime::now();
+        self.admitted(caller, route, now).await?;
+        self.membership.principal(caller, now).await
+    }
+
     async fn rejudged(
         &self,
         caller: &Caller,
@@ -148,8 +161,9 @@ impl Shared {
         let caller = caller.clone().at_route(route); // as the route has it now
         self.admitted(&caller, route, now).await?;
         let principal = self.membership.principal(&caller, now).await?;
-        route.lend(&principal, &stream.judged.asked)?;
-        let permits = state.authorize.decide(&principal, &stream.judged, route, now).permits();
+        let judged = stream.judged.at(route); // with the fields of its body that were read when it was opened
+        route.lend(&principal, &judged.asked)?;
+        let permits = state.authorize.decide(&principal, &judged, route, now).permits();
         if !permits && principal.is_anonymous() {
             return Err(Refusal::new(Reason::NoSession, "The session has ended."));
         }
@@ -199,11 +213,12 @@ impl Gateway {
         let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
         crossing.keep(route.limits.principal(&principal, Instant::now)?);
         let judged = judged(asked, route, &principal).map_err(|refusal| explain(refusal, &caller, &state))?;
-        let decision = state.authorize.decide(&principal, &judged, route, now);
-        let (principal, decision) = match !decision.permits() && decision.hinges_on_groups {
-            true => Box::pin(self.look_again(principal, decision, &caller, &judged, route, &state)).await,
-            false => (principal, decision),
+        let (principal, judged, body) = match judged.is_unread() {
+            true => Box::pin(self.inspect(principal, judged, body, &caller, route, &state, crossing, now)).await?,
+            false => (principal, judged, body),
         };
+        let decision = state.authorize.decide(&principal, &judged, route, now);
+        let (principal, decision) = self.look_again(principal, decision, &caller, &judged, route, &state).await;
         decided(&principal, &decision, crossing, told);
         let permit =
             self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
@@ -225,6 +240,34 @@ impl Gateway {
         Box::pin(self.shared.login.serve(endpoint, body, visit)).await
     }
 
+    /// Reads the declared fields of the body, where a rule of the route names the request. Whom no policy permits it with any body
+    /// is refused with the body unread.
+    #[allow(clippy::too_many_arguments)]
+    async fn inspect(
+        &self,
+        principal: Principal,
+        judged: Judged,
+        body: RequestBody,
+        caller: &Caller,
+        route: &Route,
+        state: &Snapshot,
+        crossing: &Crossing,
+        now: SystemTime,
+    ) -> Result<(Principal, Judged, RequestBody), Refusal> {
+        let Some(rule) = route.body_rule(&judged.asked) else { return Ok((principal, judged, body)) };
+        let refused = |principal: &Principal| state.authorize.refusal(principal, &judged, route, now);
+        let principal = match refused(&principal) {
+            Some(decision) => self.look_again(principal, decision, caller, &judged, route, state).await.0,
+            None => principal,
+        };
+        if refused(&principal).is_some() {
+            return Ok((principal, judged, body)); // as it will be decided
+        }
+        let (inspected, body) = self.shared.bodies.read(&judged.asked, body, rule, crossing).await?;
+        let principal = self.shared.still(caller, route).await?;
+        Ok((principal, Judged { body: inspected, ..judged }, body))
+    }
+
     /// A refusal that hinges on groups is worth one more look at them: who was just added need not sign in again.
     async fn look_again(
         &self,
@@ -235,17 +278,24 @@ impl Gateway {
         route: &Route,
         state: &Snapshot,
     ) -> (Principal, Decision) {
-        let now = SystemTime::now();
-        if !self.shared.membership.read_again(caller, now).await {
+        if decision.permits() || !decision.hinges_on_groups {
             return (principal, decision);
         }
-        match self.shared.membership.principal(caller, now).await {
-            Ok(principal) => {
-                let decision = state.authorize.decide(&principal, judged, route, now);
+        match Box::pin(self.read_again(caller)).await {
+            Some(principal) => {
+                let decision = state.authorize.decide(&principal, judged, route, SystemTime::now());
                 (principal, decision)
             }
-            Err(_) => (principal, decision), // refused it is in any case
+            None => (principal, decision), // refused it is in any case
         }
+    }
+
+    async fn read_again(&self, caller: &Caller) -> Option<Principal> {
+        let now = SystemTime::now();
+        if !self.shared.membership.read_again(caller, now).await {
+            return None;
+        }
+        self.shared.membership.principal(caller, now).await.ok()
     }
 
     fn visit<'a>(
@@ -333,10 +383,11 @@ fn same_site(asked: &Canonical, caller: &Caller, ambient: bool, route: &Route) -
     Ok(())
 }
 
-/// What is judged: the request as the upstream would get it, if the route lends this principal its credential.
+/// What is judged: the request as the upstream would get it, if the route lends this principal its credential. Its body is unread
+/// where policies are to know something of it.
 fn judged(asked: Canonical, route: &Route, principal: &Principal) -> Result<Judged, Refusal> {
     route.lend(principal, &asked)?;
-    asked.inspect(route, principal)
+    Ok(asked.inspect(route))
 }
 
 /// Who it was decided about, for the record, and for the page of a refusal.

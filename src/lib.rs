@@ -25,6 +25,7 @@ pub mod gitlab;
 pub mod group;
 pub mod guid;
 pub mod identify;
+pub mod inspect;
 pub mod listener;
 pub mod login;
 pub mod membership;

@@ -40,6 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "membership",
         &["audit", "config", "control", "gitlab", "group", "identify", "oidc", "principal", "refusal", "session"],
     ),
+    ("inspect", &["audit", "body", "canonical", "refusal", "route"]), // audit: the bytes that came in
     ("authorize", &["canonical", "config", "group", "guid", "principal", "refusal", "route"]),
     ("review", &["authorize", "canonical", "config", "group", "oidc", "principal", "route"]), // oidc: what a job's claims say
     ("audit", &["authorize", "canonical", "config", "fairness", "principal", "refusal", "route"]),
@@ -84,6 +85,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "envelope",
             "forward",
             "identify",
+            "inspect",
             "login",
             "membership",
             "principal",
@@ -131,6 +133,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "gateway",
             "gitlab", // whether its groups are there
             "group",
+            "inspect", // the room for bodies
             "listener",
             "login",
             "membership",

@@ -29,6 +29,7 @@ struct Inner {
     begun: Instant,
     sent: AtomicU64,
     received: AtomicU64,
+    taken: AtomicU64,
     /// Taken when the last clone is dropped.
     draft: Mutex<Option<Box<Draft>>>,
     /// A place among the requests in hand, which ends with this one.
@@ -175,6 +176,7 @@ impl Crossing {
             begun: Instant::now(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             draft: Mutex::new(Some(Box::new(draft))),
             place: OnceLock::new(),
             turns: Default::default(),
@@ -276,9 +278,14 @@ impl Crossing {
         self.0.received.fetch_add(bytes, Relaxed);
     }
 
-    /// Bytes of the request's body that came in.
-    pub fn received_so_far(&self) -> u64 {
-        self.0.received.load(Relaxed)
+    /// Bytes of the request's body that the upstream took, in addition to those reported before.
+    pub fn taken(&self, bytes: u64) {
+        self.0.taken.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of the request's body that the upstream took.
+    pub fn taken_so_far(&self) -> u64 {
+        self.0.taken.load(Relaxed)
     }
 
     /// The connection became a stream; one record is written now, one at its end.

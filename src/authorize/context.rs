@@ -2,7 +2,7 @@
 
 use super::words::{Action, Attribute, Reads};
 use crate::{
-    canonical::{Canonical, Class, ClientCertificate, Host},
+    canonical::{Class, ClientCertificate, Fields, Host, Inspected, Judged},
     principal::Strength,
 };
 use cedar_policy::{Context, RestrictedExpression};
@@ -29,17 +29,19 @@ pub(super) struct Inputs {
     amr: Option<Arc<[String]>>,
     acr: Option<Arc<str>>,
     auth_time: Option<SystemTime>,
+    body: Option<Fields>,
 }
 
 impl Inputs {
     /// What a slice that `reads` so much depends on; `None` if its decisions cannot be kept.
     ///
     /// An attribute that is read and absent looks like one that is not read: whether it is read is the slice's alone.
-    pub(super) fn of(reads: Reads, action: Action, asked: &Canonical, strength: Option<&Strength>) -> Option<Self> {
+    pub(super) fn of(reads: Reads, action: Action, judged: &Judged, strength: Option<&Strength>) -> Option<Self> {
         if reads.time() {
             return None;
         }
         let read = |attribute| reads.contains(attribute);
+        let asked = &judged.asked;
         let inputs = Self {
             action,
             host: read(Attribute::Host).then(|| asked.host.clone()),
@@ -53,23 +55,23 @@ impl Inputs {
             amr: strength.filter(|_| read(Attribute::Amr)).map(|strength| strength.amr.clone()),
             acr: strength.filter(|_| read(Attribute::Acr)).and_then(|strength| strength.acr.clone()),
             auth_time: strength.filter(|_| read(Attribute::AuthTime)).and_then(|strength| strength.auth_time),
+            body: match &judged.body {
+                Inspected::Read(_, fields) if read(Attribute::Body) => Some(fields.clone()),
+                Inspected::Read(..) | Inspected::Unnamed | Inspected::Unread => None,
+            },
         };
-        let texts = [&inputs.path, &inputs.folded, &inputs.query];
-        let short = texts.into_iter().flatten().all(|text| text.len() <= TEXT);
+        let texts = [&inputs.path, &inputs.folded, &inputs.query].into_iter().flatten();
+        let values = inputs.body.iter().flat_map(|fields| fields.iter().map(|(_, value)| value));
+        let short = texts.chain(values).all(|text| text.len() <= TEXT);
         short.then_some(inputs)
     }
 }
 
 /// The attributes that are read; the others could change nothing. `None` for a time that no calendar has.
-pub(super) fn context(
-    reads: Reads,
-    asked: &Canonical,
-    strength: Option<&Strength>,
-    now: SystemTime,
-) -> Option<Context> {
+pub(super) fn context(reads: Reads, judged: &Judged, strength: Option<&Strength>, now: SystemTime) -> Option<Context> {
     let read = Attribute::ALL.into_iter().filter(|attribute| reads.contains(*attribute));
     let values = read.filter_map(|attribute| {
-        value(attribute, asked, strength, now).map(|value| (attribute.as_str().to_owned(), value))
+        value(attribute, judged, strength, now).map(|value| (attribute.as_str().to_owned(), value))
     });
     Context::from_pairs(values).ok()
 }
@@ -77,10 +79,11 @@ pub(super) fn context(
 /// The value of one attribute, if the request has it.
 fn value(
     attribute: Attribute,
-    asked: &Canonical,
+    judged: &Judged,
     strength: Option<&Strength>,
     now: SystemTime,
 ) -> Option<RestrictedExpression> {
+    let asked = &judged.asked;
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     Some(match attribute {
         Attribute::Host => text(asked.host.as_str()),
@@ -102,7 +105,10 @@ fn value(
         Attribute::Class => text(asked.class.as_str()),
         Attribute::TlsSubject => text(&asked.certificate.as_ref()?.subject),
         Attribute::TlsSpiffeId => text(asked.certificate.as_ref()?.spiffe_id.as_deref()?),
-        Attribute::Body => RestrictedExpression::new_record([]).expect("no field, no double"),
+        Attribute::Body => {
+            let fields = judged.body.fields().iter().map(|(name, value)| (name.to_string(), text(value)));
+            RestrictedExpression::new_record(fields).ok()?
+        }
     })
 }
 
@@ -161,15 +167,16 @@ mod tests {
                 amr: Arc::new(["pwd".into(), "otp".into()]),
                 acr: Some("2".into()),
             };
-            assert!(context(Reads::ALL, &asked, Some(&strength), SystemTime::now()).is_some(), "{client}");
-            assert!(context(Reads::ALL, &asked, None, SystemTime::now()).is_some(), "{client}");
+            let judged = Judged::from(asked.clone());
+            assert!(context(Reads::ALL, &judged, Some(&strength), SystemTime::now()).is_some(), "{client}");
+            assert!(context(Reads::ALL, &judged, None, SystemTime::now()).is_some(), "{client}");
         }
         assert_eq!(address("::ffff:10.0.0.1".parse().expect("an address")), "10.0.0.1");
     }
 
     #[test]
     fn inputs_hold_exactly_what_is_read() {
-        let key = |reads, target| Inputs::of(reads, Action::Get, &asked("GET", target), None);
+        let key = |reads, target| Inputs::of(reads, Action::Get, &asked("GET", target).into(), None);
         assert_eq!(key(Reads::default(), "/a"), key(Reads::default(), "/b"));
         assert_eq!(key(Reads::ALL, "/a"), None);
         assert_ne!(key(Reads::PATH, "/a"), key(Reads::PATH, "/b"));

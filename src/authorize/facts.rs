@@ -32,6 +32,8 @@ pub(super) struct Facts {
     pub(super) asks_principal: bool,
     /// Its conditions ask what is done.
     pub(super) asks_action: bool,
+    /// Fields of the body that it reads.
+    pub(super) body_fields: BTreeSet<Arc<str>>,
     /// It reads the person behind a job.
     pub(super) job_person: bool,
     /// Whose member that person is asked to be.
@@ -58,6 +60,7 @@ impl Facts {
             unfolded: Vec::new(),
             asks_principal: false,
             asks_action: false,
+            body_fields: BTreeSet::new(),
             job_person: false,
             behind_jobs: Vec::new(),
             strangers: Vec::new(),
@@ -127,7 +130,15 @@ impl Facts {
             Expr::Var(Var::Action) => self.asks_action = true,
             Expr::Var(Var::Resource) => {}
             Expr::GetAttr { expr, attr } => self.attribute(expr, attr.as_str(), sign)?,
-            Expr::HasAttr { expr, attrs } => self.attribute(expr, attrs.first().as_str(), sign)?,
+            Expr::HasAttr { expr, attrs } => {
+                if let [body, field, ..] = &*attrs.iter().map(|attr| attr.as_str()).collect::<Vec<_>>()
+                    && **expr == Expr::Var(Var::Context)
+                    && *body == Attribute::Body.as_str()
+                {
+                    self.body_fields.insert((*field).into());
+                }
+                self.attribute(expr, attrs.first().as_str(), sign)?;
+            }
             Expr::UnaryOp { op: UnaryOp::Not, expr } => self.walk(expr, sign.negated())?,
             Expr::UnaryOp { expr, .. } => self.walk(expr, sign)?,
             Expr::Like { expr, pattern } => {
@@ -211,6 +222,10 @@ impl Facts {
             self.path_negated |= read.contains(Attribute::Path) && sign != Sign::Plain;
             return Some(());
         }
+        if is_of_context(of, Attribute::Body) {
+            self.body_fields.insert(name.into());
+            return self.walk(of, sign);
+        }
         self.job_person |= name == "user" && *of != Expr::Var(Var::Resource);
         self.ask_about(of)?;
         self.walk(of, sign)
@@ -255,7 +270,12 @@ impl Sign {
 }
 
 fn is_folded_path(expr: &Expr) -> bool {
-    matches!(expr, Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Context) && *attr == Attribute::PathFolded.as_str())
+    is_of_context(expr, Attribute::PathFolded)
+}
+
+/// `context.` and this attribute.
+fn is_of_context(expr: &Expr, attribute: Attribute) -> bool {
+    matches!(expr, Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Context) && *attr == attribute.as_str())
 }
 
 /// True for what is not itself a condition.
@@ -293,6 +313,22 @@ mod tests {
         let facts = facts("permit (principal, action, resource) when { context == context };");
         assert_eq!(facts.reads, Reads::ALL);
         assert!(facts.reads.time());
+    }
+
+    #[test]
+    fn tells_which_fields_of_the_body_are_read() {
+        for condition in [
+            "context.body has user && context.body.user == \"x\"",
+            "context has body.user",
+            "context.body has user.x",
+            "\"x\" == context.body[\"user\"]",
+        ] {
+            let facts = facts(&format!("permit (principal, action, resource) when {{ {condition} }};"));
+            assert_eq!(Vec::from_iter(&facts.body_fields), [&Arc::from("user")], "{condition}");
+            assert!(facts.reads.contains(Attribute::Body) && !facts.reads.time() && !facts.job_person, "{condition}");
+        }
+        let facts = facts("permit (principal, action, resource) when { context.body == {} };");
+        assert!(facts.reads.contains(Attribute::Body) && facts.body_fields.is_empty());
     }
 
     #[test]

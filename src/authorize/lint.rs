@@ -5,9 +5,9 @@ use super::{
     facts::Facts,
     nearest::hint,
     sources::Source,
-    words::{Attribute, Kind, Scope, Uid},
+    words::{Action, Attribute, Kind, Scope, Uid},
 };
-use crate::route::Route;
+use crate::route::{BodyRule, Route};
 use crate::{
     config::{ProviderKind, ProviderSettings, TokenIssuerSettings},
     group::{GroupPath, Role},
@@ -40,6 +40,7 @@ impl Known<'_> {
         strangers(facts, &mut mistakes);
         self.unreadable(facts, &mut mistakes);
         self.paths(facts, &mut mistakes);
+        self.bodies(facts, &mut mistakes);
         unfolded(facts, &mut mistakes);
         self.lent(policy, facts, &mut mistakes);
         for (near, message) in mistakes {
@@ -220,6 +221,21 @@ impl Known<'_> {
         }
     }
 
+    /// A field that no request of the policy's routes has is never there.
+    fn bodies(&self, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+        let routes = || self.routes.iter().filter(|route| may_match(&facts.resource, route));
+        let rules = || routes().flat_map(|route| &*route.body_fields).filter(|rule| may_name(facts, rule));
+        for field in &facts.body_fields {
+            if rules().flat_map(|rule| &rule.fields).any(|known| known.name == *field) {
+                continue;
+            }
+            let message = format!(
+                "no rule of `body_fields` declares `{field}` for a request that this policy is about, so it is never there"
+            );
+            mistakes.push((field.to_string(), message));
+        }
+    }
+
     /// A secret of ours is for nobody whom we do not know.
     fn lent(&self, policy: &Policy, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
         let fits = |route: &&Route| route.secret().is_some() && may_match(&facts.resource, route);
@@ -233,6 +249,10 @@ impl Known<'_> {
             mistakes.push(("principal".into(), message));
         }
     }
+}
+
+fn may_name(facts: &Facts, rule: &BodyRule) -> bool {
+    Action::of(&rule.method).is_some_and(|action| facts.actions.contains(action))
 }
 
 /// A group at GitLab that keeps people out, but for some whose membership is not seen.

@@ -38,7 +38,7 @@ mod theory;
 mod words;
 
 use crate::{
-    canonical::{Canonical, Judged},
+    canonical::Judged,
     config::{ProviderSettings, TokenIssuerSettings},
     group::GroupPath,
     principal::{Asker, Membership, Principal, Strength},
@@ -56,7 +56,7 @@ use lint::Known;
 use moka::sync::Cache;
 pub use mutants::{Change, Mutant, Mutants, Place, Turned};
 pub use open::Open;
-use policies::Checked;
+use policies::{Checked, Loaded};
 pub use rights::{Opening, Right, Rights};
 pub use search::Search;
 pub use seen::{Seen, seen};
@@ -72,7 +72,7 @@ use std::{
 };
 pub use theory::{Question, Theory};
 pub use words::Actions;
-use words::{Action, Kind, Reads, Uid};
+use words::{Action, Attribute, Kind, Reads, Uid};
 
 /// Slices that are kept: one for each person and route that is active.
 const SLICES: u64 = 65_536;
@@ -132,6 +132,17 @@ impl Decision {
     pub fn permits(&self) -> bool {
         self.outcome == Outcome::Permitted
     }
+}
+
+/// What it would do; none for methods that no policy can name.
+fn action(judged: &Judged) -> Option<Action> {
+    let asked = &judged.asked;
+    if asked.websocket { Some(Action::Connect) } else { Action::of(&asked.method) }
+}
+
+fn set<'a>(policies: impl Iterator<Item = &'a Loaded>) -> PolicySet {
+    PolicySet::from_policies(policies.map(|policy| policy.policy.clone()))
+        .expect("ids are unique: load refuses doubles")
 }
 
 /// Which of a person's groups nobody knows.
@@ -260,18 +271,22 @@ impl Authorize {
         texts.join("\n")
     }
 
-    /// Decides one request. `now` is read only by policies that ask for the time.
+    /// Decides one request. `now` is read only by policies that ask for the time. One with an unread body is never permitted.
     pub fn decide(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Decision {
-        let asked = &judged.asked;
-        let Some(action) = Action::asked(asked) else {
+        if judged.is_unread() {
+            let refused = self.refusal(principal, judged, route, now);
+            return refused.unwrap_or_else(|| self.book.without_policy(Outcome::Failed));
+        }
+        let Some(action) = action(judged) else {
             return self.book.without_policy(Outcome::NotPermitted); // no policy can name such a method
         };
         let strength = principal.strength();
         let slice = self.slice(principal, route);
-        let inputs = Inputs::of(slice.subset.reads, action, asked, strength);
+        let inputs = Inputs::of(slice.subset.reads, action, judged, strength);
         let kept = inputs.as_ref().and_then(|inputs| slice.recall(inputs));
         let decision = kept.unwrap_or_else(|| {
-            let decision = self.evaluate(&slice, route, action, asked, strength, now);
+            let (policies, reads) = (&slice.subset.policies, slice.subset.reads);
+            let decision = self.evaluate(&slice, route, (policies, reads), action, judged, strength, now);
             if let Some(inputs) = inputs {
                 slice.keep(inputs, &decision);
             }
@@ -280,17 +295,42 @@ impl Authorize {
         self.nearest_first(decision, &slice, principal, judged, route, now)
     }
 
+    /// The decision on a request whose body nobody has read, if it is a refusal whatever the body is; `None` where one may be
+    /// permitted.
+    ///
+    /// Policies that read the body are left out. More of them can add forbids and failures, which refuse as well; only a permit
+    /// among them could turn the refusal, and only where nothing forbids and nothing has failed.
+    pub fn refusal(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Option<Decision> {
+        let Some(action) = action(judged) else {
+            return Some(self.book.without_policy(Outcome::NotPermitted));
+        };
+        let slice = self.slice(principal, route);
+        let policies = slice.subset.bodiless.as_ref().unwrap_or(&slice.subset.policies);
+        let reads = slice.subset.reads.without(Attribute::Body);
+        let decision = self.evaluate(&slice, route, (policies, reads), action, judged, principal.strength(), now);
+        let open = slice.subset.with_body.contains(action);
+        let holds = match decision.outcome {
+            Outcome::Permitted => false,
+            Outcome::Forbidden | Outcome::Failed => true,
+            Outcome::NotPermitted => !open,
+            Outcome::MembershipUnknown => !open || slice.unknown.forbids(action),
+        };
+        holds.then_some(decision)
+    }
+
+    #[allow(clippy::too_many_arguments)]
     fn evaluate(
         &self,
         slice: &Slice,
         route: &Route,
+        (policies, reads): (&PolicySet, Reads),
         action: Action,
-        asked: &Canonical,
+        judged: &Judged,
         strength: Option<&Strength>,
         now: SystemTime,
     ) -> Decision {
         self.evaluations.fetch_add(1, Ordering::Relaxed);
-        let Some(context) = context::context(slice.subset.reads, asked, strength, now) else {
+        let Some(context) = context::context(reads, judged, strength, now) else {
             return self.book.without_policy(Outcome::Failed);
         };
         let (principal, resource) = (slice.principal.clone(), slice.resource.clone());
@@ -298,7 +338,7 @@ impl Authorize {
         let Ok(request) = Request::new(principal, action_uid, resource, context, None) else {
             return self.book.without_policy(Outcome::Failed);
         };
-        let response = self.engine.is_authorized(&request, &slice.subset.policies, &slice.entities);
+        let response = self.engine.is_authorized(&request, policies, &slice.entities);
         self.book.judge(slice, route.name.as_str(), action, &response)
     }
 
@@ -417,11 +457,17 @@ impl Authorize {
     /// These policies as one set.
     fn collect(&self, members: Vec<u32>) -> Subset {
         let chosen = members.iter().map(|number| self.book.get(*number));
-        let mut reads = Reads::default();
-        chosen.clone().for_each(|policy| reads.add(policy.facts.reads));
-        let policies = PolicySet::from_policies(chosen.map(|policy| policy.policy.clone()));
-        let policies = policies.expect("ids are unique: load refuses doubles");
-        Subset { policies, members: members.into(), reads }
+        let (mut reads, mut with_body) = (Reads::default(), Actions::default());
+        for policy in chosen.clone() {
+            reads.add(policy.facts.reads);
+            if policy.facts.permits && policy.facts.reads.contains(Attribute::Body) {
+                with_body.add(policy.facts.actions);
+            }
+        }
+        let bodiless = chosen.clone().filter(|policy| !policy.facts.reads.contains(Attribute::Body));
+        let bodiless = reads.contains(Attribute::Body).then(|| set(bodiless));
+        let policies = set(chosen);
+        Subset { policies, bodiless, with_body, members: members.into(), reads }
     }
 
     /// How often Cedar was asked.

@@ -18,7 +18,7 @@ const POLICIES: &str = r#"
 fn decide(principal: &Principal, method: &str) -> Outcome {
     let policies = load(POLICIES, &[route("r")], &[gitlab_with_api("gitlab")]).expect("good policies");
     let authorize = Authorize::new(policies).expect("policies make a step");
-    authorize.decide(principal, &Judged { asked: asked(method, "/") }, &placed(0, &route("r")), UNIX_EPOCH).outcome
+    authorize.decide(principal, &Judged::from(asked(method, "/")), &placed(0, &route("r")), UNIX_EPOCH).outcome
 }
 
 #[test]
@@ -55,8 +55,7 @@ fn allow_takes_a_role() {
     let (gitlab_name, path) = ("gitlab".parse().expect("a name"), "acme/platform".parse().expect("a path"));
     open.allow = vec![Allow::Role(gitlab_name, path, Role::Developer)];
     let with_api = Authorize::load(None, std::slice::from_ref(&open), &[gitlab_with_api("gitlab")], &[]).expect("good");
-    let asks =
-        |principal: &Principal| with_api.decide(principal, &Judged { asked: asked("GET", "/") }, &open, UNIX_EPOCH);
+    let asks = |principal: &Principal| with_api.decide(principal, &Judged::from(asked("GET", "/")), &open, UNIX_EPOCH);
     assert!(asks(&member("1", &[("acme/platform", Role::Developer)], &[], 1)).permits());
     let refused = asks(&member("2", &[("acme/platform", Role::Reporter)], &[], 2));
     assert_eq!((refused.outcome, refused.hinges_on_groups), (Outcome::NotPermitted, true));

@@ -12,7 +12,15 @@ pub(super) fn text(routes: &[Route]) -> String {
     let labels: BTreeSet<&str> = routes.iter().flat_map(|route| route.labels.keys().map(String::as_str)).collect();
     let labels: Vec<_> = labels.into_iter().map(|label| format!("{}?: String", attribute(label))).collect();
     let labels = if labels.is_empty() { String::new() } else { format!(" = {{ {} }}", labels.join(", ")) };
-    SCHEMA.replace(" = LABELS", &labels)
+    SCHEMA.replace(" = LABELS", &labels).replace("BODY", &body(routes))
+}
+
+/// The declared fields of the bodies of all routes.
+fn body(routes: &[Route]) -> String {
+    let rules = routes.iter().flat_map(|route| &*route.body_fields);
+    let names: BTreeSet<&str> = rules.flat_map(|rule| &rule.fields).map(|field| &*field.name).collect();
+    let fields: Vec<_> = names.into_iter().map(|name| format!("{}?: String", attribute(name))).collect();
+    if fields.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", fields.join(", ")) }
 }
 
 /// The schema as Cedar uses it.
@@ -102,7 +110,7 @@ type Request = {
   class: String,
   tls_subject?: String,
   tls_spiffe_id?: String,
-  body: {},
+  body: BODY,
 };
 
 action read;
@@ -125,7 +133,7 @@ action POST, PUT, PATCH, DELETE, connect in [write] appliesTo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorize::testing::route;
+    use crate::authorize::testing::{route, with_body};
 
     #[test]
     fn labels_of_all_routes_become_optional_attributes_in_one_order() {
@@ -141,6 +149,19 @@ mod tests {
         routes.reverse();
         assert_eq!(text(&routes), schema);
         assert!(Schema::from_cedarschema_str(&schema).is_ok());
+    }
+
+    /// Each declared field is an attribute that may be absent; without any, `body` is there and has none.
+    #[test]
+    fn declared_fields_of_all_routes_become_optional_attributes() {
+        let mut routes =
+            [with_body(route("a"), &["template_ref", "in"]), with_body(route("b"), &["template_ref", "owner"])];
+        let schema = text(&routes);
+        assert!(schema.contains(r#"  body: { "in"?: String, owner?: String, template_ref?: String },"#), "{schema}");
+        routes.reverse();
+        assert_eq!(text(&routes), schema);
+        assert!(Schema::from_cedarschema_str(&schema).is_ok());
+        assert!(text(&[route("a")]).contains("  body: {},\n"));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) struct Subset {
     pub(super) policies: PolicySet,
+    /// Those that say the same whatever the body is; none where all do.
+    pub(super) bodiless: Option<PolicySet>,
+    /// Actions that a permit among the others is about.
+    pub(super) with_body: Actions,
     /// Their numbers, in order.
     pub(super) members: Box<[u32]>,
     /// What they read of the context, all together.
@@ -149,7 +153,13 @@ mod tests {
     #[test]
     fn keeps_a_bounded_number_of_decisions() {
         let uid = || r#"Route::"r""#.parse::<EntityUid>().expect("an entity");
-        let subset = Subset { policies: PolicySet::new(), members: Box::new([]), reads: Reads::PATH };
+        let subset = Subset {
+            policies: PolicySet::new(),
+            bodiless: None,
+            with_body: Actions::default(),
+            members: Box::new([]),
+            reads: Reads::PATH,
+        };
         let slice = Slice::new(
             Asker::Nobody,
             uid(),
@@ -159,7 +169,8 @@ mod tests {
             Hinging::default(),
             Box::default(),
         );
-        let inputs = |path: &str| Inputs::of(Reads::PATH, Action::Get, &asked("GET", path), None).expect("short");
+        let inputs =
+            |path: &str| Inputs::of(Reads::PATH, Action::Get, &asked("GET", path).into(), None).expect("short");
         let decision = Decision {
             outcome: Outcome::Permitted,
             policies: Arc::new([]),

@@ -5,11 +5,11 @@ use super::{
     lint::Known,
     policies::{self, Checked},
     schema,
-    testing::{asked, gitlab_with_api, job, jobs, oidc, paths, person, placed, route, services, source},
-    words::{Action, Actions, Kind, Reads, Uid},
+    testing::{asked, gitlab_with_api, job, jobs, oidc, paths, person, placed, route, services, source, with_body},
+    words::{Action, Actions, Attribute, Kind, Reads, Uid},
 };
 use crate::{
-    canonical::{Class, Judged},
+    canonical::{Class, Fields, Inspected, Judged},
     group::GroupPath,
     principal::{Asker, Groups, Job, Membership, MembershipSource, Principal, Service, Strength, Unknown, UserId},
     route::Route,
@@ -85,6 +85,19 @@ const CONDITIONS: &[&str] = &[
     r#"when { principal is Job && principal has environment && principal.user.login == "1" }"#,
     r#"when { principal in Project::"a:g/p" || principal in Group::"s:h" }"#,
     r#"when { principal is Service && principal.scopes.contains("w") }"#,
+    r#"when { context.body has kind && context.body.kind == "x" }"#,
+    r#"unless { context.body has kind && context.body.kind like "x*" }"#,
+    r#"when { context.path like "/a/*" && context has body.name && context.body.name != "x" }"#,
+    r#"when { context.body has kind && context has session_age && context.session_age * 9223372036854775807 < 5 }"#,
+];
+/// The values of the fields `kind` and `name`.
+const BODIES: &[[Option<&str>; 2]] = &[
+    [None, None],
+    [Some("x"), None],
+    [Some("y"), None],
+    [Some("xy"), Some("x")],
+    [None, Some("x")],
+    [Some("y"), Some("z")],
 ];
 const PROJECTS: &[Option<&str>] = &[None, Some("g/p"), Some("g/h/p"), Some("gg/p"), Some("G/p")];
 
@@ -94,7 +107,8 @@ static ROUTES: LazyLock<[Route; 2]> = LazyLock::new(|| {
     let mut routes = ["r", "s"].map(route);
     routes.iter_mut().for_each(|route| route.exact = true);
     routes[0].labels.insert("tier".into(), "x".into());
-    routes
+    let [r, s] = routes;
+    [with_body(r, &["kind", "name"]), s]
 });
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| schema::schema(&*ROUTES).expect("the schema parses"));
@@ -127,6 +141,7 @@ struct Asks {
     class: Class,
     strong: bool,
     second: u64,
+    body: [Option<&'static str>; 2],
 }
 
 prop_compose! {
@@ -144,8 +159,9 @@ prop_compose! {
         class in select(&[Class::Navigation, Class::Machine][..]),
         strong in any::<bool>(),
         second in select(&[0_u64, 1, 100][..]),
+        body in select(BODIES),
     ) -> Asks {
-        Asks { kind, project, provider, subject, groups, route, method, target, websocket, client, class, strong, second }
+        Asks { kind, project, provider, subject, groups, route, method, target, websocket, client, class, strong, second, body }
     }
 }
 
@@ -174,6 +190,7 @@ impl Asks {
             method: from(3).method,
             websocket: from(3).websocket,
             target: from(4).target,
+            body: from(4).body,
             client: from(5).client,
             class: from(6).class,
             strong: from(7).strong,
@@ -231,7 +248,19 @@ impl Asks {
         asked.websocket = self.websocket;
         asked.client = self.client.parse().expect("an address");
         asked.class = self.class;
-        Judged { asked }
+        let rule = ROUTES[self.route].body_rule(&asked).filter(|_| !self.websocket);
+        let body = rule.map_or(Inspected::Unnamed, |rule| Inspected::Read(rule.clone(), self.fields()));
+        Judged { asked, body }
+    }
+
+    fn fields(&self) -> Fields {
+        let named = ["kind", "name"].into_iter().zip(self.body);
+        named.filter_map(|(name, value)| Some((name.into(), value?.into()))).collect()
+    }
+
+    /// The same where a body is read.
+    fn posted(&self) -> Self {
+        Self { route: 0, method: "POST", target: "/a/b", websocket: false, ..self.clone() }
     }
 
     fn now(&self) -> SystemTime {
@@ -274,7 +303,7 @@ fn whole(policies: &PolicySet, asks: &Asks) -> (Outcome, Vec<String>) {
     let (asker, strength) = (entities::uid(&Asker::of(&principal)).to_cedar(), principal.strength());
     let resource = entities::route(&placed(asks.route, &ROUTES[asks.route]));
     let action = Uid::new(Kind::Action, if asks.websocket { "connect" } else { asks.method }).to_cedar();
-    let context = context::context(Reads::ALL, &judged.asked, strength, asks.now()).expect("a context");
+    let context = context::context(Reads::ALL, &judged, strength, asks.now()).expect("a context");
     let request = Request::new(asker, action, resource.uid(), context, Some(&SCHEMA)).expect("a request");
     let all = asks.entities(&principal).into_iter().chain([resource]);
     let entities = Entities::from_entities(all, Some(&SCHEMA)).expect("entities fit the schema");
@@ -299,6 +328,17 @@ fn authorize(policies: &[String]) -> Authorize {
     let known = Known { routes: &*ROUTES, providers: &providers, issuers: &[jobs("ci", "a"), services("s")] };
     let (policies, _) = policies::check(&[source(&text)], known, &SCHEMA);
     Authorize::new(Checked { policies, schema: SCHEMA.clone() }).expect("a step")
+}
+
+/// Whoever it is, of whom nobody knows the groups.
+fn blind(principal: Principal) -> Principal {
+    let membership = Membership::Unknown(Unknown::NeverRead);
+    match principal {
+        Principal::Anonymous => Principal::Anonymous,
+        Principal::User { person, strength, .. } => Principal::User { person, strength, membership },
+        Principal::Job { job, .. } => Principal::Job { job, membership },
+        Principal::Service { service, .. } => Principal::Service { service, membership },
+    }
 }
 
 /// 2,000 cases, unless the environment asks for another number.
@@ -364,19 +404,45 @@ proptest! {
         }
     }
 
+    /// A refusal before the body is read is one whatever the body is; where no policy reads it, every refusal is one.
+    #[test]
+    fn a_refusal_before_the_body_is_read_holds_for_every_body(
+        policies in prop::collection::vec(policy(), 1..8),
+        asks in asks(),
+        known in prop::bool::weighted(0.8),
+    ) {
+        let (asks, authorize) = (asks.posted(), authorize(&policies));
+        let set = PolicySet::from_policies(authorize.book.policies.iter().map(|policy| policy.policy.clone()));
+        let (set, route) = (set.expect("unique ids"), placed(0, &ROUTES[0]));
+        let principal = if known { asks.principal() } else { blind(asks.principal()) };
+        let unread = Judged { body: Inspected::Unread, ..asks.judged() };
+        let refused = authorize.refusal(&principal, &unread, &route, asks.now());
+        prop_assert!(!authorize.decide(&principal, &unread, &route, asks.now()).permits());
+        let permitted = |body: &[Option<&'static str>; 2]| {
+            let asks = Asks { body: *body, ..asks.clone() };
+            authorize.decide(&principal, &asks.judged(), &route, asks.now()).permits()
+        };
+        if refused.is_some() {
+            prop_assert!(!BODIES.iter().any(permitted), "{:?}", refused);
+            let engine = BODIES.iter().map(|body| whole(&set, &Asks { body: *body, ..asks.clone() }).0);
+            prop_assert!(!known || asks.is_nowhere() || engine.into_iter().all(|it| it != Outcome::Permitted));
+        }
+        let reads = authorize.book.policies.iter().any(|policy| policy.facts.reads.contains(Attribute::Body));
+        if !reads {
+            prop_assert_eq!(refused.is_none(), permitted(&BODIES[0]));
+        }
+    }
+
     /// What is decided without knowing the groups holds whatever they are.
     #[test]
     fn a_decision_without_membership_holds_for_every_membership(
         policies in prop::collection::vec(policy(), 1..6),
         asks in asks(),
     ) {
-        let membership = Membership::Unknown(Unknown::NeverRead);
-        let unknown = match asks.principal() {
-            Principal::Anonymous => return Ok(()),
-            Principal::User { person, strength, .. } => Principal::User { person, strength, membership },
-            Principal::Job { job, .. } => Principal::Job { job, membership },
-            Principal::Service { service, .. } => Principal::Service { service, membership },
-        };
+        if asks.principal().is_anonymous() {
+            return Ok(());
+        }
+        let unknown = blind(asks.principal());
         let authorize = authorize(&policies);
         let route = placed(asks.route, &ROUTES[asks.route]);
         let decide = |principal| authorize.decide(principal, &asks.judged(), &route, asks.now()).outcome;

@@ -39,7 +39,7 @@ fn people() -> [(&'static str, Principal); 5] {
 /// Who is permitted, of the five.
 fn permitted(policies: &Authorize, route: usize, method: &str, target: &str) -> Vec<&'static str> {
     let route = placed(route, &routes()[route]);
-    let judged = Judged { asked: asked(method, target) };
+    let judged = Judged::from(asked(method, target));
     let permitted = |person: &Principal| policies.decide(person, &judged, &route, UNIX_EPOCH).permits();
     people().into_iter().filter(|(_, person)| permitted(person)).map(|(name, _)| name).collect()
 }
@@ -75,7 +75,7 @@ fn everyone_in_acme_reads_the_api_and_the_platform_team_writes() {
 fn dan_is_told_who_the_portal_is_open_to() {
     let (_, dan) = people()[3].clone();
     let route = placed(0, &routes()[0]);
-    let decision = policies().decide(&dan, &Judged { asked: asked("GET", "/") }, &route, UNIX_EPOCH);
+    let decision = policies().decide(&dan, &Judged::from(asked("GET", "/")), &route, UNIX_EPOCH);
     assert_eq!(decision.outcome, Outcome::NotPermitted);
     assert_eq!(decision.notes[0].policy.as_ref(), "portal-read-by-acme");
     let reason = "The portal is open to everyone in acme and its subgroups.";
@@ -93,7 +93,7 @@ fn job(project: Option<&str>, git_ref: &str, protected: bool, groups: &[&str]) -
 
 fn judged(job: &Principal, method: &str) -> Decision {
     let route = placed(2, &routes()[2]);
-    policies().decide(job, &Judged { asked: asked(method, "/deploy/releases") }, &route, UNIX_EPOCH)
+    policies().decide(job, &Judged::from(asked(method, "/deploy/releases")), &route, UNIX_EPOCH)
 }
 
 #[test]

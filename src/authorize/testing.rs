@@ -16,9 +16,9 @@ use crate::{
     credential::ApiToken,
     group::{GroupPath, Role},
     principal::{Groups, Job, Membership, MembershipSource, Person, Principal, Strength, UserId},
-    route::Route,
+    route::{BodyField, BodyRule, Pointer, Reading, Route},
 };
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use std::{
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -29,6 +29,19 @@ pub(super) use crate::route::testing::route;
 /// The same route as requests meet it.
 pub(super) fn placed(index: usize, route: &Route) -> Route {
     Route { index, ..route.clone() }
+}
+
+/// A route that reads these fields of what is posted to `/a/b`, each where its name says.
+pub(super) fn with_body(route: Route, fields: &[&str]) -> Route {
+    let field = |name: &&str| BodyField {
+        name: (*name).into(),
+        pointer: Pointer::parse(&format!("/{name}")).expect("a pointer"),
+        reading: Reading::String,
+        optional: true,
+    };
+    let fields = fields.iter().map(field).collect();
+    let rule = BodyRule { method: Method::POST, path: "/a/b".into(), max: 1024, fields };
+    Route { body_fields: [Arc::new(rule)].into(), ..route }
 }
 
 /// A provider of kind `gitlab`.

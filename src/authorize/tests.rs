@@ -4,12 +4,12 @@ use super::{
     Authorize, Decision, Outcome, PolicyError,
     testing::{
         asked, gitlab, gitlab_with_api, jobs, load, load_with, mistakes_with, oidc, placed, provider, route, services,
-        user,
+        user, with_body,
     },
 };
 use crate::route::Route;
 use crate::{
-    canonical::{Class, Judged},
+    canonical::{Class, Inspected, Judged},
     config::{Allow, ProviderKind, ProviderSettings},
     principal::{Membership, Principal, Strength, Unknown},
     route::GroupPattern,
@@ -33,7 +33,7 @@ fn ask(authorize: &Authorize, principal: &Principal, method: &str, target: &str)
 }
 
 fn ask_at(authorize: &Authorize, principal: &Principal, method: &str, target: &str, now: SystemTime) -> Decision {
-    authorize.decide(principal, &Judged { asked: asked(method, target) }, &placed(0, &route("r")), now)
+    authorize.decide(principal, &Judged::from(asked(method, target)), &placed(0, &route("r")), now)
 }
 
 fn unknown(subject: &str) -> Principal {
@@ -95,7 +95,7 @@ fn an_upgrade_is_connect_and_a_method_nobody_knows_is_refused() {
         r#"@id("read") permit (principal, action in Action::"read", resource);
            @id("live") permit (principal is User, action == Action::"connect", resource);"#,
     );
-    let mut judged = Judged { asked: asked("GET", "/") };
+    let mut judged = Judged::from(asked("GET", "/"));
     judged.asked.websocket = true;
     let route = placed(0, &route("r"));
     let decision = authorize.decide(&user("1", &[], 1), &judged, &route, UNIX_EPOCH);
@@ -194,11 +194,69 @@ fn a_slice_that_reads_the_time_keeps_no_decision() {
     assert!(ask(&authorize, &Principal::Anonymous, "GET", "/").permits());
 }
 
+/// A body with this `kind`.
+fn read(kind: &str) -> Inspected {
+    let rule = with_body(route("r"), &["kind"]).body_fields[0].clone();
+    Inspected::read(&rule, format!(r#"{{"kind":"{kind}"}}"#).as_bytes()).expect("JSON")
+}
+
+/// The example of the documentation: everybody may run templates, and those of production are for maintainers.
+#[test]
+fn a_policy_reads_the_declared_fields_of_a_body() {
+    let text = r#"
+        @id("portal") permit (principal is User, action, resource == Route::"r");
+        @id("production")
+        forbid (principal, action in Action::"write", resource == Route::"r")
+        when { context.path_folded like "/a/*" }
+        unless { principal == User::"gitlab:1" }
+        unless { context.path_folded == "/a/b" && context.body has kind && !(context.body.kind like "production/*") };"#;
+    let route = with_body(route("r"), &["kind"]);
+    let authorize = authorize_on(text, std::slice::from_ref(&route));
+    let decide = |subject: &str, target: &str, body: Inspected| {
+        let judged = Judged { asked: asked("POST", target), body };
+        authorize.decide(&user(subject, &[], 1), &judged, &placed(0, &route), UNIX_EPOCH).outcome
+    };
+    assert_eq!(decide("2", "/a/b", read("default/x")), Outcome::Permitted);
+    assert_eq!(decide("2", "/a/b", read("production/x")), Outcome::Forbidden);
+    assert_eq!(decide("1", "/a/b", read("production/x")), Outcome::Permitted);
+    assert_eq!(decide("2", "/a/c", Inspected::Unnamed), Outcome::Forbidden);
+    assert_eq!(decide("2", "/b", Inspected::Unnamed), Outcome::Permitted);
+    assert_eq!(decide("1", "/a/b", Inspected::Unread), Outcome::Failed, "never permitted");
+    let judged = |principal: &Principal| {
+        let judged = Judged { asked: asked("POST", "/a/b"), body: Inspected::Unread };
+        authorize.refusal(principal, &judged, &placed(0, &route), UNIX_EPOCH).map(|decision| decision.outcome)
+    };
+    assert_eq!(judged(&Principal::Anonymous), Some(Outcome::NotPermitted));
+    assert_eq!(judged(&user("2", &[], 1)), None);
+}
+
+/// A restriction by a field that is never there would not restrict.
+#[test]
+fn a_field_that_no_request_of_the_policy_has_is_an_error() {
+    let (r, s) = (with_body(route("r"), &["kind"]), route("s"));
+    let routes = [r, s];
+    let said = |text: &str| {
+        let errors = load(&format!("@id(\"a\") {text}"), &routes, &[gitlab("gitlab")]).err().unwrap_or_default();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let condition = r#"when { context.body has kind && context.body.kind == "x" };"#;
+    for scope in ["principal, action, resource", r#"principal, action == Action::"POST", resource == Route::"r""#] {
+        assert_eq!(said(&format!("forbid ({scope}) {condition}")), [""; 0]);
+    }
+    for scope in [r#"principal, action, resource == Route::"s""#, r#"principal, action == Action::"PUT", resource"#] {
+        let found = said(&format!("forbid ({scope}) {condition}"));
+        let message =
+            "no rule of `body_fields` declares `kind` for a request that this policy is about, so it is never there";
+        assert!(found.len() == 1 && found[0].ends_with(message), "{found:?}");
+    }
+    assert!(!said(r#"forbid (principal, action, resource) when { context.body has kid };"#).is_empty());
+}
+
 /// Two requests that a policy tells apart are never taken for the same.
 #[test]
 fn a_kept_decision_is_used_only_where_all_that_policies_read_is_equal() {
     type Change = fn(&mut Judged, &mut Strength);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 11] = [
         (r#"context.host == "app.test""#, |judged, _| judged.asked.host = "other.test".parse().expect("a host")),
         (r#"context.path == "/a""#, |judged, _| judged.asked.target.path = "/A".into()),
         (r#"context.path_folded == "/a""#, |judged, _| judged.asked.target.folded = "/b".into()),
@@ -208,8 +266,10 @@ fn a_kept_decision_is_used_only_where_all_that_policies_read_is_equal() {
         (r#"!context.amr.contains("otp")"#, |_, strength| strength.amr = Arc::new(["otp".into()])),
         (r#"!(context has acr)"#, |_, strength| strength.acr = Some("2".into())),
         (r#"!(context has auth_time)"#, |_, strength| strength.auth_time = Some(UNIX_EPOCH)),
+        (r#"!(context.body has kind)"#, |judged, _| judged.body = read("x")),
+        (r#"!(context.body has kind && context.body.kind == "y")"#, |judged, _| judged.body = read("y")),
     ];
-    let mut exact = route("r");
+    let mut exact = with_body(route("r"), &["kind"]);
     exact.exact = true;
     for (condition, change) in cases {
         let text = format!(r#"@id("a") permit (principal, action, resource) when {{ {condition} }};"#);
@@ -220,7 +280,7 @@ fn a_kept_decision_is_used_only_where_all_that_policies_read_is_equal() {
             let principal = Principal::User { person, membership, strength: Arc::new(strength.clone()) };
             authorize.decide(&principal, judged, &placed(0, &exact), UNIX_EPOCH).permits()
         };
-        let (mut judged, mut strength) = (Judged { asked: asked("GET", "/a") }, Strength::default());
+        let (mut judged, mut strength) = (Judged::from(asked("GET", "/a")), Strength::default());
         assert!(decide(&judged, &strength), "{condition}");
         change(&mut judged, &mut strength);
         assert!(!decide(&judged, &strength), "{condition}");
@@ -495,7 +555,7 @@ fn the_policies_in_the_documents_are_good() {
     let issuers = [jobs("ci", "gitlab"), services("okta-services"), services("cluster"), services("mesh")];
     let mut seen = 0;
     for (name, policy) in blocks.chain([example]) {
-        let routes = DOCUMENTED.map(route);
+        let routes = DOCUMENTED.map(|name| with_body(route(name), &["template_ref"]));
         let providers = [gitlab_with_api("gitlab")];
         let mistakes = load_with(policy, &routes, &providers, &issuers).err().unwrap_or_default();
         assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");

@@ -364,6 +364,11 @@ impl Reads {
         self.0 |= other.0;
     }
 
+    /// All of these but one.
+    pub(super) fn without(self, attribute: Attribute) -> Self {
+        Self(self.0 & !(1 << attribute as u16))
+    }
+
     /// True if the answer can change from one moment to the next.
     pub(super) fn time(self) -> bool {
         self.contains(Attribute::Now) || self.contains(Attribute::SessionAge)

@@ -9,6 +9,8 @@ mod forwarded;
 mod framing;
 mod headers;
 mod host;
+mod inspect;
+mod json;
 mod origin;
 mod peer;
 pub mod target;
@@ -21,16 +23,13 @@ pub use class::Class;
 pub use cookies::OwnCookie;
 pub(crate) use headers::{is_ours, same_spelling};
 pub use host::{Host, HostError};
+pub use inspect::{Field, Fields, Inspected, Judged, too_large};
 pub use origin::{FetchSite, Origin};
 pub use peer::{ClientCertificate, Peer, TlsClient, Transport, covers, network};
 pub use target::Target;
 pub use trace::RequestId;
 
-use crate::{
-    principal::Principal,
-    refusal::{Reason, Refusal},
-    route::Route,
-};
+use crate::refusal::{Reason, Refusal};
 use http::{HeaderMap, HeaderName, Method, Request, Uri, request::Parts};
 use ipnet::IpNet;
 use std::{net::IpAddr, sync::Arc};
@@ -94,13 +93,6 @@ pub struct Unread {
     pub client: IpAddr,
 }
 
-/// A canonical request with the declared fields of its body: all that a policy may look at.
-#[derive(Clone)]
-pub struct Judged {
-    /// The request.
-    pub asked: Canonical,
-}
-
 impl Canonical {
     /// Parses a request from `peer`, or says why it cannot be read in one way only.
     ///
@@ -158,15 +150,6 @@ impl Canonical {
             self.headers.remove(field);
         }
         self
-    }
-
-    /// Reads the declared fields of the body, where a rule of the route asks for them.
-    ///
-    /// # Errors
-    /// None in the absence of such rules.
-    pub fn inspect(self, route: &Route, principal: &Principal) -> Result<Judged, Refusal> {
-        let _ = (route, principal);
-        Ok(Judged { asked: self })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     cookie::Cookies,
     forward::{self, assertion::AssertionKeys, streams::Streams},
     gateway::{Shared, Snapshot},
+    inspect::Bodies,
     listener::{self, Hall, Phase, connection, door::Doors, operations},
     login::Login,
     membership::Memberships,
@@ -179,6 +180,7 @@ impl Building {
             last_reload: ArcSwapOption::empty(),
             control,
             membership,
+            bodies: Bodies::default(),
             audit: self.audit.clone(),
             login,
         };

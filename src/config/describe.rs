@@ -34,6 +34,7 @@ fn describe_here(root: &mut Json, at: &str, nodes: &[&Node]) {
     let Some(here) = root.pointer(at) else { return };
     let branches = here.get("anyOf").and_then(Json::as_array).map_or(0, Vec::len);
     let has_items = here.get("items").is_some();
+    let here_is_named = here.get("additionalProperties").is_some_and(Json::is_object);
     let keys: Vec<String> =
         here.get("properties").and_then(Json::as_object).into_iter().flat_map(Map::keys).cloned().collect();
     for branch in 0..branches {
@@ -42,6 +43,10 @@ fn describe_here(root: &mut Json, at: &str, nodes: &[&Node]) {
     if has_items {
         let within: Vec<&Node> = nodes.iter().flat_map(|node| items(node)).collect();
         describe(root, &format!("{at}/items"), &within);
+    }
+    if here_is_named {
+        let within: Vec<&Node> = nodes.iter().flat_map(|node| members(node)).collect();
+        describe(root, &format!("{at}/additionalProperties"), &within);
     }
     for key in keys {
         let below_it: Vec<&Node> = nodes.iter().filter_map(|node| member(node, &key)).collect();
@@ -110,6 +115,14 @@ fn member<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     match &node.value {
         Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
         _ => None,
+    }
+}
+
+/// The values of a mapping whose keys people name themselves.
+fn members(node: &Node) -> Vec<&Node> {
+    match &node.value {
+        Value::Map(entries) => entries.iter().map(|entry| &entry.node).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -475,6 +475,8 @@ pub(super) struct RouteFile {
     /// or a secret of ours in one of the forms below. Default: what the client sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) credential: Option<CredentialFile>,
+    /// Requests whose body is read before they are decided about, so that policies know fields of it. Default: `[]`.
+    pub(super) body_fields: Option<Vec<BodyRuleFile>>,
     /// Pass on `%2F` and `;` in a path segment instead of refusing them. Default: `false`.
     pub(super) encoded_slash: Option<bool>,
     /// How refusals look to calls: `problem` (RFC 9457) or `backstage`. Default: `problem`.
@@ -487,6 +489,46 @@ pub(super) struct RouteFile {
     /// Shorthand for permits: `public`, `signed-in`, `PROVIDER:group`, `PROVIDER:group/**`, or `PROVIDER:group#ROLE` with `membership.api`.
     /// Default: `[]`.
     pub(super) allow: Option<Vec<String>>,
+}
+
+/// One entry of `body_fields`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BodyRuleFile {
+    /// Their method: `POST`, `PUT`, `PATCH` or `DELETE`.
+    #[schemars(required)]
+    pub(super) method: Option<String>,
+    /// Their whole path, such as `/api/scaffolder/v2/tasks`; upper and lower case, and a `/` at the end, are the same.
+    #[schemars(required)]
+    pub(super) path: Option<String>,
+    /// The largest body, at most `16MiB`. Default: `64KiB`.
+    pub(super) max: Option<SizeText>,
+    /// What policies know of the body, by the name that it has in `context.body`.
+    #[schemars(required)]
+    pub(super) fields: Option<BTreeMap<String, BodyFieldFile>>,
+}
+
+/// One field of a body, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BodyFieldFile {
+    /// Where it stands in the JSON text (RFC 6901), such as `/templateRef`.
+    #[schemars(required)]
+    pub(super) pointer: Option<String>,
+    /// As what it is read: `string` as it stands there, `backstage_ref` as a reference to an entity of Backstage, written out in lower case. Default: `string`.
+    #[serde(rename = "as")]
+    pub(super) reading: Option<ReadingFile>,
+    /// Whether it may be left out. Default: `false`.
+    pub(super) optional: Option<bool>,
+}
+
+/// `as` of a field of a body, as written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ReadingFile {
+    #[default]
+    String,
+    BackstageRef,
 }
 
 /// `idle` of a route, as written.

@@ -2,6 +2,9 @@
 
 #[cfg(test)]
 mod agreement;
+mod bodies;
+#[cfg(test)]
+mod body_messages;
 mod changes;
 mod cors;
 mod credential;

@@ -1,7 +1,7 @@
 //! `routes`: from as written to as meant.
 
 use super::{
-    Allow, ProviderKind, ProviderSettings, credential,
+    Allow, ProviderKind, ProviderSettings, bodies, credential,
     file::{BodyFile, ConfigFile, PathsFile, ProviderFile, RouteFile, TimeoutsFile},
     limits,
     meaning::{MONTH, Meaning, entry},
@@ -52,9 +52,9 @@ pub(super) fn all(
         listen,
         settings: (written.providers.as_deref().unwrap_or_default(), settings),
     };
-    let mut taken = BTreeMap::new();
+    let mut others = Others::default();
     let read: Vec<_> =
-        routes.iter().enumerate().map(|(index, it)| context.one(meaning, index, it, &mut taken)).collect();
+        routes.iter().enumerate().map(|(index, it)| context.one(meaning, index, it, &mut others)).collect();
     read.into_iter().flatten().collect()
 }
 
@@ -76,20 +76,27 @@ struct Context<'a> {
 /// Which route answers to a host and a folded path.
 type Taken = BTreeMap<(Host, String), usize>;
 
+/// What the routes above have.
+#[derive(Default)]
+struct Others {
+    taken: Taken,
+    fields: bodies::Named,
+}
+
 impl Context<'_> {
     fn one(
         &self,
         meaning: &mut Meaning<'_, '_>,
         index: usize,
         written: &RouteFile,
-        taken: &mut Taken,
+        others: &mut Others,
     ) -> Option<Route> {
         let key = |key| entry("routes", index, key);
         let name = meaning.read(&key("name"), written.name.as_deref(), name);
         let host = self.host(meaning, index, written.host.as_deref());
         let path = meaning.read(&key("path"), written.path.as_deref().or(Some("/")), value::path);
         if let (Some(host), Some(path)) = (&host, &path) {
-            overlap(meaning, index, host, path, taken);
+            overlap(meaning, index, host, path, &mut others.taken);
         }
         let host_header = meaning.read(&key("host_header"), written.host_header.as_deref(), host_header);
         let host_header = host_header.unwrap_or_default();
@@ -118,6 +125,8 @@ impl Context<'_> {
             UserTemplate::parse(text)
                 .map_err(|help| Expected::new("a template, such as `user:default/{login}`").help(help))
         });
+        let rules = written.body_fields.as_deref().unwrap_or_default();
+        let body_fields = bodies::read(meaning, &key("body_fields"), rules, path.as_deref(), &mut others.fields);
         let idle = super::expiry::idle(meaning, &key("idle"), written.idle.as_ref());
         let grace = written.grace.as_ref().map(|it| super::expiry::grace(meaning, &key("grace"), it));
         let here = self.kinds.iter().filter(|(name, _)| providers.contains(name));
@@ -159,6 +168,7 @@ impl Context<'_> {
                 Some(credential) => Some(credential?),
                 None => None,
             },
+            body_fields,
             encoded_slash: written.encoded_slash.unwrap_or(false),
             errors: match written.body.unwrap_or_default() {
                 BodyFile::Problem => ErrorBody::Problem,

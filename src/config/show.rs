@@ -4,18 +4,18 @@ use super::{
     Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Settings, TlsVersion, TokenIssuerSettings,
     TokenKind, credential,
     file::{
-        AuditFile, BodyFile, CertificateFile, ClaimsFile, ClientCertificatesFile, ConfigFile, ContactFile, CorsFile,
-        DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile, IdleFile, KindFile, LimitFile,
-        LimitsFile, ListenFile, ListenerFile, MembershipApiFile, MembershipFile, MembershipHookFile, ModeFile,
-        OperationsFile, PathsFile, ProviderFile, RateText, RouteFile, RouteLimitsFile, SecretFile, SessionsFile,
-        SizeText, StepUpFile, TimeoutsFile, TlsFile, TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile,
-        UpstreamTlsFile, UpstreamsFile,
+        AuditFile, BodyFieldFile, BodyFile, BodyRuleFile, CertificateFile, ClaimsFile, ClientCertificatesFile,
+        ConfigFile, ContactFile, CorsFile, DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile,
+        IdleFile, KindFile, LimitFile, LimitsFile, ListenFile, ListenerFile, MembershipApiFile, MembershipFile,
+        MembershipHookFile, ModeFile, OperationsFile, PathsFile, ProviderFile, RateText, ReadingFile, RouteFile,
+        RouteLimitsFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile, TlsVersionFile,
+        TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
     },
     value::{write_duration, write_size},
 };
 use crate::{
     fairness::{Limit, Whom},
-    route::{Activity, Cors, ErrorBody, GroupPattern, HostHeader, Route},
+    route::{Activity, BodyField, BodyRule, Cors, ErrorBody, GroupPattern, HostHeader, Reading, Route},
     upstream::UpstreamSettings,
 };
 use std::{path::Path, time::Duration};
@@ -241,6 +241,7 @@ fn route(settings: &Route, source: &RouteFile, base: &Path) -> RouteFile {
             .as_ref()
             .zip(source.credential.as_ref())
             .map(|(it, source)| credential::shown(it, source, |it| secret(it, base))),
+        body_fields: Some(settings.body_fields.iter().map(|rule| body_rule(rule)).collect()),
         encoded_slash: Some(settings.encoded_slash),
         body: Some(match settings.errors {
             ErrorBody::Problem => BodyFile::Problem,
@@ -260,6 +261,23 @@ fn route(settings: &Route, source: &RouteFile, base: &Path) -> RouteFile {
             service: settings.limits.of(Whom::Service).map(limit),
         }),
         allow: Some(settings.allow.iter().map(allow).collect()),
+    }
+}
+
+fn body_rule(rule: &BodyRule) -> BodyRuleFile {
+    let field = |field: &BodyField| BodyFieldFile {
+        pointer: Some(field.pointer.to_string()),
+        reading: Some(match field.reading {
+            Reading::String => ReadingFile::String,
+            Reading::BackstageRef => ReadingFile::BackstageRef,
+        }),
+        optional: Some(field.optional),
+    };
+    BodyRuleFile {
+        method: Some(rule.method.to_string()),
+        path: Some(rule.path.to_string()),
+        max: Some(SizeText(write_size(rule.max))),
+        fields: Some(rule.fields.iter().map(|it| (it.name.to_string(), field(it))).collect()),
     }
 }
 

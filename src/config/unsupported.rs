@@ -1,9 +1,8 @@
 //! What the documentation of later versions names and this version lacks. Ignoring it would weaken a restriction in silence.
 
 /// Keys by their path, with `[]` for every place in a list, and what to do instead.
-const KEYS: [(&str, &str); 5] = [
+const KEYS: [(&str, &str); 4] = [
     ("compatibility", "remove the key: paths of other proxies are not served yet"),
-    ("routes[].body_fields", "remove the key, and judge the request by its method and path"),
     ("routes[].kind", "remove the key: every route has an upstream"),
     ("sessions.store", "remove the key: sessions are kept in the embedded store below `state`"),
     ("audit.sinks", "remove the key, and ship the files of the journal below `state`"),
@@ -33,7 +32,7 @@ mod tests {
     #[test]
     fn finds_keys_at_every_place_of_a_list() {
         assert_eq!(general("routes[10].allow[1]"), "routes[].allow[]");
-        assert!(key("routes[3].body_fields").is_some());
+        assert!(key("routes[3].kind").is_some());
         assert!(key("routes[0].upstream").is_none());
     }
 }

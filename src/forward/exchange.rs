@@ -149,7 +149,7 @@ impl<'a> Exchange<'a> {
         let limit = self.timeouts.first_byte + self.timeouts.request_idle;
         loop {
             std::task::ready!(idle.poll_over(limit, cx));
-            let taken = self.crossing.received_so_far();
+            let taken = self.crossing.taken_so_far();
             if std::mem::replace(&mut self.taken, taken) == taken {
                 let cause = format!("the request's body was not taken for {} ms", limit.as_millis());
                 return Poll::Ready(too_late(cause));

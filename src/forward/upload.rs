@@ -103,7 +103,10 @@ impl Streaming {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.idle.moved();
                     let Ok(data) = frame.into_data() else { continue };
-                    self.crossing.received(data.len() as u64);
+                    self.crossing.taken(data.len() as u64);
+                    if !self.body.was_read() {
+                        self.crossing.received(data.len() as u64);
+                    }
                     if self.body.is_end_stream() {
                         self.end(Ended::Wholly);
                     }

@@ -29,6 +29,14 @@ pub enum Reason {
     HeadTooLarge,
     /// `Expect` is something else than `100-continue`.
     Expectation,
+    /// The body is larger than what is read before a decision.
+    BodyTooLarge,
+    /// The body has to be read before a decision, and is not JSON in UTF-8 without a coding.
+    UnsupportedBody,
+    /// The body has to be read before a decision, and is no JSON, has two readings, or lacks a declared field.
+    InvalidBody,
+    /// There is no room left for bodies that are read before a decision.
+    BodiesFull,
     /// A method that no route allows.
     Method,
     /// No route for this host.

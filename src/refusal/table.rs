@@ -67,6 +67,7 @@ const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
 const UNREADABLE: &str = "This request cannot be read";
+const TOO_MUCH: &str = "This request is too large";
 const NOTHING: &str = "There is nothing here";
 const NOT_NOW: &str = "Not right now";
 const NO_ANSWER: &str = "The service behind this page does not answer";
@@ -79,11 +80,15 @@ const AS_TOLD: Option<u16> = Some(1);
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub static TABLE: [Row; 35] = [
+pub static TABLE: [Row; 39] = [
     row(BadRequest, "bad_request", 400, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "It can be read in two ways, or breaks the protocol"),
     row(TargetTooLong, "target_too_long", 414, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "The target is longer than 8 KiB"),
     row(HeadTooLarge, "head_too_large", 431, RESOURCE_EXHAUSTED, Kind::Rejected, UNREADABLE, NONE, NO, "The head is larger than 32 KiB, or has more than 100 fields"),
     row(Expectation, "expectation_failed", 417, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "`Expect` is something else than `100-continue`"),
+    row(BodyTooLarge, "body_too_large", 413, RESOURCE_EXHAUSTED, Kind::Rejected, TOO_MUCH, NONE, NO, "A rule of `routes[].body_fields` names the request, and its body has more bytes than the rule's `max`"),
+    row(UnsupportedBody, "unsupported_body", 415, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "A rule of `routes[].body_fields` names the request, and its body is not JSON in UTF-8, or has a `Content-Encoding`"),
+    row(InvalidBody, "invalid_body", 400, INVALID_ARGUMENT, Kind::Rejected, UNREADABLE, NONE, NO, "A rule of `routes[].body_fields` names the request, and its body is no JSON, has a member twice, or lacks a declared field; the answer says which"),
+    row(BodiesFull, "bodies_full", 503, UNAVAILABLE, Kind::Error, NOT_NOW, AGAIN, SOON, "Bodies that are read before a decision fill the 64 MiB that there are for all of them"),
     row(Method, "method_not_allowed", 405, UNIMPLEMENTED, Kind::Rejected, "This method is not allowed", NONE, NO, "No route, or no endpoint of ours, takes this method"),
     row(UnknownHost, "unknown_host", 421, UNIMPLEMENTED, Kind::Rejected, NOTHING, NONE, NO, "No route has this host; compare `routes[].host`"),
     row(Misdirected, "misdirected", 421, UNIMPLEMENTED, Kind::Rejected, "This connection is for another host", NONE, NO, "The certificate of this connection is not for this host"),

@@ -1,7 +1,7 @@
 //! A request as a reviewer writes it, read and found as the gateway would.
 
 use crate::{
-    canonical::{Canonical, Class, ClientCertificate, Judged, Peer, Rules, TlsClient, Transport},
+    canonical::{Canonical, Class, ClientCertificate, Inspected, Judged, Peer, Rules, TlsClient, Transport},
     config::{Settings, TokenIssuerSettings},
     principal::{Name, Principal},
     route::{Destination, Route, Routes},
@@ -44,6 +44,8 @@ pub struct More {
     pub class: Option<Class>,
     /// The certificate that the client shows.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The body, in JSON, where a rule of `body_fields` names the request. Default: nobody has read it.
+    pub body: Option<String>,
 }
 
 /// One configuration, ready for many requests.
@@ -107,6 +109,7 @@ impl Site {
     pub fn ask(&self, method: &str, url: &str, more: More) -> Result<Asking, String> {
         let class = more.class.unwrap_or(if more.websocket { Class::WebSocket } else { Class::Machine });
         let now = more.at.unwrap_or_else(usual);
+        let body = more.body.clone();
         let asked = self.read(method, url, class, more)?;
         if asked.class != class {
             return Err(format!(
@@ -118,7 +121,8 @@ impl Site {
         match self.routes.find(&asked).map_err(|refusal| refusal.detail)? {
             Destination::Upstream(route) => {
                 let people_of = people_of(&self.issuers, route);
-                Ok(Asking { route: route.clone(), judged: Judged { asked }, now, people_of })
+                let judged = sent(asked.inspect(route), route, body.as_deref())?;
+                Ok(Asking { route: route.clone(), judged, now, people_of })
             }
             Destination::Endpoint(_) => {
                 Err(format!("`{}` is answered by the gateway itself, and no policy is asked", asked.target.path))
@@ -193,6 +197,16 @@ pub(super) fn takes(route: &Route, people_of: &[Name], principal: &Principal) ->
 pub(super) fn people_of(issuers: &[Arc<TokenIssuerSettings>], route: &Route) -> Vec<Name> {
     let taken = issuers.iter().filter(|issuer| route.token_issuers.contains(&issuer.name));
     taken.filter(|issuer| issuer.has_people()).map(|issuer| issuer.namespace().clone()).collect()
+}
+
+/// The request with its body, read as the gateway would.
+fn sent(judged: Judged, route: &Route, body: Option<&str>) -> Result<Judged, String> {
+    let Some(body) = body else { return Ok(judged) };
+    let rule = route.body_rule(&judged.asked).ok_or_else(|| {
+        format!("no rule of `body_fields` of route `{}` names this request, so nobody reads its `body`", route.name)
+    })?;
+    let body = Inspected::read(rule, body.as_bytes()).map_err(|refusal| refusal.detail)?;
+    Ok(Judged { body, ..judged })
 }
 
 /// The fields by which a request of this class is known.

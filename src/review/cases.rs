@@ -329,6 +329,7 @@ impl Reader<'_, '_, '_> {
             websocket: written.websocket.unwrap_or(false),
             class: class.transpose().ok()?,
             certificate,
+            body: written.body.clone(),
         })
     }
 

@@ -256,6 +256,9 @@ pub struct CaseFile {
     /// It opens a WebSocket. Default: `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub websocket: Option<bool>,
+    /// Its body, in JSON, where a rule of `body_fields` names the request. Default: nobody has read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     /// What kind of request it is, such as `navigation`. Default: `machine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,

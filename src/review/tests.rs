@@ -12,7 +12,9 @@ use crate::{
     canonical::Class,
     config::{Settings, load_for_review},
     principal::{Membership, Principal},
+    route::{BodyField, BodyRule, Pointer, Reading},
 };
+use http::Method;
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 fn settings() -> Settings {
@@ -276,6 +278,27 @@ fn requests_are_read_as_the_gateway_reads_them() {
     assert!(class(Class::Navigation, "POST").is_err());
     let socket = ask("GET", "/", More { websocket: true, ..More::default() }).expect("it is good");
     assert!(socket.judged.asked.websocket);
+}
+
+/// A body is read where a rule names the request, and nowhere else.
+#[test]
+fn bodies_are_read_as_the_gateway_reads_them() {
+    let mut settings = settings();
+    let pointer = Pointer::parse("/kind").expect("a pointer");
+    let field = BodyField { name: "kind".into(), pointer, reading: Reading::BackstageRef, optional: false };
+    let rule = BodyRule { method: Method::POST, path: "/api/tasks".into(), max: 1024, fields: vec![field] };
+    settings.routes.iter_mut().for_each(|route| route.body_fields = [Arc::new(rule.clone())].into());
+    let ask = |url: &str, body: Option<&str>| {
+        let more = More { body: body.map(str::to_owned), ..More::default() };
+        Asking::of("POST", url, more, &settings).map(|asking| asking.judged)
+    };
+    let read = ask("/api/tasks", Some(r#"{"kind": "Production/DNS"}"#)).expect("it is good");
+    assert_eq!(read.body.fields(), [("kind".into(), "template:production/dns".into())]);
+    assert!(ask("/api/tasks", None).expect("it is good").is_unread());
+    let said = |url, body| ask(url, Some(body)).err().expect("a mistake");
+    assert_eq!(said("/api/tasks", "{}"), "`/kind` of the body is missing, a string is expected");
+    let nobody = "no rule of `body_fields` of route `api` names this request, so nobody reads its `body`";
+    assert_eq!(said("/api/other", "{}"), nobody);
 }
 
 /// Whom a route does not take is nobody there, as at the gateway.

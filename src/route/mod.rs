@@ -1,6 +1,7 @@
 //! From a canonical request to the place it goes: one of our endpoints, or a route's upstream.
 
 mod backstage;
+mod body;
 mod credential;
 mod endpoint;
 mod pattern;
@@ -9,12 +10,13 @@ mod table;
 pub(crate) mod testing;
 
 pub use backstage::UserTemplate;
+pub use body::{BodyField, BodyRule, Pointer, Reading};
 pub use endpoint::Endpoint;
 pub use pattern::PathPattern;
 pub use table::Routes;
 
 use crate::{
-    canonical::Host,
+    canonical::{Canonical, Host},
     config::Allow,
     credential::Credential,
     fairness::Limits,
@@ -76,6 +78,8 @@ pub struct Route {
     pub credential: Option<Credential>,
     /// `%2F` and `;` in a segment are passed on instead of refused.
     pub encoded_slash: bool,
+    /// Whose body is read before they are decided about; no two name the same request.
+    pub body_fields: Arc<[Arc<BodyRule>]>,
     /// How errors look to calls of this route.
     pub errors: ErrorBody,
     /// When we stop waiting.
@@ -90,6 +94,11 @@ impl Route {
     /// Whether its description is at `path`: only routes that take tokens have one.
     fn describes(&self, path: &str) -> bool {
         !self.token_issuers.is_empty() && path == self.metadata_path()
+    }
+
+    /// The rule that says what policies know of this request's body.
+    pub fn body_rule(&self, asked: &Canonical) -> Option<&Arc<BodyRule>> {
+        self.body_fields.iter().find(|rule| rule.names(asked))
     }
 
     /// Where the route describes itself to clients that need a token (RFC 9728, section 3.1).

@@ -31,6 +31,7 @@ pub(crate) fn route(name: &str) -> Route {
         tokens: Tokens::default(),
         credential: None,
         encoded_slash: false,
+        body_fields: [].into(),
         errors: ErrorBody::Problem,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

@@ -2,7 +2,7 @@
 
 use super::{assertion::AssertionKeys, streams::Streams, upgrade::open_plain, *};
 use crate::{
-    canonical::{Canonical, Class, Host, OwnCookie, RequestId, Target},
+    canonical::{Canonical, Class, Host, Inspected, OwnCookie, RequestId, Target},
     principal::{Groups, Membership, MembershipSource, Person, UserId},
     route::{GroupPattern, HostHeader, Timeouts},
     upstream::Upstream,
@@ -104,6 +104,7 @@ fn patient(upstream: Arc<Upstream>) -> Route {
 pub(super) fn judged(target: &str) -> Judged {
     let host: Host = "app.test".parse().expect("a host");
     Judged {
+        body: Inspected::Unnamed,
         asked: Canonical {
             id: RequestId(7),
             traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
