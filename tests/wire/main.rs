@@ -4,6 +4,7 @@ mod attacks;
 mod backstage;
 mod bearers;
 mod begin;
+mod bodies;
 mod classes;
 mod corpus;
 mod cors;
