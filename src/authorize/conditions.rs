@@ -245,7 +245,7 @@ impl<'a> Bench<'a> {
         request: Option<(&Judged, SystemTime)>,
     ) -> Self {
         let context = match request {
-            Some((judged, now)) => context::context(Reads::ALL, &judged.asked, principal.strength(), now),
+            Some((judged, now)) => context::context(Reads::ALL, judged, principal.strength(), now),
             None => Some(Context::empty()),
         };
         let action = request.and_then(|(judged, _)| Action::asked(&judged.asked)).unwrap_or(Action::Get);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     fn told(authorize: &Authorize, principal: &Principal, target: &str) -> Vec<(String, Holds, Vec<About>)> {
-        let judged = Judged { asked: asked("POST", target) };
+        let judged = Judged::from(asked("POST", target));
         let readings = authorize.readings(principal, &judged, &placed(0, &route("r")), UNIX_EPOCH);
         let conditions = readings.into_iter().flat_map(|reading| reading.conditions);
         conditions.map(|it| (it.text, it.holds, it.about)).collect()

@@ -5,7 +5,7 @@ use super::{
     index::Index,
     policies::Loaded,
     slice::Slice,
-    words::{Action, Kind},
+    words::{Action, Attribute, Kind},
 };
 use crate::refusal::Note;
 use cedar_policy::{AuthorizationError, Decision as Verdict, PolicyId, Response};
@@ -79,6 +79,12 @@ impl Book {
     /// A decision made without any policy.
     pub(super) fn without_policy(&self, outcome: Outcome) -> Decision {
         self.decision(outcome, &[])
+    }
+
+    /// What stands for a decision that waits for the body: the permits about `action` that read it.
+    pub(super) fn may_permit(&self, slice: &Slice, action: Action) -> Decision {
+        let reads_body = |number: &u32| self.get(*number).facts.reads.contains(Attribute::Body);
+        self.decision(Outcome::Permitted, &self.own_permits(slice, action).filter(reads_body).collect::<Vec<_>>())
     }
 
     fn unknown(&self) -> Decision {

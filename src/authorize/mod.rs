@@ -134,10 +134,20 @@ impl Decision {
     }
 }
 
-/// What it would do; none for methods that no policy can name.
-fn action(judged: &Judged) -> Option<Action> {
-    let asked = &judged.asked;
-    if asked.websocket { Some(Action::Connect) } else { Action::of(&asked.method) }
+/// One request as it is put to Cedar, apart from who asks.
+struct Inquiry<'a> {
+    action: Action,
+    judged: &'a Judged,
+    strength: Option<&'a Strength>,
+    route: &'a Route,
+    now: SystemTime,
+}
+
+impl<'a> Inquiry<'a> {
+    /// None for methods that no policy can name.
+    fn of(principal: &'a Principal, judged: &'a Judged, route: &'a Route, now: SystemTime) -> Option<Self> {
+        Some(Self { action: Action::asked(&judged.asked)?, judged, strength: principal.strength(), route, now })
+    }
 }
 
 fn set<'a>(policies: impl Iterator<Item = &'a Loaded>) -> PolicySet {
@@ -273,62 +283,61 @@ impl Authorize {
 
     /// Decides one request. `now` is read only by policies that ask for the time. One with an unread body is never permitted.
     pub fn decide(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Decision {
-        if judged.is_unread() {
-            let refused = self.refusal(principal, judged, route, now);
-            return refused.unwrap_or_else(|| self.book.without_policy(Outcome::Failed));
-        }
-        let Some(action) = action(judged) else {
-            return self.book.without_policy(Outcome::NotPermitted); // no policy can name such a method
+        let Some(inquiry) = Inquiry::of(principal, judged, route, now) else {
+            return self.book.without_policy(Outcome::NotPermitted);
         };
-        let strength = principal.strength();
         let slice = self.slice(principal, route);
-        let inputs = Inputs::of(slice.subset.reads, action, judged, strength);
-        let kept = inputs.as_ref().and_then(|inputs| slice.recall(inputs));
-        let decision = kept.unwrap_or_else(|| {
-            let (policies, reads) = (&slice.subset.policies, slice.subset.reads);
-            let decision = self.evaluate(&slice, route, (policies, reads), action, judged, strength, now);
-            if let Some(inputs) = inputs {
-                slice.keep(inputs, &decision);
-            }
-            decision
-        });
-        self.nearest_first(decision, &slice, principal, judged, route, now)
+        let decision = match judged.is_unread() {
+            true => self.refused(&slice, &inquiry).unwrap_or_else(|| self.book.without_policy(Outcome::Failed)),
+            false => self.recalled(&slice, &inquiry),
+        };
+        self.nearest_first(decision, &slice, principal, inquiry)
     }
 
     /// The decision on a request whose body nobody has read, if it is a refusal whatever the body is; `None` where one may be
     /// permitted.
-    ///
-    /// Policies that read the body are left out. More of them can add forbids and failures, which refuse as well; only a permit
-    /// among them could turn the refusal, and only where nothing forbids and nothing has failed.
     pub fn refusal(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Option<Decision> {
-        let Some(action) = action(judged) else {
+        let Some(inquiry) = Inquiry::of(principal, judged, route, now) else {
             return Some(self.book.without_policy(Outcome::NotPermitted));
         };
-        let slice = self.slice(principal, route);
+        self.refused(&self.slice(principal, route), &inquiry)
+    }
+
+    /// Policies that read the body are left out. More of them can add forbids and failures, which refuse as well; only a permit
+    /// among them could turn the refusal, and only where nothing forbids and nothing has failed.
+    fn refused(&self, slice: &Slice, inquiry: &Inquiry<'_>) -> Option<Decision> {
         let policies = slice.subset.bodiless.as_ref().unwrap_or(&slice.subset.policies);
-        let reads = slice.subset.reads.without(Attribute::Body);
-        let decision = self.evaluate(&slice, route, (policies, reads), action, judged, principal.strength(), now);
-        let open = slice.subset.with_body.contains(action);
+        let decision = self.evaluate(slice, (policies, slice.subset.reads.without(Attribute::Body)), inquiry);
+        let open = slice.subset.with_body.contains(inquiry.action);
         let holds = match decision.outcome {
             Outcome::Permitted => false,
             Outcome::Forbidden | Outcome::Failed => true,
             Outcome::NotPermitted => !open,
-            Outcome::MembershipUnknown => !open || slice.unknown.forbids(action),
+            Outcome::MembershipUnknown => !open || slice.unknown.forbids(inquiry.action),
         };
         holds.then_some(decision)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn evaluate(
-        &self,
-        slice: &Slice,
-        route: &Route,
-        (policies, reads): (&PolicySet, Reads),
-        action: Action,
-        judged: &Judged,
-        strength: Option<&Strength>,
-        now: SystemTime,
-    ) -> Decision {
+    /// What the slice decided when it was asked the same, or decides now.
+    fn recalled(&self, slice: &Slice, inquiry: &Inquiry<'_>) -> Decision {
+        let inputs = Inputs::of(slice.subset.reads, inquiry.action, inquiry.judged, inquiry.strength);
+        if let Some(kept) = inputs.as_ref().and_then(|inputs| slice.recall(inputs)) {
+            return kept;
+        }
+        let decision = self.whole(slice, inquiry);
+        if let Some(inputs) = inputs {
+            slice.keep(inputs, &decision);
+        }
+        decision
+    }
+
+    /// What the whole slice decides.
+    fn whole(&self, slice: &Slice, inquiry: &Inquiry<'_>) -> Decision {
+        self.evaluate(slice, (&slice.subset.policies, slice.subset.reads), inquiry)
+    }
+
+    fn evaluate(&self, slice: &Slice, (policies, reads): (&PolicySet, Reads), inquiry: &Inquiry<'_>) -> Decision {
+        let Inquiry { action, judged, strength, route, now } = *inquiry;
         self.evaluations.fetch_add(1, Ordering::Relaxed);
         let Some(context) = context::context(reads, judged, strength, now) else {
             return self.book.without_policy(Outcome::Failed);

@@ -209,7 +209,7 @@ mod tests {
             (r#"permit (principal, action, resource) when { principal is User && principal.login == "a" };"#, false),
         ] {
             let policies = policies_of(policy);
-            let judged = Judged { asked: asked("GET", "/") };
+            let judged = Judged::from(asked("GET", "/"));
             let decision = policies.decide(&Principal::Anonymous, &judged, &routes()[0], UNIX_EPOCH);
             let open = policies.open(&routes()).iter().any(|it| it.route.as_str() == "portal");
             assert_eq!((decision.outcome == Outcome::Permitted, open), (told, told), "{policy}");

@@ -176,7 +176,7 @@ mod tests {
         );
         let rights = authorize.rights();
         let open = |method, target| {
-            let judged = Judged { asked: asked(method, target) };
+            let judged = Judged::from(asked(method, target));
             let openings = rights.openings(&judged, &placed(0, &route("r")), UNIX_EPOCH);
             let told = openings.into_iter().map(|it| format!("{}: {}", it.policy.id, it.conditions.join(" && ")));
             told.collect::<Vec<_>>()

@@ -4,13 +4,13 @@
 //! one group alone and where it flows down to those below.
 
 use super::{
-    Authorize, Decision, Outcome,
+    Authorize, Decision, Inquiry, Outcome,
     change::{MembershipChange, Step, Way, after},
     context::Inputs,
     facts::Facts,
     reach::is_about,
     slice::Slice,
-    words::{Action, Kind, Uid},
+    words::{Kind, Uid},
 };
 use crate::{
     canonical::Judged,
@@ -45,11 +45,7 @@ struct Trial<'a> {
     kind: Kind,
     provider: String,
     groups: &'a Groups,
-    principal: &'a Principal,
-    judged: &'a Judged,
-    route: &'a Route,
-    action: Action,
-    now: SystemTime,
+    inquiry: Inquiry<'a>,
     left: usize,
     cut: bool,
 }
@@ -73,7 +69,8 @@ impl Authorize {
         decisions: usize,
     ) -> Search {
         let first = self.decide(principal, judged, route, now);
-        let Some(mut trial) = Trial::of(self, principal, judged, route, now, decisions) else {
+        let inquiry = Inquiry::of(principal, judged, route, now);
+        let Some(mut trial) = inquiry.and_then(|inquiry| Trial::of(self, principal, inquiry, decisions)) else {
             return Search::default();
         };
         let policies = trial.policies();
@@ -87,19 +84,18 @@ impl Authorize {
         decision: Decision,
         slice: &Slice,
         principal: &Principal,
-        judged: &Judged,
-        route: &Route,
-        now: SystemTime,
+        inquiry: Inquiry<'_>,
     ) -> Decision {
         if decision.outcome != Outcome::NotPermitted || decision.notes.len() < 2 {
             return decision;
         }
-        let Some(mut trial) = Trial::of(self, principal, judged, route, now, FOR_ONE_REFUSAL) else { return decision };
-        let telling = self.book.telling(slice, route.name.as_str(), trial.action);
+        let Some(mut trial) = Trial::of(self, principal, inquiry, FOR_ONE_REFUSAL) else { return decision };
+        let Inquiry { action, judged, strength, route, .. } = trial.inquiry;
+        let telling = self.book.telling(slice, route.name.as_str(), action);
         let mut reads = slice.subset.reads;
         telling.iter().for_each(|number| reads.add(self.book.get(*number).facts.reads));
         // that it was another time of the day does not make it another refusal
-        let inputs = Inputs::of(reads.without_time(), trial.action, &judged.asked, principal.strength());
+        let inputs = Inputs::of(reads.without_time(), action, judged, strength);
         let find = || telling.into_iter().find(|number| trial.is_near(*number));
         match inputs.and_then(|inputs| slice.nearest(&inputs, FOR_ONE_SLICE, find)) {
             Some(number) => self.book.telling_first(decision, number),
@@ -110,20 +106,12 @@ impl Authorize {
 
 impl<'a> Trial<'a> {
     /// None where there is no membership that could change, or none is known.
-    fn of(
-        authorize: &'a Authorize,
-        principal: &'a Principal,
-        judged: &'a Judged,
-        route: &'a Route,
-        now: SystemTime,
-        left: usize,
-    ) -> Option<Self> {
+    fn of(authorize: &'a Authorize, principal: &'a Principal, inquiry: Inquiry<'a>, left: usize) -> Option<Self> {
         let asker = Asker::of(principal);
         let provider = asker.provider()?.to_owned();
         let Some(Membership::Known(groups)) = principal.membership() else { return None };
-        let (kind, action) = (Kind::asking(&asker), Action::asked(&judged.asked)?);
-        let cut = false;
-        Some(Self { authorize, asker, kind, provider, groups, principal, judged, route, action, now, left, cut })
+        let kind = Kind::asking(&asker);
+        Some(Self { authorize, asker, kind, provider, groups, inquiry, left, cut: false })
     }
 
     /// Every policy about this route, this action and such principals.
@@ -132,7 +120,7 @@ impl<'a> Trial<'a> {
         let all = authorize.book.policies.iter().map(|loaded| (&loaded.id, &loaded.facts));
         let about = all.filter(|(_, facts)| {
             let is_meant = facts.principal.kind().is_none_or(|kind| kind == self.kind);
-            is_meant && facts.actions.contains(self.action) && is_about(facts, self.route)
+            is_meant && facts.actions.contains(self.inquiry.action) && is_about(facts, self.inquiry.route)
         });
         about.map(|(id, facts)| Naming { facts, id, uids: self.named_in(facts) }).collect()
     }
@@ -260,10 +248,14 @@ impl<'a> Trial<'a> {
         };
         self.left = left;
         let (authorize, asker, membership) = (self.authorize, self.asker.clone(), Membership::Known(groups));
-        let slice =
-            authorize.build(asker, Some(&membership), self.route, |members| Arc::new(authorize.collect(members)));
-        let strength = self.principal.strength();
-        Some(authorize.evaluate(&slice, self.route, self.action, &self.judged.asked, strength, self.now))
+        let subset = |members| Arc::new(authorize.collect(members));
+        let slice = authorize.build(asker, Some(&membership), self.inquiry.route, subset);
+        Some(match self.inquiry.judged.is_unread() {
+            true => authorize
+                .refused(&slice, &self.inquiry)
+                .unwrap_or_else(|| authorize.book.may_permit(&slice, self.inquiry.action)),
+            false => authorize.whole(&slice, &self.inquiry),
+        })
     }
 }
 
@@ -293,7 +285,7 @@ mod tests {
     }
 
     fn search_at(authorize: &Authorize, principal: &Principal, target: &str, most: usize) -> Search {
-        let judged = Judged { asked: asked("GET", target) };
+        let judged = Judged::from(asked("GET", target));
         authorize.changes(principal, &judged, &placed(0, &route("r")), UNIX_EPOCH, most)
     }
 
@@ -429,7 +421,7 @@ mod tests {
             (0..8).map(|number| many(number, &format!("when {{ context.path == \"/{number}\" }}"))).collect();
         let authorize = authorize(&text);
         let told = |target: &str| {
-            let judged = Judged { asked: asked("GET", target) };
+            let judged = Judged::from(asked("GET", target));
             let decision = authorize.decide(&user("1", &[], 1), &judged, &placed(0, &route("r")), UNIX_EPOCH);
             decision.notes.iter().map(|note| note.policy.to_string()).collect::<Vec<_>>()
         };
@@ -445,7 +437,7 @@ mod tests {
         let authorize =
             authorize(&(text + "@id(\"all\") permit (principal, action, resource) when { context.path == \"/\" };"));
         let ask = |target: &str| {
-            let judged = Judged { asked: asked("GET", target) };
+            let judged = Judged::from(asked("GET", target));
             authorize.decide(&user("1", &[], 1), &judged, &placed(0, &route("r")), UNIX_EPOCH).permits()
         };
         assert!(ask("/"));
@@ -523,10 +515,11 @@ mod tests {
             let mut held = held;
             held.dedup_by_key(|(path, _)| *path);
             let principal = member("1", &held, &[], 1);
-            let (judged, route) = (Judged { asked: asked("GET", "/") }, placed(0, &route("r")));
+            let (judged, route) = (Judged::from(asked("GET", "/")), placed(0, &route("r")));
             let first = authorize.decide(&principal, &judged, &route, UNIX_EPOCH);
             let search = authorize.changes(&principal, &judged, &route, UNIX_EPOCH, 100_000);
-            let mut trial = Trial::of(&authorize, &principal, &judged, &route, UNIX_EPOCH, 100_000).expect("groups are known");
+            let inquiry = Inquiry::of(&principal, &judged, &route, UNIX_EPOCH).expect("a method that policies name");
+            let mut trial = Trial::of(&authorize, &principal, inquiry, 100_000).expect("groups are known");
             let mut permits = |steps: &[&Step]| trial.decide(steps).is_some_and(|decision| decision.permits());
             for change in &search.changes {
                 prop_assert!(permits(&change.steps.iter().collect::<Vec<_>>()), "{change:?}");

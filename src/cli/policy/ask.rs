@@ -32,6 +32,9 @@ pub(super) struct HowArguments {
     /// It opens a WebSocket.
     #[arg(long)]
     websocket: bool,
+    /// Its body, in JSON, where a rule of `body_fields` names the request.
+    #[arg(long, value_name = "JSON")]
+    body: Option<String>,
 }
 
 /// Which request of whom.
@@ -83,9 +86,18 @@ impl HowArguments {
             client_ip: self.client_ip,
             at: Some(at.unwrap_or(now)),
             websocket: self.websocket,
+            body: self.body.clone(),
             ..More::default()
         };
-        Asking::of(method, url, more, settings)
+        let asking = Asking::of(method, url, more, settings)?;
+        match asking.judged.is_unread() {
+            true => Err(format!(
+                "policies know the body of this request, by a rule of `body_fields` of route `{}`: say it with `--body`, such as \
+                 `--body '{{}}'`",
+                asking.route.name
+            )),
+            false => Ok(asking),
+        }
     }
 }
 
