@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Audit, Event},
-    authorize::Authorize,
+    authorize::{Authorize, show_errors},
     config::{self, ProviderSettings, Settings, TokenIssuerSettings},
     control::{Issuers, Providers},
     cookie::Cookies,
@@ -64,11 +64,11 @@ pub struct Reloader {
 /// Makes the snapshot of a configuration. Upstreams that are as `before` keep their state: connections, health, ejections.
 ///
 /// # Errors
-/// Every mistake in the policies, a line each.
+/// Every mistake in the policies, each with its line.
 pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) -> Result<Snapshot, String> {
     let (routes, providers, vouch) = (&settings.routes, &settings.providers, &settings.token_issuers);
     let authorize = Authorize::load(settings.policies.as_deref(), routes, providers, vouch)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        .map_err(|errors| show_errors(&errors, false))?;
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
     let public = public.parse().map_err(|error| format!("public_url: {error}"))?;
@@ -220,11 +220,7 @@ impl Reloader {
         for key in needs_restart(&self.started, &next.settings) {
             tracing::warn!(key, "this key changed and takes effect at the next start");
         }
-        let (old_ids, new_ids): (BTreeSet<_>, BTreeSet<_>) = (before.authorize.ids(), next.authorize.ids());
-        let only = |of: &BTreeSet<Arc<str>>, not: &BTreeSet<Arc<str>>| {
-            of.difference(not).map(|id| id.to_string()).collect::<Vec<_>>()
-        };
-        let (added, removed) = (only(&new_ids, &old_ids), only(&old_ids, &new_ids));
+        let (added, removed) = differences(&before.authorize.ids(), &next.authorize.ids());
         let mut changed = Vec::from_iter(config::changes(&before.settings, &next.settings));
         changed.extend(changed_policies(&before.authorize.texts(), &next.authorize.texts()));
         let digest = next.authorize.digest().to_string();
@@ -310,8 +306,8 @@ fn all(configuration: &str, settings: &Settings) -> [u8; 32] {
 /// The files of the policies, in order.
 fn policies(settings: &Settings) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    if let Some(policies) = &settings.policies {
-        let _ = collect(policies, &mut files); // what cannot be listed is an error when it is loaded
+    if let Some(directory) = &settings.policies {
+        let _ = collect(directory, &mut files); // what cannot be listed is an error when it is loaded
     }
     files.sort();
     files
@@ -327,6 +323,13 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The ids that are new, and those that are gone.
+fn differences(before: &BTreeSet<Arc<str>>, next: &BTreeSet<Arc<str>>) -> (Vec<String>, Vec<String>) {
+    let only =
+        |of: &BTreeSet<Arc<str>>, not: &BTreeSet<Arc<str>>| of.difference(not).map(|id| id.to_string()).collect();
+    (only(next, before), only(before, next))
 }
 
 /// The policies that say something else under the same `@id`, as keys of the configuration are named.

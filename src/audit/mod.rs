@@ -5,6 +5,7 @@
 
 mod crossing;
 mod event;
+mod faults;
 mod journal;
 mod json;
 mod key;
@@ -30,13 +31,14 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 use crossing::Phase;
+use faults::Faults;
 use journal::Journal;
 use key::Signer;
 use queue::{Message, Queue};
 use std::{
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::oneshot;
 use writer::Writer;
@@ -51,6 +53,7 @@ pub struct Audit(Arc<Front>);
 struct Front {
     mode: AuditMode,
     queue: Arc<Queue>,
+    faults: Faults,
 }
 
 /// A recorded, allowed decision. Made only by [`Audit::admit`]; `forward` takes it by value.
@@ -213,6 +216,7 @@ impl Permit {
             notes: Arc::new([]),
             digest: "".into(),
             hinges_on_groups: false,
+            faults: Arc::default(),
         };
         Self { decision }
     }
@@ -238,7 +242,7 @@ impl Audit {
         let (queue, receiver) = Queue::new();
         Writer::start(journal, Arc::clone(&queue), receiver)
             .map_err(|error| format!("cannot start the audit thread: {error}"))?;
-        Ok(Self(Arc::new(Front { mode, queue })))
+        Ok(Self(Arc::new(Front { mode, queue, faults: Faults::default() })))
     }
 
     /// Starts a crossing.
@@ -254,6 +258,7 @@ impl Audit {
     /// The refusal that the decision is; `AuditUnavailable` if it cannot be recorded as `audit.mode` demands.
     pub async fn admit(&self, decision: Decision, crossing: &Crossing) -> Result<Permit, Refusal> {
         crossing.decided(&decision);
+        self.0.faults.tell(&decision.faults, Instant::now());
         let refusal = refusal(&decision, crossing.is_known());
         if let Some(refusal) = &refusal {
             crossing.refused(refusal);
@@ -348,7 +353,11 @@ fn refusal(decision: &Decision, person: bool) -> Option<Refusal> {
         }
         Outcome::Failed => (Reason::PolicyError, "A policy could not be evaluated, so nothing is permitted."),
     };
-    Some(Refusal::new(reason, detail).with_notes(Arc::clone(&decision.notes)))
+    let refusal = Refusal::new(reason, detail).with_notes(Arc::clone(&decision.notes));
+    Some(match &*decision.faults {
+        [] => refusal,
+        faults => refusal.because(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    })
 }
 
 #[cfg(test)]

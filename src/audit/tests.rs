@@ -90,6 +90,7 @@ fn decision(outcome: Outcome, policies: &[&str]) -> Decision {
         notes: Arc::new([]),
         digest: "d1".into(),
         hinges_on_groups: false,
+        faults: Arc::default(),
     }
 }
 

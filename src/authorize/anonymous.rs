@@ -163,7 +163,7 @@ mod tests {
             said("permit (principal, action, resource == Route::\"api\");"),
             [
                 "test.cedar:2:9: a permit that may be for `Anonymous`, on route `api`, would let everybody act with the secret of its \
-              `credential`: write `principal is User`, or another type, in the scope"
+              `credential`; write `principal is User`, or another type, in the scope"
             ]
         );
         for policy in [

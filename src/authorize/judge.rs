@@ -1,7 +1,7 @@
 //! Reads Cedar's answer: the outcome, the policies it rests on, and what to tell those refused.
 
 use super::{
-    Decision, Outcome,
+    Decision, Fault, Outcome,
     index::Index,
     policies::Loaded,
     slice::Slice,
@@ -43,14 +43,11 @@ impl Book {
     /// What Cedar's answer about `slice` means. Any error refuses, and a forbid needs no other policy's consent.
     pub(super) fn judge(&self, slice: &Slice, route: &str, action: Action, response: &Response) -> Decision {
         let determining = self.sorted(response.diagnostics().reason());
-        let erroneous = self.sorted(response.diagnostics().errors().map(|error| match error {
-            AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
-        }));
         let permitted = response.decision() == Verdict::Allow;
         let displaced =
             || slice.places.iter().copied().filter(|number| self.get(*number).facts.actions.contains(action));
-        if !erroneous.is_empty() {
-            self.decision(Outcome::Failed, &erroneous)
+        if response.diagnostics().errors().next().is_some() {
+            self.failed(response)
         } else if displaced().next().is_some() && (permitted || determining.is_empty()) {
             self.forbidden(slice, &displaced().collect::<Vec<_>>())
         } else if !permitted && !determining.is_empty() {
@@ -73,7 +70,28 @@ impl Book {
             notes: Arc::new([]),
             digest: self.digest.clone(),
             hinges_on_groups: false,
+            faults: Arc::default(),
         }
+    }
+
+    /// Cedar would pass over a policy that it cannot evaluate, a forbid among them.
+    fn failed(&self, response: &Response) -> Decision {
+        let errors = || {
+            response.diagnostics().errors().map(|error| match error {
+                AuthorizationError::PolicyEvaluationError(error) => error,
+            })
+        };
+        let fault = |number: u32, said: String| {
+            let policy = self.get(number);
+            Fault { policy: policy.id.clone(), place: policy.place.as_str().into(), said: said.into() }
+        };
+        let numbered =
+            errors().filter_map(|error| Some((*self.numbers.get(error.policy_id())?, error.inner().to_string())));
+        let mut faults: Vec<_> = numbered.collect();
+        faults.sort_unstable();
+        let erroneous: Vec<u32> = faults.iter().map(|(number, _)| *number).collect();
+        let faults = faults.into_iter().map(|(number, said)| fault(number, said)).collect();
+        Decision { faults, ..self.decision(Outcome::Failed, &erroneous) }
     }
 
     /// A decision made without any policy.

@@ -3,7 +3,8 @@
 use super::{
     PolicyError, anonymous,
     facts::Facts,
-    nearest::hint,
+    mistake::Spot,
+    nearest::{hint, nearest},
     sources::Source,
     words::{Action, Attribute, Kind, Scope, Uid},
 };
@@ -17,6 +18,12 @@ use crate::{
 use cedar_policy::Policy;
 use std::sync::Arc;
 
+/// What is wrong, and what to do about it; that may be empty.
+type Told = (String, String);
+
+/// The words near which it stands, and what is wrong with them.
+type Mistakes = Vec<(String, Told)>;
+
 /// What policies may name.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
@@ -26,26 +33,29 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Adds every mistake of one policy, which starts at `start` of `source`.
+    /// Adds every mistake of one policy, which starts at `start` of `source`; where it is not `valid`, nobody can say what it reads.
     pub(super) fn policy(
         &self,
         source: &Source,
         start: usize,
-        (policy, facts): (&Policy, &Facts),
+        (policy, facts, valid): (&Policy, &Facts, bool),
         errors: &mut Vec<PolicyError>,
     ) {
-        let mut mistakes: Vec<(String, String)> = Vec::new();
+        let mut mistakes = Mistakes::new();
         open_scope(facts, &mut mistakes);
         self.names(facts, &mut mistakes);
         strangers(facts, &mut mistakes);
         self.unreadable(facts, &mut mistakes);
-        self.paths(facts, &mut mistakes);
         self.bodies(facts, &mut mistakes);
+        if valid {
+            self.paths(facts, &mut mistakes);
+        }
         unfolded(facts, &mut mistakes);
         self.lent(policy, facts, &mut mistakes);
-        for (near, message) in mistakes {
-            let place = source.place(start + offset(&source.text[start..], &near));
-            let error = PolicyError { place, message };
+        for (near, (message, help)) in mistakes {
+            let span =
+                found(&source.text[start..], &near).map_or(start..start, |at| start + at..start + at + near.len());
+            let error = PolicyError::at(Spot::new(source, span), message).help(help);
             if !errors.contains(&error) {
                 errors.push(error);
             }
@@ -53,7 +63,7 @@ impl Known<'_> {
     }
 
     /// Routes and providers that do not exist, and ids that are not `provider:path`.
-    fn names(&self, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+    fn names(&self, facts: &Facts, mistakes: &mut Mistakes) {
         for uid in &facts.uids {
             let message = match uid.kind {
                 Kind::Route => self.route(uid),
@@ -61,45 +71,45 @@ impl Known<'_> {
                 Kind::Job | Kind::Service => self.issuer_id(uid),
                 Kind::Anonymous | Kind::Console | Kind::Action => None,
             };
-            mistakes.extend(message.map(|message| (written(uid), message)));
+            mistakes.extend(message.map(|told| (written(uid), told)));
         }
     }
 
-    fn route(&self, uid: &Uid) -> Option<String> {
+    fn route(&self, uid: &Uid) -> Option<Told> {
         let names = self.routes.iter().map(|route| route.name.as_str());
         let unknown = !names.clone().any(|name| name == &*uid.id);
-        unknown.then(|| format!("no route is named `{}`{}", uid.id, hint(&uid.id, names)))
+        unknown.then(|| (format!("no route is named `{}`", uid.id), hint(&uid.id, names)))
     }
 
-    fn provider_id(&self, uid: &Uid) -> Option<String> {
+    fn provider_id(&self, uid: &Uid) -> Option<Told> {
         let kind = uid.kind.as_str();
         let Some((provider, rest)) = uid.id.split_once(':') else {
-            return Some(format!("`{}` has no provider, expected `{kind}::\"PROVIDER:…\"`", written(uid)));
+            let expected = format!("expected `{kind}::\"PROVIDER:…\"`");
+            return Some((format!("`{}` has no provider", written(uid)), expected));
         };
         let names = self.namespaces(uid.kind);
         if !names.contains(&provider) {
             let what =
                 if uid.kind == Kind::Project { "token issuer of CI jobs has projects of" } else { "provider is named" };
-            return Some(format!("no {what} `{provider}`{}", hint(provider, names)));
+            return Some((format!("no {what} `{provider}`"), hint(provider, names)));
         }
         if let Some(tree) = rest.strip_suffix("/**") {
-            return Some(format!(
-                "`{}` is a pattern of `allow`: here write `Namespace::\"{provider}:{tree}\"`",
-                written(uid)
-            ));
+            let help = format!("here write `Namespace::\"{provider}:{tree}\"`");
+            return Some((format!("`{}` is a pattern of `allow`", written(uid)), help));
         }
         let path = match uid.kind {
             Kind::Role => rest.split_once('#').map(|(path, _)| path)?, // without one it is told below
             _ => rest,
         };
         let settings = self.providers.iter().find(|known| known.name.as_str() == provider);
-        if let Some(message) = settings.and_then(|settings| named_in_vain(settings, uid, path)) {
-            return Some(message);
+        if let Some(told) = settings.and_then(|settings| named_in_vain(settings, uid, path)) {
+            return Some(told);
         }
+        let plain = |message: String| (message, String::new());
         match (uid.kind, path.parse::<GroupPath>()) {
-            (Kind::User, _) => rest.is_empty().then(|| format!("`{}` names nobody", written(uid))),
+            (Kind::User, _) => rest.is_empty().then(|| plain(format!("`{}` names nobody", written(uid)))),
             (_, Ok(_)) => None,
-            (_, Err(error)) => Some(error.to_string()),
+            (_, Err(error)) => Some(plain(error.to_string())),
         }
     }
 
@@ -121,75 +131,83 @@ impl Known<'_> {
     }
 
     /// Jobs and services of issuers that do not exist.
-    fn issuer_id(&self, uid: &Uid) -> Option<String> {
+    fn issuer_id(&self, uid: &Uid) -> Option<Told> {
         let kind = uid.kind.as_str();
         let Some((issuer, _)) = uid.id.split_once(':').filter(|(_, rest)| !rest.is_empty()) else {
-            return Some(format!("`{}` has no token issuer, expected `{kind}::\"ISSUER:…\"`", written(uid)));
+            let expected = format!("expected `{kind}::\"ISSUER:…\"`");
+            return Some((format!("`{}` has no token issuer", written(uid)), expected));
         };
         let fits =
             |it: &&Arc<TokenIssuerSettings>| if uid.kind == Kind::Job { it.has_jobs() } else { it.has_services() };
         let names: Vec<&str> = self.issuers.iter().filter(fits).map(|it| it.name.as_str()).collect();
         let whom = if uid.kind == Kind::Job { "jobs" } else { "services" };
         (!names.contains(&issuer))
-            .then(|| format!("no token issuer of {whom} is named `{issuer}`{}", hint(issuer, names)))
+            .then(|| (format!("no token issuer of {whom} is named `{issuer}`"), hint(issuer, names)))
     }
 
     /// What only a reader of memberships with a token of ours can tell.
-    fn unreadable(&self, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
-        for uid in facts.uids.iter().filter(|uid| uid.kind == Kind::Role) {
-            let Some(provider) = self.provider_of(uid) else { continue };
-            let role = uid.id.split_once('#').map(|(_, role)| role);
-            let message = if provider.kind != ProviderKind::Gitlab {
-                format!("`{}` has no roles, which are GitLab's: name a group instead", provider.name)
-            } else if role.is_none_or(|role| role.parse::<Role>().is_err()) {
-                let expected = Role::ALL.map(Role::as_str).join("`, `");
-                let near = role.map(|role| hint(role, Role::ALL.map(Role::as_str))).unwrap_or_default();
-                format!("`{}` names no role, expected one of `{expected}` behind `#`{near}", written(uid))
-            } else if provider.api.is_none() {
-                format!(
-                    "a role needs `membership.api` of provider `{}`: configure it, or name a group instead",
-                    provider.name
-                )
-            } else {
-                continue;
-            };
-            mistakes.push((written(uid), message));
-        }
-        if facts.job_person && !self.providers.iter().any(|provider| provider.api.is_some()) {
-            let message = "the person behind a job is read by `membership.api`, which no provider has: configure it, or name \
-                           the project, ref or environment instead";
-            mistakes.push((".user".into(), message.into()));
-        }
-        let read = |uid: &&Uid| {
-            let own = self.issuers.iter().filter(|it| it.has_jobs()).map(|it| it.namespace());
-            own.into_iter().any(|name| {
-                let api = self.providers.iter().any(|provider| provider.name == *name && provider.api.is_some());
-                api && uid.provider() == Some(name.as_str())
-            })
-        };
-        let has_jobs = self.issuers.iter().any(|it| it.has_jobs());
-        for uid in facts.behind_jobs.iter().filter(|uid| uid.kind.is_membership() && has_jobs && !read(uid)) {
-            let message = format!(
-                "nobody behind a job is ever known to be in `{}`: no issuer of CI jobs has that `provider` with `membership.api`",
-                uid.id
-            );
-            mistakes.push((written(uid), message));
-        }
-        for uid in facts.behind_jobs.iter().filter(|uid| uid.kind == Kind::Namespace) {
-            let message = format!(
-                "of the person behind a job only groups that policies name are read: write `principal.user in Group::\"{0}\"` for \
-                 the members of `{0}`, who are members of all groups below it",
-                uid.id
-            );
-            mistakes.push((written(uid), message));
-        }
+    fn unreadable(&self, facts: &Facts, mistakes: &mut Mistakes) {
+        let roles = facts.uids.iter().filter(|uid| uid.kind == Kind::Role);
+        mistakes.extend(roles.filter_map(|uid| Some((written(uid), self.role(uid)?))));
+        self.behind_jobs(facts, mistakes);
         for uid in facts.uids.iter().filter(|uid| uid.kind.is_membership() && uid.kind != Kind::Role) {
             let Some(provider) = self.provider_of(uid).filter(|provider| provider.kind == ProviderKind::Gitlab) else {
                 continue;
             };
             let hinges = facts.mentions(Kind::User, provider.name.as_str());
-            mistakes.extend(unseen(facts, uid, provider).filter(|_| hinges).map(|message| (written(uid), message)));
+            mistakes.extend(unseen(facts, uid, provider).filter(|_| hinges).map(|told| (written(uid), told)));
         }
+    }
+
+    fn role(&self, uid: &Uid) -> Option<Told> {
+        let provider = self.provider_of(uid)?;
+        let role = uid.id.split_once('#').map(|(_, role)| role);
+        if provider.kind != ProviderKind::Gitlab {
+            let message = format!("`{}` has no roles, which are GitLab's", provider.name);
+            return Some((message, "name a group instead".to_owned()));
+        }
+        if role.is_none_or(|role| role.parse::<Role>().is_err()) {
+            let expected = format!("expected one of `{}` behind `#`", Role::ALL.map(Role::as_str).join("`, `"));
+            let near = role.and_then(|role| nearest(role, Role::ALL.map(Role::as_str)));
+            let near = near.map_or(expected, |near| format!("did you mean `{near}`?"));
+            return Some((format!("`{}` names no role", written(uid)), near));
+        }
+        provider.api.is_none().then(|| {
+            let message = format!("a role needs `membership.api` of provider `{}`", provider.name);
+            (message, "configure it, or name a group instead".to_owned())
+        })
+    }
+
+    /// What is asked about the person behind a job.
+    fn behind_jobs(&self, facts: &Facts, mistakes: &mut Mistakes) {
+        if facts.job_person && !self.providers.iter().any(|provider| provider.api.is_some()) {
+            let message = "the person behind a job is read by `membership.api`, which no provider has";
+            let help = "configure it, or name the project, ref or environment instead";
+            mistakes.push((".user".into(), (message.into(), help.into())));
+        }
+        let has_jobs = self.issuers.iter().any(|it| it.has_jobs());
+        for uid in facts.behind_jobs.iter().filter(|uid| uid.kind.is_membership() && has_jobs && !self.is_read(uid)) {
+            let message = format!("nobody behind a job is ever known to be in `{}`", uid.id);
+            let help = "an issuer of CI jobs needs that `provider`, and the provider `membership.api`";
+            mistakes.push((written(uid), (message, help.to_owned())));
+        }
+        for uid in facts.behind_jobs.iter().filter(|uid| uid.kind == Kind::Namespace) {
+            let message = "of the person behind a job only groups that policies name are read";
+            let help = format!(
+                "write `principal.user in Group::\"{0}\"` for the members of `{0}`, who are members of all groups below it",
+                uid.id
+            );
+            mistakes.push((written(uid), (message.to_owned(), help)));
+        }
+    }
+
+    /// Whether it is known who of those behind jobs is in this group.
+    fn is_read(&self, uid: &Uid) -> bool {
+        let own = self.issuers.iter().filter(|it| it.has_jobs()).map(|it| it.namespace());
+        own.into_iter().any(|name| {
+            let api = self.providers.iter().any(|provider| provider.name == *name && provider.api.is_some());
+            api && uid.provider() == Some(name.as_str())
+        })
     }
 
     fn provider_of(&self, uid: &Uid) -> Option<&ProviderSettings> {
@@ -198,55 +216,53 @@ impl Known<'_> {
     }
 
     /// Many upstreams do not tell `/Admin/` from `/admin`: a forbid must catch all spellings, a permit only one.
-    fn paths(&self, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+    fn paths(&self, facts: &Facts, mistakes: &mut Mistakes) {
         let Some(route) = self.routes.iter().find(|route| !route.exact && may_match(&facts.resource, route)) else {
             return;
         };
         let on = format!("on route `{}`, which is not `paths: exact`", route.name);
+        let mut add = |near: &str, message: String, help: &str| mistakes.push((near.into(), (message, help.into())));
         if !facts.permits && facts.reads.contains(Attribute::Path) {
-            let message =
-                format!("a forbid {on}, must test `context.path_folded`, so that no other spelling gets past it");
-            mistakes.push(("context.path".into(), message));
+            let message = format!("a forbid {on}, tests `context.path`: another spelling gets past it");
+            add("context.path", message, "test `context.path_folded`");
         }
         if facts.permits && facts.reads.contains(Attribute::PathFolded) {
-            let message = format!("a permit {on}, must test `context.path`, so that no other spelling is let in");
-            mistakes.push(("context.path_folded".into(), message));
+            let message = format!("a permit {on}, tests `context.path_folded`: another spelling is let in");
+            add("context.path_folded", message, "test `context.path`");
         }
         if facts.permits && facts.path_negated {
-            let message = format!(
-                "a permit {on}, must not exclude a `context.path`: another spelling would get past it; write a forbid \
-                 that tests `context.path_folded`"
-            );
-            mistakes.push(("context.path".into(), message));
+            let message = format!("a permit {on}, must not exclude a `context.path`");
+            let help = "another spelling would get past it: write a forbid that tests `context.path_folded`";
+            add("context.path", message, help);
         }
     }
 
     /// A field that no request of the policy's routes has is never there.
-    fn bodies(&self, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+    fn bodies(&self, facts: &Facts, mistakes: &mut Mistakes) {
         let routes = || self.routes.iter().filter(|route| may_match(&facts.resource, route));
         let rules = || routes().flat_map(|route| &*route.body_fields).filter(|rule| may_name(facts, rule));
         for field in &facts.body_fields {
             if rules().flat_map(|rule| &rule.fields).any(|known| known.name == *field) {
                 continue;
             }
-            let message = format!(
-                "no rule of `body_fields` declares `{field}` for a request that this policy is about, so it is never there"
-            );
-            mistakes.push((field.to_string(), message));
+            let message = format!("`context.body.{field}` is never there");
+            let help = "declare it in a rule of `body_fields`, for a request that this policy is about".to_owned();
+            mistakes.push((field.to_string(), (message, help)));
         }
     }
 
     /// A secret of ours is for nobody whom we do not know.
-    fn lent(&self, policy: &Policy, facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+    fn lent(&self, policy: &Policy, facts: &Facts, mistakes: &mut Mistakes) {
         let fits = |route: &&Route| route.secret().is_some() && may_match(&facts.resource, route);
         let mut routes = self.routes.iter().filter(fits);
         if let Some(route) = routes.find(|route| anonymous::may_be_permitted(policy, facts, route)) {
             let message = format!(
                 "a permit that may be for `Anonymous`, on route `{}`, would let everybody act with the secret of its \
-                 `credential`: write `principal is User`, or another type, in the scope",
+                 `credential`",
                 route.name
             );
-            mistakes.push(("principal".into(), message));
+            let help = "write `principal is User`, or another type, in the scope";
+            mistakes.push(("principal".into(), (message, help.into())));
         }
     }
 }
@@ -256,32 +272,33 @@ fn may_name(facts: &Facts, rule: &BodyRule) -> bool {
 }
 
 /// A group at GitLab that keeps people out, but for some whose membership is not seen.
-fn unseen(facts: &Facts, uid: &Uid, provider: &ProviderSettings) -> Option<String> {
+fn unseen(facts: &Facts, uid: &Uid, provider: &ProviderSettings) -> Option<Told> {
     let (name, bars) = (&provider.name, facts.barring.contains(uid));
     if provider.api.is_none() && (bars || !facts.permits) {
         let effect = if facts.permits { "permit" } else { "forbid" };
-        return Some(format!(
-            "a {effect} that hinges on a group of `{name}` needs its `membership.api`, else people of invited groups get past \
-             it: configure it, or permit those who may instead"
-        ));
+        let message = format!(
+            "a {effect} that hinges on a group of `{name}` needs its `membership.api`, else people of invited groups get past it"
+        );
+        return Some((message, "configure it, or permit those who may instead".into()));
     }
     (uid.kind == Kind::Namespace && bars).then(|| {
-        format!(
+        let message = format!(
             "people of a group that is invited to one below `{}` get past this: only invitations to groups that policies name \
-             are read; name the groups, as `Group::\"{name}:…\"`, or permit those who may instead",
+             are read",
             uid.id
-        )
+        );
+        (message, format!("name the groups, as `Group::\"{name}:…\"`, or permit those who may instead"))
     })
 }
 
 /// A group that nobody of this provider is ever known to be in, or somebody whom it never names so.
-fn named_in_vain(settings: &ProviderSettings, uid: &Uid, path: &str) -> Option<String> {
+fn named_in_vain(settings: &ProviderSettings, uid: &Uid, path: &str) -> Option<Told> {
     let provider = &settings.name;
     if uid.kind.is_membership() && settings.groups_claim.is_none() {
-        return Some(format!(
-            "`{provider}` does not say which groups its people are in: name people, as `User::\"{provider}:…\"`, or write \
-             the claim that lists their groups in `membership.claim`"
-        ));
+        let help = format!(
+            "name people, as `User::\"{provider}:…\"`, or write the claim that lists their groups in `membership.claim`"
+        );
+        return Some((format!("`{provider}` does not say which groups its people are in"), help));
     }
     if settings.kind != ProviderKind::Entra {
         return None;
@@ -290,44 +307,43 @@ fn named_in_vain(settings: &ProviderSettings, uid: &Uid, path: &str) -> Option<S
         Kind::User => match guid::person(path) {
             Some(lower) => ("people", lower),
             None => {
-                let ids = "the ids of tenant and person";
-                return Some(format!("`{}` names nobody: write `{provider}:TENANT.OBJECT`, {ids}", written(uid)));
+                let help = format!("write `{provider}:TENANT.OBJECT`, the ids of tenant and person");
+                return Some((format!("`{}` names nobody", written(uid)), help));
             }
         },
         _ => ("groups", path.parse::<Guid>().ok().filter(|_| uid.kind.is_membership())?.to_string()),
     };
-    (lower != path).then(|| format!("{whose} of `{provider}` are compared in lower case: write `{provider}:{lower}`"))
+    (lower != path).then(|| {
+        let message = format!("{whose} of `{provider}` are compared in lower case");
+        (message, format!("write `{provider}:{lower}`"))
+    })
 }
 
 /// `principal in Group::…` leaves open whether a person's membership or a job's place is meant.
-fn open_scope(facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+fn open_scope(facts: &Facts, mistakes: &mut Mistakes) {
     if let Scope::In(uid) = &facts.principal
         && (uid.kind.is_membership() || uid.kind == Kind::Project)
     {
         let kind = if uid.kind == Kind::Project { "Job" } else { "User" };
-        let message = format!("the scope names no principal type: write `principal is {kind} in {}`", written(uid));
-        mistakes.push((written(uid), message));
+        let help = format!("write `principal is {kind} in {}`", written(uid));
+        mistakes.push((written(uid), ("the scope names no principal type".into(), help)));
     }
 }
 
 /// Only the entities of the request are known; a question about any other is always answered no.
-fn strangers(facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+fn strangers(facts: &Facts, mistakes: &mut Mistakes) {
     for uid in &facts.strangers {
-        let message = format!(
-            "nothing is known about `{}` but that it is named here: ask about `principal`, `action` or `resource`",
-            written(uid)
-        );
-        mistakes.push((written(uid), message));
+        let message = format!("nothing is known about `{}` but that it is named here", written(uid));
+        mistakes.push((written(uid), (message, "ask about `principal`, `action` or `resource`".into())));
     }
 }
 
 /// What is compared with a folded path has to be folded too, or it never fits.
-fn unfolded(facts: &Facts, mistakes: &mut Vec<(String, String)>) {
+fn unfolded(facts: &Facts, mistakes: &mut Mistakes) {
     for text in &facts.unfolded {
-        let message = format!(
-            "`context.path_folded` begins with `/`, is in lower case and has no slash at its end, so it never fits `{text}`"
-        );
-        mistakes.push((format!("\"{text}\""), message));
+        let message = format!("`context.path_folded` never fits `{text}`");
+        let help = "it begins with `/`, is in lower case and has no slash at its end";
+        mistakes.push((format!("\"{text}\""), (message, help.into())));
     }
 }
 
@@ -346,11 +362,11 @@ fn written(uid: &Uid) -> String {
     uid.to_cedar().to_string()
 }
 
-/// Where `near` stands in `text` as a word of its own; 0 if it is written in another way.
-fn offset(text: &str, near: &str) -> usize {
+/// Where `near` stands in `text` as a word of its own; nowhere if it is written in another way.
+fn found(text: &str, near: &str) -> Option<usize> {
     let ends = |at: usize| {
         let after = text[at + near.len()..].chars().next();
         !after.is_some_and(|next| next == '_' || next.is_ascii_alphanumeric()) || near.ends_with('"')
     };
-    text.match_indices(near).map(|(at, _)| at).find(|at| ends(*at)).unwrap_or(0)
+    text.match_indices(near).map(|(at, _)| at).find(|at| ends(*at))
 }

@@ -13,6 +13,9 @@ mod grounds;
 mod index;
 mod judge;
 mod lint;
+#[cfg(test)]
+mod messages;
+mod mistake;
 mod mutants;
 mod nearest;
 mod open;
@@ -53,6 +56,7 @@ use entities::Named;
 pub use grounds::{Fitting, Found, Ground, Grounds, Marks};
 use judge::Book;
 use lint::Known;
+pub use mistake::{PolicyError, show_errors, show_warnings};
 use moka::sync::Cache;
 pub use mutants::{Change, Mutant, Mutants, Place, Turned};
 pub use open::Open;
@@ -63,6 +67,7 @@ pub use seen::{Seen, seen};
 use slice::{Hinging, Key, Slice, Subset};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::Path,
     sync::{
         Arc,
@@ -125,6 +130,25 @@ pub struct Decision {
     pub digest: Arc<str>,
     /// A deny that membership could change: worth one re-read.
     pub hinges_on_groups: bool,
+    /// The policies that could not be evaluated.
+    pub faults: Arc<[Fault]>,
+}
+
+/// A policy that could not be evaluated, for whoever mends it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// Its `@id`.
+    pub policy: Arc<str>,
+    /// Where it stands.
+    pub place: Arc<str>,
+    /// What Cedar says about it.
+    pub said: Arc<str>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "policy `{}` at {} cannot be evaluated: {}", self.policy, self.place, self.said)
+    }
 }
 
 impl Decision {
@@ -186,16 +210,6 @@ fn is_nowhere(asker: &Asker) -> bool {
     }
 }
 
-/// What is wrong with a policy, and where.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{place}: {message}")]
-pub struct PolicyError {
-    /// `policies/portal.cedar:12:3`, or the configuration key it comes from.
-    pub place: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
 /// One policy, as far as a report names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stated {
@@ -227,9 +241,9 @@ impl Authorize {
     }
 
     fn new(Checked { policies, schema }: Checked) -> Result<Self, Vec<PolicyError>> {
-        let hierarchy = schema.action_entities().map_err(|error| {
-            vec![PolicyError { place: "policies".into(), message: format!("no action can be made: {error}") }]
-        })?;
+        let hierarchy = schema
+            .action_entities()
+            .map_err(|error| vec![PolicyError::new("policies", format!("no action can be made: {error}"))])?;
         let digest = policies::digest(&policies);
         Ok(Self {
             named: Named::of(&policies),

@@ -139,11 +139,9 @@ impl Mutants<'_> {
     }
 
     fn loaded(&self, place: &str, template: Option<Template>) -> Result<Loaded, Vec<PolicyError>> {
-        let unfit = || {
-            vec![PolicyError { place: place.to_owned(), message: "the change cannot be written in Cedar".to_owned() }]
-        };
+        let unfit = || vec![PolicyError::new(place, "the change cannot be written in Cedar")];
         let policy = template.and_then(policy).ok_or_else(unfit)?;
-        let source = Source { name: place.into(), text: "".into(), expanded: true };
+        let source = Source::expanded(place.to_owned(), String::new());
         policies::check_one(&source, &policy, self.known, &self.schema)
     }
 

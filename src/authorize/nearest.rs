@@ -11,13 +11,13 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// `; did you mean …?` where a known word is near, else what is known.
+/// `did you mean …?` where a known word is near, else what is known; empty where nothing is.
 pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(near) = nearest(word, known.clone()) {
-        return format!("; did you mean `{near}`?");
+        return format!("did you mean `{near}`?");
     }
     let all: Vec<_> = known.into_iter().take(8).map(|name| format!("`{name}`")).collect();
-    if all.is_empty() { String::new() } else { format!("; expected one of {}", all.join(", ")) }
+    if all.is_empty() { String::new() } else { format!("expected one of {}", all.join(", ")) }
 }
 
 /// Edits (insert, delete, replace) from one word to the other (Levenshtein).

@@ -4,6 +4,7 @@ use super::{
     PolicyError,
     facts::Facts,
     lint::Known,
+    mistake::Spot,
     schema,
     sources::{self, Source},
 };
@@ -24,6 +25,8 @@ pub(super) struct Loaded {
     pub(super) facts: Facts,
     /// Where it stands.
     pub(super) place: String,
+    /// The same, with the text.
+    pub(super) spot: Spot,
     pub(super) reason: Option<Arc<str>>,
     pub(super) remedy: Option<Arc<str>>,
 }
@@ -51,22 +54,22 @@ pub(super) fn load(directory: Option<&Path>, known: Known<'_>) -> Result<Checked
         errors.extend(stale_schema(directory, routes));
         if found.iter().all(|source| source.text.trim().is_empty()) && errors.is_empty() {
             let place = directory.display().to_string();
-            errors.push(PolicyError { place, message: "no policy here, expected `*.cedar` files".into() });
+            errors.push(PolicyError::new(place, "no policy here").expected("expected `*.cedar` files"));
         }
     }
     found.extend(sources::expand(routes));
     let schema = match schema::schema(routes) {
         Ok(schema) => schema,
         Err(message) => {
-            errors.push(PolicyError { place: "routes".into(), message });
+            errors.push(PolicyError::new("routes", message));
             return Err(errors);
         }
     };
     let (policies, mistakes) = check(&found, known, &schema);
     errors.extend(mistakes);
     if policies.is_empty() && errors.is_empty() {
-        let message = "no policy: nobody could be let in; name a directory, or write `allow` on a route".into();
-        errors.push(PolicyError { place: "policies".into(), message });
+        let nobody = PolicyError::new("policies", "no policy: nobody could be let in");
+        errors.push(nobody.help("name a directory, or write `allow` on a route"));
     }
     if errors.is_empty() { Ok(Checked { policies, schema }) } else { Err(errors) }
 }
@@ -102,12 +105,12 @@ pub(super) fn check_one(
 fn loaded(source: &Source, start: usize, id: Arc<str>, policy: Policy, facts: Facts) -> Loaded {
     let annotation = |key| policy.annotation(key).map(Arc::from);
     let (reason, remedy) = (annotation("reason"), annotation("remedy"));
-    Loaded { id, policy, facts, place: source.place(start), reason, remedy }
+    let spot = Spot::new(source, start..start);
+    Loaded { id, policy, facts, place: spot.place(), spot, reason, remedy }
 }
 
 fn unreadable(source: &Source, start: usize) -> PolicyError {
-    let message = "the policy uses syntax that cannot be analysed".into();
-    PolicyError { place: source.place(start), message }
+    PolicyError::at(Spot::new(source, start..start), "the policy uses syntax that cannot be analysed")
 }
 
 /// SHA-256, in hex, of the ids and texts of all policies in the order of their ids.
@@ -130,18 +133,19 @@ fn stale_schema(directory: &Path, routes: &[Route]) -> Option<PolicyError> {
     let found = match std::fs::read_to_string(&file) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(PolicyError { place, message: format!("cannot read: {error}") }),
+        Err(error) => return Some(PolicyError::new(place, format!("cannot read: {error}"))),
     };
     let fresh = found.lines().eq(schema::text(routes).lines());
-    let message = format!("stale; run `vestibule policy schema > {place}`");
-    (!fresh).then_some(PolicyError { place, message })
+    let help = format!("run `vestibule policy schema > {place}`");
+    (!fresh).then(|| PolicyError::new(place, "stale: it is not the schema of this configuration").help(help))
 }
 
 struct Loader<'a> {
     validator: Validator,
     lint: Known<'a>,
     loaded: Vec<Loaded>,
-    places: HashMap<Arc<str>, String>,
+    /// Where each `@id` was used first.
+    places: HashMap<Arc<str>, Spot>,
     errors: Vec<PolicyError>,
 }
 
@@ -160,9 +164,9 @@ impl<'a> Loader<'a> {
             }
         };
         for template in set.templates() {
-            let place = source.place(template.as_ref().loc().map_or(0, |loc| loc.start()));
-            let message = "templates are not supported: write the entity instead of `?principal` or `?resource`".into();
-            self.errors.push(PolicyError { place, message });
+            let start = template.as_ref().loc().map_or(0, |loc| loc.start());
+            let error = PolicyError::at(Spot::new(source, start..start), "templates are not supported");
+            self.errors.push(error.help("write the entity instead of `?principal` or `?resource`"));
         }
         let mut policies: Vec<_> = set.policies().map(|policy| (start(policy), policy)).collect();
         policies.sort_by_key(|(start, _)| *start);
@@ -173,52 +177,61 @@ impl<'a> Loader<'a> {
         let known = self.errors.len();
         let id = self.name(source, start, policy);
         let policy = policy.new_id(PolicyId::new(id.as_deref().unwrap_or_default()));
-        self.validate(source, start, &policy);
+        let valid = self.validate(source, start, &policy);
         let Some(facts) = Facts::of(&policy) else {
             if self.errors.len() == known {
                 self.errors.push(unreadable(source, start));
             }
             return;
         };
-        self.lint.policy(source, start, (&policy, &facts), &mut self.errors);
+        self.lint.policy(source, start, (&policy, &facts, valid), &mut self.errors);
         let Some(id) = id.filter(|_| self.errors.len() == known) else { return };
         self.loaded.push(loaded(source, start, id, policy, facts));
     }
 
     /// The policy's `@id`, if it has one that nobody else has.
     fn name(&mut self, source: &Source, start: usize, policy: &Policy) -> Option<Arc<str>> {
-        let message = match policy.annotation("id") {
-            None => "the policy has no `@id`, which audit records name: write `@id(\"…\")` above it".to_owned(),
+        let spot = Spot::new(source, start..start);
+        let error = match policy.annotation("id") {
+            None => PolicyError::at(spot, "the policy has no `@id`, by which audit records name it")
+                .help("write `@id(\"…\")` above it"),
             Some(id) if id.is_empty() || id.len() > 128 || id.chars().any(char::is_control) => {
-                format!("`@id` has {} bytes, expected 1 to 128 without control characters", id.len())
+                PolicyError::at(spot, format!("`@id` has {} bytes", id.len()))
+                    .expected("expected 1 to 128 without control characters")
             }
             Some(id) if id.starts_with("route:") && !source.expanded => {
-                format!("`@id(\"{id}\")` begins with `route:`, which stands for the `allow` of a route: choose another")
+                PolicyError::at(spot, format!("`@id(\"{id}\")` begins with `route:`"))
+                    .help("such ids stand for the `allow` of a route: choose another")
             }
             Some(id) => match self.places.get(id) {
-                Some(first) => format!("`@id(\"{id}\")` is also the id of the policy at {first}: choose another"),
+                Some(first) => PolicyError::at(spot, format!("`@id(\"{id}\")` is also the id of another policy"))
+                    .help("choose another id")
+                    .beside(first.clone(), "the other policy is here"),
                 None => {
-                    self.places.insert(id.into(), source.place(start));
+                    self.places.insert(id.into(), spot);
                     return Some(id.into());
                 }
             },
         };
-        self.errors.push(PolicyError { place: source.place(start), message });
+        self.errors.push(error);
         None
     }
 
-    fn validate(&mut self, source: &Source, start: usize, policy: &Policy) {
-        let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return };
+    /// Whether Cedar finds nothing wrong; what it does is added, in the order of the text.
+    fn validate(&mut self, source: &Source, start: usize, policy: &Policy) -> bool {
+        let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return false };
         let result = self.validator.validate(&alone, ValidationMode::Strict);
         let mut found: Vec<DetailedError> = result.validation_errors().map(DetailedError::from).collect();
         if found.is_empty() {
             found = result.validation_warnings().map(DetailedError::from).collect(); // else they only follow from errors
         }
+        found.sort_by_key(|error| error.source_locations.first().map(|label| label.loc.start));
         for error in found.iter().map(|error| detailed(source, start, error)) {
             if !self.errors.contains(&error) {
                 self.errors.push(error);
             }
         }
+        found.is_empty()
     }
 }
 
@@ -226,15 +239,28 @@ fn start(policy: &Policy) -> usize {
     policy.as_ref().loc().map_or(0, |loc| loc.start())
 }
 
+/// What helps where Cedar says only that a policy can never apply.
+const IMPOSSIBLE: &str = "a condition never holds, or it is about another type than the scope";
+
 /// One of Cedar's errors in our words: its own, without the policy's name, with the place and what helps.
 fn detailed(source: &Source, start: usize, error: &DetailedError) -> PolicyError {
     let label = error.source_locations.first();
-    let place = source.place(label.map_or(start, |label| label.loc.start));
-    let text = match error.message.strip_prefix("for policy `").and_then(|rest| rest.split_once('`')) {
-        Some((_, rest)) => rest.trim_start_matches([',', ':', ' ']),
-        None => &error.message,
-    };
-    let more = label.and_then(|label| label.label.as_deref()).into_iter().chain(error.help.as_deref());
-    let message = more.fold(text.to_owned(), |message, more| format!("{message}; {more}"));
-    PolicyError { place, message }
+    let span = label.map_or(start..start, |label| label.loc.start..label.loc.end);
+    let message = for_all_actions(unnamed(&error.message));
+    let usual = if message.contains("impossible") { IMPOSSIBLE } else { "" };
+    PolicyError::at(Spot::new(source, span), message)
+        .expected(label.and_then(|label| label.label.as_deref()).unwrap_or_default())
+        .help(error.help.as_deref().map_or(usual, unnamed))
+}
+
+fn unnamed(text: &str) -> &str {
+    let rest = text.strip_prefix("for policy `").and_then(|rest| rest.split_once('`'));
+    rest.map_or(text, |(_, rest)| rest.trim_start_matches([',', ':', ' ']))
+}
+
+/// All actions have the same context: what is wrong with it is said once, not for each of them.
+fn for_all_actions(text: &str) -> String {
+    let action =
+        text.split_once(" in context for Action::\"").and_then(|(what, rest)| Some((what, rest.split_once('"')?.1)));
+    action.map_or_else(|| text.to_owned(), |(what, rest)| format!("{what} in context{rest}"))
 }

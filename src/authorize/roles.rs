@@ -71,7 +71,7 @@ fn a_role_that_cannot_work_is_an_error() {
     let policy = |id: &str| format!("@id(\"a\") permit (principal is User in Role::\"{id}\", action, resource);");
     let mistakes = |id: &str| -> Vec<String> {
         let errors = load(&policy(id), &[route("r")], &[gitlab_with_api("gitlab"), gitlab("labs"), oidc("okta")]);
-        errors.err().unwrap_or_default().iter().map(|error| error.message.clone()).collect()
+        errors.err().unwrap_or_default().iter().map(|error| error.to_string()).collect()
     };
     assert_eq!(mistakes("gitlab:acme#owner"), [""; 0]);
     for (id, part) in [

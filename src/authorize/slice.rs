@@ -177,6 +177,7 @@ mod tests {
             notes: Arc::new([]),
             digest: "".into(),
             hinges_on_groups: false,
+            faults: Arc::default(),
         };
         for number in 0..1000 {
             let inputs = inputs(&format!("/{number}"));

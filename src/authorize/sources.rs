@@ -8,6 +8,7 @@ use crate::route::Route;
 use crate::{config::Allow, route::GroupPattern};
 use std::{
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use std::{
 const DEPTH: usize = 16;
 
 /// Some Cedar text, and how places in it are written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Source {
     /// The file, or the configuration key.
     pub(super) name: Arc<str>,
@@ -24,24 +25,44 @@ pub(super) struct Source {
     pub(super) text: Arc<str>,
     /// Made by us from a route's `allow`: places in the text mean nothing to the author.
     pub(super) expanded: bool,
+    /// Where each line begins. A file may hold as many policies as there are groups, and each is asked for its place.
+    lines: Arc<[usize]>,
 }
 
 impl Source {
+    /// The text of a file.
+    pub(super) fn file(name: &str, text: &str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { name: name.into(), text: text.into(), expanded: false, lines }
+    }
+
+    /// A text of ours that stands for something at `name`, such as an entry of an `allow` list.
+    pub(super) fn expanded(name: String, text: String) -> Self {
+        Self { expanded: true, ..Self::file(&name, &text) }
+    }
+
     /// A place in the text, as `portal.cedar:12:3`; lines and columns count from 1.
     pub(super) fn place(&self, offset: usize) -> String {
         if self.expanded {
             return self.name.to_string();
         }
-        place(&self.name, &self.text, offset)
+        let (line, column) = self.position(offset);
+        format!("{}:{line}:{column}", self.name)
     }
-}
 
-/// A place in a text, as `portal.cedar:12:3`; lines and columns count from 1.
-pub fn place(name: &str, text: &str, offset: usize) -> String {
-    let before = &text[..text.floor_char_boundary(offset)];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-    format!("{name}:{line}:{column}")
+    /// Line and column of a byte, both from 1, the column in characters.
+    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+        let (number, line) = self.line(offset);
+        let before = &self.text[line.start..self.text.floor_char_boundary(offset.min(self.text.len()))];
+        (number, before.chars().count() + 1)
+    }
+
+    /// The number of the line that a byte stands in, from 1, and the line's bytes without its end.
+    pub(super) fn line(&self, offset: usize) -> (usize, Range<usize>) {
+        let number = self.lines.partition_point(|start| *start <= offset.min(self.text.len()));
+        let (start, next) = (self.lines[number - 1], self.lines.get(number));
+        (number, start..next.map_or(self.text.len(), |next| next - 1))
+    }
 }
 
 /// Every `*.cedar` file below `directory`, sorted by path. Names with a leading dot are skipped.
@@ -49,9 +70,7 @@ pub(super) fn files(directory: &Path, errors: &mut Vec<PolicyError>) -> Vec<Sour
     let mut sources = Vec::new();
     for path in paths(directory, errors) {
         match text(&path) {
-            Ok(text) => {
-                sources.push(Source { name: path.display().to_string().into(), text: text.into(), expanded: false });
-            }
+            Ok(text) => sources.push(Source::file(&path.display().to_string(), &text)),
             Err(error) => errors.push(error),
         }
     }
@@ -91,10 +110,10 @@ fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>, errors: &mut V
                     paths.push(path);
                 }
             }
-            Ok(_) if depth == 0 => errors.push(PolicyError {
-                place: path.display().to_string(),
-                message: format!("more than {DEPTH} directories deep"),
-            }),
+            Ok(_) if depth == 0 => errors.push(
+                PolicyError::new(path.display().to_string(), format!("more than {DEPTH} directories deep"))
+                    .help("a link to a directory above it?"),
+            ),
             Ok(_) => list(&path, depth - 1, paths, errors),
             Err(error) => errors.push(unreadable(&path, &error)),
         }
@@ -102,7 +121,7 @@ fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>, errors: &mut V
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> PolicyError {
-    PolicyError { place: path.display().to_string(), message: format!("cannot read: {error}") }
+    PolicyError::new(path.display().to_string(), format!("cannot read: {error}"))
 }
 
 /// The permits that the `allow` lists of routes stand for, one source each.
@@ -110,11 +129,8 @@ pub(super) fn expand(routes: &[Route]) -> Vec<Source> {
     let mut sources = Vec::new();
     for (position, route) in routes.iter().enumerate() {
         for (entry, allow) in route.allow.iter().enumerate() {
-            sources.push(Source {
-                name: format!("routes[{position}].allow[{entry}]").into(),
-                text: permit(route, entry + 1, allow).into(),
-                expanded: true,
-            });
+            let name = format!("routes[{position}].allow[{entry}]");
+            sources.push(Source::expanded(name, permit(route, entry + 1, allow)));
         }
     }
     sources
@@ -159,7 +175,7 @@ mod tests {
 
     #[test]
     fn places_count_lines_and_characters_from_one() {
-        let source = Source { name: "a.cedar".into(), text: "ä\nöü permit".into(), expanded: false };
+        let source = Source::file("a.cedar", "ä\nöü permit");
         assert_eq!(source.place(0), "a.cedar:1:1");
         assert_eq!(source.place(source.text.find("permit").expect("present")), "a.cedar:2:4");
         assert_eq!(source.place(9999), "a.cedar:2:10");

@@ -101,7 +101,7 @@ pub(super) fn mistakes_with(
 
 /// A file `test.cedar`.
 pub(super) fn source(text: &str) -> Source {
-    Source { name: "test.cedar".into(), text: text.into(), expanded: false }
+    Source::file("test.cedar", text)
 }
 
 /// A request to `app.test`.

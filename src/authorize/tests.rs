@@ -86,6 +86,8 @@ fn a_policy_that_cannot_be_evaluated_refuses_even_where_another_permits() {
     let principal = Principal::User { person, membership, strength };
     let decision = ask_at(&authorize, &principal, "GET", "/", UNIX_EPOCH + Duration::from_secs(60));
     assert_eq!((decision.outcome, ids(&decision)), (Outcome::Failed, vec!["broken"]));
+    let said = decision.faults[0].to_string();
+    assert!(said.starts_with("policy `broken` at test.cedar:2:12 cannot be evaluated: "), "{said}");
     assert!(ask_at(&authorize, &principal, "GET", "/", UNIX_EPOCH).permits());
 }
 
@@ -323,13 +325,13 @@ fn no_policy_at_all_is_an_error() {
     let errors = |result: Result<Authorize, Vec<PolicyError>>| {
         result.err().unwrap_or_default().into_iter().map(|error| error.message).collect::<Vec<_>>()
     };
-    let message = "no policy: nobody could be let in; name a directory, or write `allow` on a route";
-    assert_eq!(errors(Authorize::load(None, &[route("r")], &[], &[])), [message]);
+    let nobody = "no policy: nobody could be let in";
+    assert_eq!(errors(Authorize::load(None, &[route("r")], &[], &[])), [nobody]);
     let empty = tempfile::tempdir().expect("a directory");
     let mut settings = route("r");
     settings.allow = vec![Allow::Public];
-    let message = "no policy here, expected `*.cedar` files";
-    assert_eq!(errors(Authorize::load(Some(empty.path()), &[settings], &[], &[])), [message]);
+    let nothing = errors(Authorize::load(Some(empty.path()), &[settings], &[], &[]));
+    assert_eq!(nothing, ["no policy here"]);
     let missing = empty.path().join("missing");
     assert!(errors(Authorize::load(Some(&missing), &[route("r")], &[], &[]))[0].starts_with("cannot read: "));
 }
@@ -345,8 +347,9 @@ fn a_stale_schema_is_an_error() {
     std::fs::write(&file, "entity User;").expect("written");
     let errors = load().err().expect("stale");
     let place = file.display().to_string();
-    let message = format!("stale; run `vestibule policy schema > {place}`");
-    assert_eq!(errors, [PolicyError { place, message }]);
+    let help = format!("run `vestibule policy schema > {place}`");
+    let stale = PolicyError::new(place, "stale: it is not the schema of this configuration").help(help);
+    assert_eq!(errors, [stale]);
     std::fs::write(&file, super::schema_text(&[route("r")])).expect("written");
     assert!(load().is_ok());
 }
@@ -362,7 +365,10 @@ fn all_mistakes_are_reported_each_with_its_place() {
     assert!(found[0].starts_with("test.cedar:1:1: the policy has no `@id`"), "{found:#?}");
     assert!(found[1].starts_with("test.cedar:2:"), "{found:#?}");
     assert!(found[1].contains("attribute `emial` on entity type `User` not found"), "{found:#?}");
-    assert_eq!(found[2], "test.cedar:3:1: `@id(\"a\")` is also the id of the policy at test.cedar:2:1: choose another");
+    assert_eq!(
+        found[2],
+        "test.cedar:3:1: `@id(\"a\")` is also the id of another policy; see test.cedar:2:1; choose another id"
+    );
     assert_eq!(found[3], "test.cedar:3:39: no provider is named `gitlba`; did you mean `gitlab`?");
     assert_eq!(found[4], "test.cedar:3:81: no route is named `portl`; did you mean `portal`?");
     assert!(found[5].starts_with("test.cedar:4:31: unrecognized entity type `Usr`"), "{found:#?}");
@@ -397,17 +403,17 @@ fn groups_that_nobody_is_known_to_be_in_are_errors() {
     let permit = |group: &str| format!("permit (principal is User in Group::\"entra:{group}\", action, resource);");
     assert!(said(&permit(group), &google).is_empty() && said(&permit("Portal.Admin"), &google).is_empty());
     let found = said(&permit(&group.to_uppercase()), &google);
-    assert!(found[0].contains(&format!("are compared in lower case: write `entra:{group}`")), "{found:?}");
+    assert!(found[0].contains(&format!("are compared in lower case; write `entra:{group}`")), "{found:?}");
     let person = format!("72f988bf-86f1-41af-91ab-2d7cd011db47.{group}");
     let forbid = |user: &str| format!("forbid (principal == User::\"entra:{user}\", action, resource);");
     assert!(said(&forbid(&person), &google).is_empty());
     let found = said(&forbid(&person.to_uppercase()), &google);
     assert!(
-        found[0].contains(&format!("people of `entra` are compared in lower case: write `entra:{person}`")),
+        found[0].contains(&format!("people of `entra` are compared in lower case; write `entra:{person}`")),
         "{found:?}"
     );
     let found = said(&forbid(group), &google);
-    assert!(found[0].contains("names nobody: write `entra:TENANT.OBJECT`"), "{found:?}");
+    assert!(found[0].contains("names nobody; write `entra:TENANT.OBJECT`"), "{found:?}");
 }
 
 /// Each is a restriction that would not restrict, or a permit that would not permit.
@@ -425,7 +431,7 @@ fn policies_that_cannot_work_are_errors() {
         (r#"forbid (principal is User in Group::"gitlab:acme", action, resource);"#, "`membership.api`"),
         (
             r#"permit (principal is User in Group::"gitlab:acme/**", action, resource);"#,
-            "is a pattern of `allow`: here write `Namespace::\"gitlab:acme\"`",
+            "is a pattern of `allow`; here write `Namespace::\"gitlab:acme\"`",
         ),
         (
             r#"forbid (principal, action, resource) unless { principal in Namespace::"gitlab:acme" };"#,
@@ -475,7 +481,7 @@ fn policies_that_cannot_work_are_errors() {
 fn a_namespace_of_gitlab_keeps_nobody_out() {
     let said = |policy: &str| -> Vec<String> {
         let errors = load(&format!("@id(\"a\") {policy}"), &[route("r")], &[gitlab_with_api("gitlab"), oidc("okta")]);
-        errors.err().unwrap_or_default().iter().map(|error| error.message.clone()).collect()
+        errors.err().unwrap_or_default().iter().map(|error| error.to_string()).collect()
     };
     for policy in [
         r#"forbid (principal is User in Namespace::"gitlab:acme", action, resource);"#,

@@ -140,7 +140,7 @@ impl Cast {
 
 /// The text of a file that is not too long.
 pub(super) fn text(file: &Path) -> Result<String, Vec<PolicyError>> {
-    let fault = |message: String| vec![PolicyError { place: file.display().to_string(), message }];
+    let fault = |message: String| vec![PolicyError::new(file.display().to_string(), message)];
     let length = std::fs::metadata(file).map_err(|error| fault(format!("cannot read: {error}")))?.len();
     if length > LONGEST {
         return Err(fault(format!("has {length} bytes, at most {LONGEST} are read")));
@@ -151,7 +151,7 @@ pub(super) fn text(file: &Path) -> Result<String, Vec<PolicyError>> {
 /// The files of a directory that may be casts, sorted. Names with a leading dot are skipped.
 pub(super) fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Vec<PolicyError>> {
     let place = || directory.display().to_string();
-    let fault = |error| vec![PolicyError { place: place(), message: format!("cannot read: {error}") }];
+    let fault = |error| vec![PolicyError::new(place(), format!("cannot read: {error}"))];
     let entries = std::fs::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(fault)?;
     let is_cast = |path: &std::path::PathBuf| {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));

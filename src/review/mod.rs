@@ -32,10 +32,10 @@ fn placed(file: &str, errors: &ConfigErrors) -> Vec<PolicyError> {
         Some((line, column)) => format!("{file}:{line}:{column}"),
         None => file.to_owned(),
     };
-    let message = |parts: [&str; 3]| parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
-    let of = |error: &crate::config::ConfigError| PolicyError {
-        place: place(error.position),
-        message: message([&error.message, &error.expected, error.help.as_deref().unwrap_or_default()]),
+    let of = |error: &crate::config::ConfigError| {
+        PolicyError::new(place(error.position), &error.message)
+            .expected(&error.expected)
+            .help(error.help.as_deref().unwrap_or_default())
     };
     errors.all().iter().map(of).collect()
 }

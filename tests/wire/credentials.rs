@@ -142,7 +142,9 @@ async fn a_secret_is_not_for_anonymous() {
     let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
     assert_eq!(check.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("app.cedar:2:9: a permit that may be for `Anonymous`, on route `app`") && said.contains("write"),
+        said.contains("app.cedar:2:9\n")
+            && said.contains("a permit that may be for `Anonymous`, on route `app`")
+            && said.contains("write"),
         "{said}"
     );
     gateway.until("it is refused", async || gateway.log().contains("a changed configuration is not taken")).await;

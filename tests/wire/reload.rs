@@ -50,9 +50,10 @@ async fn s74_a_broken_policy_leaves_the_old_one_in_force() {
     let gateway =
         Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy("first", "/a")).await;
     for (broken, said) in [
-        ("permit (principal, action, resource) when { context.pth == \"/\" };", "app.cedar:1"),
+        ("permit (principal, action, resource) when { context.pth == \"/\" };", "attribute `pth` in context not found"),
         ("permit (", "app.cedar:1"),
         ("", "policies"),
+        ("@id(\"a\") permit (principal, action, resource == Route::\"ap\");", "= help: did you mean `app`?"),
     ] {
         let before = gateway.log().matches("is not taken").count();
         gateway.write("policies/app.cedar", broken);
@@ -68,7 +69,8 @@ async fn s74_a_broken_policy_leaves_the_old_one_in_force() {
         String::from_utf8_lossy(&out.stdout).into_owned()
     };
     let said = status(&gateway);
-    assert!(said.contains("\nlast reload: refused at 2") && said.contains("policies: no policy here"), "{said}");
+    assert!(said.contains("\nlast reload: refused at 2") && said.contains("no route is named `ap`"), "{said}");
+    assert!(said.contains("\n    = help: did you mean `app`?"), "{said}");
     gateway.write("policies/app.cedar", &policy("second", "/b"));
     until("a good policy is taken again", 6, async || gateway.get("/b", &[]).await.status == 200).await;
     assert!(status(&gateway).contains("\nlast reload: taken at 2"), "{}", status(&gateway));
@@ -205,4 +207,37 @@ async fn a_file_that_comes_later_mends_a_refused_configuration() {
     until("the mistake is told", 8, async || gateway.log().contains("there is no file")).await;
     gateway.write_secret("later", "x");
     until("it is taken", 12, async || gateway.log().contains("configuration and policies reloaded")).await;
+}
+
+/// S-74: a policy that fails while it is evaluated refuses what it is about and nothing else; the operator reads its id and place,
+/// once a minute, and each record has them.
+#[tokio::test]
+async fn s74_a_policy_that_cannot_be_evaluated_refuses_and_is_told_once() {
+    let upstream = Upstream::start().await;
+    let text = configuration("http://127.0.0.1:9", &upstream, "", "", "");
+    let broken = "@id(\"broken\")\nforbid (principal, action, resource == Route::\"app\")\nwhen { context.path_folded like \"/b*\" \
+                  && context.now.offset(duration(\"9223372036854775807ms\")) < context.now };\n";
+    let gateway = Gateway::start(&text, &(policy("open", "/") + broken)).await;
+    assert_eq!(gateway.get("/a", &[]).await.status, 200);
+    assert_eq!(upstream.take().len(), 1);
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b", &[]).await.status, 403);
+    }
+    assert!(upstream.take().is_empty());
+    let failed = |record: &serde_json::Value| record["unmapped"]["outcome"] == "failed";
+    until("three records", 10, async || gateway.audit().iter().filter(|record| failed(record)).count() == 3).await;
+    let record = gateway.audited("a refusal", failed).await;
+    assert_eq!((&record["status_code"], &record["disposition"]), (&"policy_error".into(), &"Error".into()), "{record}");
+    assert_eq!(record["authorizations"][0]["policy"]["uid"], "broken");
+    let cause = record["unmapped"]["cause"].as_str().expect("a cause");
+    assert!(
+        cause.starts_with("policy `broken` at ") && cause.contains("app.cedar:5:1 cannot be evaluated: "),
+        "{cause}"
+    );
+    let log = gateway.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("a policy cannot be evaluated")).collect();
+    assert!(
+        told.len() == 1 && told[0].contains("\"policy\":\"broken\"") && told[0].contains("app.cedar:5:1"),
+        "{told:?}"
+    );
 }

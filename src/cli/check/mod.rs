@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_wrong_policy_is_a_no() {
         let (_directory, loaded) = sample();
-        let error = PolicyError { place: "policies/a.cedar:1:2".to_owned(), message: "no `@id`".to_owned() };
+        let error = PolicyError::new("policies/a.cedar:1:2", "no `@id`");
         let verdict = Verdict::of(Ok(loaded), |_| Err(vec![error]));
         assert!(!verdict.good());
         assert!(verdict.text(false).starts_with("error: policies/a.cedar:1:2: no `@id`\n"));
