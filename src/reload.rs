@@ -85,6 +85,17 @@ pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) 
     })
 }
 
+/// Tells the operator what is odd about the policies.
+pub fn tell(snapshot: &Snapshot) {
+    let (live, settings) = (&snapshot.authorize, &snapshot.settings);
+    for error in live.overruled() {
+        tracing::error!("{error}");
+    }
+    for warning in live.warnings(&settings.routes, &settings.token_issuers) {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// The routes as requests meet them. Those with the same upstream share its state, with each other and with `before`; those with
 /// the same name go on counting where their limits stood.
 fn state_kept(routes: &[Route], before: &[Arc<Route>]) -> Vec<Arc<Route>> {
@@ -237,6 +248,7 @@ impl Reloader {
         self.upkeep.follow(next.routes.all());
         let (settings, groups) = (next.settings.clone(), next.authorize.groups());
         self.shared.membership.configure(&settings, &(&groups | &before.authorize.groups())); // both decide for a moment
+        tell(&next);
         self.shared.snapshot.store(Arc::new(next));
         self.shared.membership.configure(&settings, &groups);
         self.metrics.reloaded(true);

@@ -7,6 +7,7 @@ mod anonymous;
 mod change;
 mod conditions;
 mod context;
+mod cover;
 mod entities;
 mod facts;
 mod grounds;
@@ -52,6 +53,7 @@ use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Request};
 pub use change::{MembershipChange, Step};
 pub use conditions::{About, Condition, Holds, Reading, Written};
 use context::Inputs;
+use cover::Idle;
 use entities::Named;
 pub use grounds::{Fitting, Found, Ground, Grounds, Marks};
 use judge::Book;
@@ -92,6 +94,8 @@ const AGE: Duration = Duration::from_secs(600);
 pub struct Authorize {
     book: Book,
     named: Named,
+    /// What changes nothing.
+    idle: Idle,
     engine: Authorizer,
     actions: [EntityUid; 8],
     /// The actions and their groups, part of every slice.
@@ -247,6 +251,7 @@ impl Authorize {
         let digest = policies::digest(&policies);
         Ok(Self {
             named: Named::of(&policies),
+            idle: Idle::of(&policies),
             book: Book::new(policies, digest),
             engine: Authorizer::new(),
             actions: Action::ALL.map(|action| Uid::new(Kind::Action, action.as_str()).to_cedar()),

@@ -1,12 +1,15 @@
 //! What a set of policies says as a whole: whom it names, and where it lets nobody in.
 
 use super::{
-    Authorize,
+    Authorize, PolicyError,
     facts::Facts,
+    mistake::Spot,
+    policies::Loaded,
     words::{Kind, Scope},
 };
 use crate::{
     config::{TokenIssuerSettings, TokenKind},
+    principal::Name,
     route::Route,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -21,8 +24,30 @@ impl Authorize {
         routes.iter().filter(|route| !permits.iter().any(|facts| opens(facts, route))).collect()
     }
 
+    /// Permits that never apply, because a forbid wins wherever they could. The set is served all the same: what is meant to end
+    /// access must not wait until the permits under it are tidied up.
+    pub fn overruled(&self) -> &[PolicyError] {
+        &self.idle.overruled
+    }
+
+    /// What is odd about the policies but not wrong, in the order of their places.
+    pub fn warnings(&self, routes: &[Route], issuers: &[Arc<TokenIssuerSettings>]) -> Vec<PolicyError> {
+        let has_jobs = issuers.iter().any(|issuer| issuer.has_jobs());
+        let unpinned = self.unpinned(issuers).into_iter().filter(|_| has_jobs);
+        let unpinned = unpinned.map(|(spot, path)| {
+            let message = format!("a permit for jobs of `{path}`, whose id is not written");
+            PolicyError::at(spot.clone(), message).help(format!(
+                "whoever gets that path after it is renamed or deleted is let in: write `projects: {{ {path}: ID }}` in \
+                 `token_issuers`"
+            ))
+        });
+        let permits = self.book.policies.iter().filter(|policy| policy.facts.permits);
+        let stranded = permits.filter_map(|policy| stranded(policy, routes, issuers));
+        self.idle.shadowed.iter().cloned().chain(stranded).chain(unpinned).collect()
+    }
+
     /// Permits for jobs of a project by its path alone, each with its place and the path: whoever gets the path next is let in.
-    pub fn unpinned(&self, issuers: &[Arc<TokenIssuerSettings>]) -> Vec<(&str, &str)> {
+    fn unpinned(&self, issuers: &[Arc<TokenIssuerSettings>]) -> Vec<(&Spot, &str)> {
         let pinned = |path: &str| {
             issuers.iter().any(|issuer| match &issuer.kind {
                 TokenKind::GitlabCi(ci) => ci.projects.keys().any(|known| known.as_str() == path),
@@ -32,7 +57,7 @@ impl Authorize {
         let permits = self.book.policies.iter().filter(|policy| policy.facts.permits);
         let named = permits.flat_map(|policy| {
             let projects = policy.facts.uids.iter().filter(|uid| uid.kind == Kind::Project);
-            projects.filter_map(|uid| Some((&*policy.place, uid.id.split_once(':')?.1)))
+            projects.filter_map(|uid| Some((&policy.spot, uid.id.split_once(':')?.1)))
         });
         let mut all: Vec<_> = named.filter(|(_, path)| !pinned(path)).collect();
         all.dedup();
@@ -55,6 +80,32 @@ impl Authorize {
         let named = people.flat_map(|facts| &facts.uids).filter(|uid| uid.kind == Kind::Namespace);
         named.map(|uid| uid.id.to_string()).collect()
     }
+}
+
+/// A permit on one route, for somebody who never comes there.
+fn stranded(policy: &Loaded, routes: &[Route], issuers: &[Arc<TokenIssuerSettings>]) -> Option<PolicyError> {
+    let on = policy.facts.resource.uid().filter(|uid| uid.kind == Kind::Route)?;
+    let route = routes.iter().find(|route| *route.name.as_str() == *on.id)?;
+    let taken = || issuers.iter().filter(|issuer| route.token_issuers.contains(&issuer.name));
+    let (whom, help) = match (policy.facts.principal.kind()?, policy.facts.principal.uid()) {
+        (Kind::Job, _) if !taken().any(|issuer| issuer.has_jobs()) => {
+            ("jobs do not come".to_owned(), "name an issuer of CI jobs in its `token_issuers`")
+        }
+        (Kind::Service, _) if !taken().any(|issuer| issuer.has_services()) => {
+            ("services do not come".to_owned(), "name an issuer of services in its `token_issuers`")
+        }
+        (Kind::User, Some(uid)) => {
+            let provider = uid.provider()?;
+            let is = |name: &Name| name.as_str() == provider;
+            if route.providers.iter().any(is) || taken().any(|issuer| is(issuer.namespace())) {
+                return None;
+            }
+            (format!("people of `{provider}` do not come"), "name the provider in its `providers`")
+        }
+        _ => return None,
+    };
+    let message = format!("the permit `{}` never applies: {whom} to route `{}`", policy.id, route.name);
+    Some(PolicyError::at(policy.spot.clone(), message).help(format!("{help}, or take the permit away")))
 }
 
 fn may_come(facts: &Facts, route: &Route) -> bool {
@@ -129,6 +180,31 @@ mod tests {
         gitlab.projects.insert("acme/web".parse().expect("a path"), 7);
         let told: Vec<_> = policies.unpinned(&[Arc::new(ci)]).into_iter().map(|(_, path)| path).collect();
         assert_eq!(told, ["acme/api"]);
+    }
+
+    /// Permits for whom a route does not take are told, each with what would let them come.
+    #[test]
+    fn a_permit_for_somebody_who_never_comes_is_told() {
+        let text = r#"@id("a") permit (principal is User in Group::"gitlab:acme", action, resource == Route::"portal");
+                      @id("b") permit (principal is Job, action, resource == Route::"portal");
+                      @id("c") permit (principal is Service, action, resource == Route::"api");
+                      @id("d") permit (principal is User, action, resource == Route::"api");"#;
+        let (policies, mut routes) = policies(text);
+        let told = |routes: &[Route]| -> Vec<String> {
+            let all = policies.warnings(routes, &[jobs("ci", "gitlab")]);
+            all.iter().map(|one| one.message.clone()).filter(|it| it.contains("never applies")).collect()
+        };
+        routes[0].providers = ["okta".parse().expect("a name")].into();
+        assert_eq!(
+            told(&routes),
+            [
+                "the permit `a` never applies: people of `gitlab` do not come to route `portal`",
+                "the permit `b` never applies: jobs do not come to route `portal`",
+                "the permit `c` never applies: services do not come to route `api`",
+            ]
+        );
+        routes[0].token_issuers = ["ci".parse().expect("a name")].into();
+        assert_eq!(told(&routes).len(), 1, "{:?}", told(&routes));
     }
 
     #[test]

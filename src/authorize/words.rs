@@ -219,6 +219,11 @@ impl Actions {
         self.0 & (1 << action as u8) != 0
     }
 
+    /// True if all of the other are among these.
+    pub(super) fn contain(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Puts those of `other` in too.
     pub fn add(&mut self, other: Self) {
         self.0 |= other.0;

@@ -8,9 +8,9 @@ mod fmt;
 pub(super) mod open;
 mod snapshot;
 
-use super::{Fault, print};
+use super::{Fault, check, print};
 use crate::{
-    authorize::{Authorize, Open, PolicyError, schema_text},
+    authorize::{Authorize, PolicyError, schema_text, show_errors},
     config::{self, ConfigErrors, Settings},
 };
 use ask::{AccessArguments, ExplainArguments, WhoArguments};
@@ -19,8 +19,11 @@ use cases::TestArguments;
 use clap::Subcommand;
 use diff::DiffArguments;
 use fmt::FmtArguments;
-use serde_json::{Value as Json, json};
-use std::path::{Path, PathBuf};
+use serde_json::json;
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+};
 
 /// What to do with policies.
 #[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
@@ -29,7 +32,7 @@ pub enum PolicyCommand {
     Schema,
     /// Print every policy as Cedar text, with the `allow` lists of routes expanded.
     Show,
-    /// Check every policy and print all mistakes, and what is open to those who are not signed in.
+    /// Check every policy and print all mistakes, what is odd, and what is open to those who are not signed in.
     Check,
     /// Lay out policies, each with the same indents and line breaks.
     Fmt(FmtArguments),
@@ -59,11 +62,9 @@ pub enum PolicyCommand {
 pub(super) fn run(command: &PolicyCommand, file: &Path, as_json: bool) -> Result<bool, Fault> {
     let review = || config::load_for_review(file);
     Ok(match command {
-        PolicyCommand::Schema => say(plain("schema", schema_text(&review()?.routes)), as_json),
-        PolicyCommand::Show => {
-            say(plain("policies", load(&review()?).map_err(|errors| lines(&errors))?.show()), as_json)
-        }
-        PolicyCommand::Check => say(checked(&review()?), as_json),
+        PolicyCommand::Schema => say("schema", schema_text(&review()?.routes), as_json),
+        PolicyCommand::Show => say("policies", shown(load(&review()?))?, as_json),
+        PolicyCommand::Check => check::policies::run(file, as_json)?,
         PolicyCommand::Fmt(arguments) => arguments.run(review, as_json)?,
         PolicyCommand::Test(arguments) => cases::run(arguments, &review()?, as_json)?,
         PolicyCommand::Explain(arguments) => arguments.run(&asked(file, &arguments.asker)?, as_json)?,
@@ -79,21 +80,9 @@ fn asked(file: &Path, asker: &AskerArguments) -> Result<Settings, ConfigErrors> 
     if asker.has_token() { config::load(file) } else { config::load_for_review(file) }
 }
 
-fn say((text, json, good): (String, Json, bool), as_json: bool) -> bool {
-    print(&if as_json { format!("{json:#}") } else { text });
-    good
-}
-
-fn checked(settings: &Settings) -> (String, Json, bool) {
-    match load(settings) {
-        Ok(policies) => sound(policies.ids().len(), &policies.open(&settings.routes)),
-        Err(errors) => unsound(&errors),
-    }
-}
-
-fn plain(name: &str, text: String) -> (String, Json, bool) {
-    let json = json!({ "good": true, name: text });
-    (text, json, true)
+fn say(name: &str, text: String, as_json: bool) -> bool {
+    print(&if as_json { format!("{:#}", json!({ name: text })) } else { text });
+    true
 }
 
 fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
@@ -101,22 +90,13 @@ fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
     Authorize::load(policies.as_deref(), routes, providers, token_issuers)
 }
 
-fn sound(number: usize, open: &[Open]) -> (String, Json, bool) {
-    let policies = if number == 1 { "policy" } else { "policies" };
-    let title = format!("{number} {policies}, no mistake");
-    let nothing = open.is_empty().then(|| "nothing is open to those who are not signed in".to_owned());
-    let text = [title].into_iter().chain(nothing).chain(open::text(open)).collect::<Vec<_>>().join("\n");
-    (text, json!({ "good": true, "policies": number, "errors": [], "open": open::json(open) }), true)
+fn shown(loaded: Result<Authorize, Vec<PolicyError>>) -> Result<String, String> {
+    loaded.map(|policies| policies.show()).map_err(|errors| mistakes(&errors))
 }
 
-fn unsound(errors: &[PolicyError]) -> (String, Json, bool) {
-    let each: Vec<_> = errors.iter().map(|error| json!({ "place": error.place, "message": error.message })).collect();
-    (lines(errors), json!({ "good": false, "errors": each }), false)
-}
-
-fn lines(errors: &[PolicyError]) -> String {
-    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    lines.join("\n")
+/// Mistakes as they stand on standard error.
+fn mistakes(errors: &[PolicyError]) -> String {
+    show_errors(errors, io::stderr().is_terminal())
 }
 
 #[cfg(test)]
@@ -124,24 +104,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mistakes_are_a_no_with_their_places() {
-        let errors = Authorize::load(None, &[], &[], &[]).err().expect("there is no policy");
-        let (text, json, good) = unsound(&errors);
-        let message = "policies: no policy: nobody could be let in; name a directory, or write `allow` on a route";
-        assert_eq!((text.as_str(), &json["good"], good), (message, &json!(false), false));
-        assert_eq!(json["errors"][0]["place"], "policies");
+    fn policies_that_are_missing_are_not_shown() {
+        let message = "error: policies: no policy: nobody could be let in\n |\n = help: name a directory, or write `allow` on a route";
+        assert_eq!(shown(load(None)), Err(message.into()));
     }
 
     #[test]
-    fn good_policies_are_shown_and_counted() {
+    fn good_policies_are_shown_with_their_places() {
         let directory = tempfile::tempdir().expect("a directory");
         let text = "@id(\"all\")\npermit (principal, action, resource);";
         std::fs::write(directory.path().join("all.cedar"), text).expect("written");
-        let policies = Authorize::load(Some(directory.path()), &[], &[], &[]).expect("they are good");
         let place = directory.path().join("all.cedar");
-        assert_eq!(policies.show(), format!("// {}:1:1\n{text}\n", place.display()));
-        let (text, json, good) = sound(1, &policies.open(&[]));
-        assert_eq!(text, "1 policy, no mistake\nnothing is open to those who are not signed in");
-        assert_eq!((json, good), (json!({ "good": true, "policies": 1, "errors": [], "open": [] }), true));
+        assert_eq!(shown(load(Some(directory.path()))), Ok(format!("// {}:1:1\n{text}\n", place.display())));
     }
 }

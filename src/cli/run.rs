@@ -64,6 +64,7 @@ pub fn run(file: &Path, ready: Option<Ready>) -> Result<(), String> {
     let hall = Hall { phase: watched, ..hall };
     let asked = Arc::new(Notify::new());
     if ready.is_none() {
+        reload::tell(&hall.shared.snapshot.load());
         warn_of_few_files(&settings, open_files);
     }
     start_tasks(&runtime, &hall, &settings, Watching { asked: asked.clone(), taken, doors: Arc::new(doors) })?;

@@ -489,8 +489,16 @@ pub fn load(file: &Path) -> Result<Settings, ConfigErrors> {
 /// # Errors
 /// Every other mistake at once, each with its place.
 pub fn load_for_review(file: &Path) -> Result<Settings, ConfigErrors> {
-    let bytes = bytes(file)?;
-    Ok(parse_for(Purpose::Review, &bytes, file, &environment())?.settings)
+    load_for_review_with_places(file).map(|(settings, _)| settings)
+}
+
+/// The same, with where its keys stand.
+///
+/// # Errors
+/// The same.
+pub fn load_for_review_with_places(file: &Path) -> Result<(Settings, Places), ConfigErrors> {
+    let loaded = parse_for(Purpose::Review, &bytes(file)?, file, &environment())?;
+    Ok((loaded.settings, loaded.places))
 }
 
 /// The same, with where its keys stand.

@@ -507,7 +507,7 @@ async fn p62_our_own_certificates_are_looked_at() {
     assert_eq!(code, 0, "{out}");
     for said in [
         "warning: ./vestibule.yaml:4: no certificate of the listener 127.0.0.1:0 is for `none.example.com`: browsers refuse it there, and so do we\n",
-        "warning: ./vestibule.yaml:12: nobody may reach the route `portal`: write `allow` there, or a `permit` with `resource == Route::\"portal\"`\n",
+        "warning: ./vestibule.yaml:12: nobody may reach the route `portal`; write `allow` there, or a `permit` with `resource == Route::\"portal\"`\n",
     ] {
         assert!(out.contains(said), "{said}\n{out}");
     }

@@ -241,3 +241,29 @@ async fn s74_a_policy_that_cannot_be_evaluated_refuses_and_is_told_once() {
         "{told:?}"
     );
 }
+
+/// A permit that a forbid always wins over is told as an error, and the set is taken: a forbid that shuts a route must not wait.
+#[tokio::test]
+async fn a_forbid_that_shuts_a_route_is_taken_and_told() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", ""), &policy("open", "/")).await;
+    assert_eq!(gateway.get("/a", &[]).await.status, 200);
+    let shut = "@id(\"shut\")\nforbid (principal, action, resource == Route::\"app\");\n";
+    gateway.write("policies/app.cedar", &(policy("open", "/") + shut));
+    until("the route is shut", 6, async || gateway.get("/a", &[]).await.status != 200).await;
+    let told = "the permit `open` never applies: `shut` forbids all of it";
+    assert!(gateway.log().lines().any(|line| line.contains("ERROR") && line.contains(told)), "{}", gateway.log());
+    let check = program()
+        .arg("-c")
+        .arg(gateway.path("vestibule.yaml"))
+        .args(["policy", "check", "--json"])
+        .output()
+        .expect("it runs");
+    let said: serde_json::Value = serde_json::from_slice(&check.stdout).expect("JSON");
+    assert_eq!(
+        (check.status.code(), &said["ok"], &said["errors"][0]["line"]),
+        (Some(1), &false.into(), &1.into()),
+        "{said}"
+    );
+}

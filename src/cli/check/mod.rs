@@ -3,10 +3,11 @@
 mod groups;
 mod live;
 mod places;
+pub(super) mod policies;
 
 use super::{policy::open, print};
 use crate::{
-    authorize::{Authorize, Open, PolicyError},
+    authorize::{Authorize, Open, PolicyError, show_errors, show_warnings},
     canonical::covers,
     config::{self, ConfigErrors, Places, ProviderKind, ProviderSettings, Settings},
     finding::{Finding, Level},
@@ -21,17 +22,7 @@ use std::{collections::BTreeSet, fs, io::IsTerminal, path::Path};
 /// One line, if nothing can be asked. A configuration that cannot be read is a mistake as well.
 pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
     let mut verdict = Verdict::of(config::load_with_places(file), |settings| {
-        let policies = Authorize::load(
-            settings.policies.as_deref(),
-            &settings.routes,
-            &settings.providers,
-            &settings.token_issuers,
-        )?;
-        let closed = policies.closed(&settings.routes).iter().map(|route| route.index).collect();
-        let issuers = &settings.token_issuers;
-        let unpinned = policies.unpinned(issuers).into_iter().filter(|_| issuers.iter().any(|it| it.has_jobs()));
-        let unpinned = unpinned.map(|(place, path)| unpinned_permit(place, path)).collect();
-        Ok(Known { closed, unpinned, groups: policies.groups(), open: policies.open(&settings.routes) })
+        Ok(Known::of(&load(settings.policies.as_deref(), settings)?, settings))
     });
     if live {
         verdict.look()?;
@@ -44,24 +35,35 @@ pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
     Ok(verdict.good())
 }
 
+fn load(directory: Option<&Path>, settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
+    Authorize::load(directory, &settings.routes, &settings.providers, &settings.token_issuers)
+}
+
 /// What policies say as a whole.
 #[derive(Default)]
 struct Known {
     /// The routes that they let nobody into, by their places.
     closed: Vec<usize>,
-    /// What is to be said of permits for projects that are known by their path alone.
-    unpinned: Vec<String>,
+    /// Permits that never apply.
+    wrong: Vec<PolicyError>,
+    /// What is odd about them.
+    odd: Vec<PolicyError>,
     /// The groups that they name.
     groups: BTreeSet<String>,
     /// What they open to those who are not signed in.
     open: Vec<Open>,
 }
 
-fn unpinned_permit(place: &str, path: &str) -> String {
-    format!(
-        "{place}: a permit for jobs of `{path}`, whose id is not written: whoever gets that path after it is renamed or deleted \
-         is let in; write `projects: {{ {path}: ID }}` in `token_issuers`"
-    )
+impl Known {
+    fn of(policies: &Authorize, settings: &Settings) -> Self {
+        Self {
+            closed: policies.closed(&settings.routes).iter().map(|route| route.index).collect(),
+            wrong: policies.overruled().to_vec(),
+            odd: policies.warnings(&settings.routes, &settings.token_issuers),
+            groups: policies.groups(),
+            open: policies.open(&settings.routes),
+        }
+    }
 }
 
 /// What a check found.
@@ -90,15 +92,15 @@ impl Verdict {
             Ok(loaded) => loaded,
             Err(errors) => return Self::Unreadable(errors),
         };
-        let (known, policies) = match policies(&settings) {
+        let (mut known, mut wrong) = match policies(&settings) {
             Ok(known) => (known, Vec::new()),
             Err(errors) => (Known::default(), errors),
         };
-        let closed = known.closed.iter().map(|index| closed(&settings, &places, *index));
+        wrong.append(&mut known.wrong);
+        let closed = known.closed.iter().map(|index| closed(&settings, &places, *index).to_string());
         let odd = settings.warnings.iter().cloned().chain(uncovered(&settings, &places));
-        let warnings =
-            odd.chain(closed).chain(known.unpinned.iter().cloned()).chain(open_keys(&settings.keys)).collect();
-        Self::Read(Box::new(Read { settings, places, policies, known, warnings, live: None }))
+        let warnings = odd.chain(closed).chain(open_keys(&settings.keys)).collect();
+        Self::Read(Box::new(Read { settings, places, policies: wrong, known, warnings, live: None }))
     }
 
     /// Asks everything that the configuration names.
@@ -119,7 +121,7 @@ impl Verdict {
     fn text(&self, colour: bool) -> String {
         match self {
             Self::Unreadable(errors) => errors.render(colour),
-            Self::Read(read) => read.text(),
+            Self::Read(read) => read.text(colour),
         }
     }
 
@@ -139,10 +141,12 @@ impl Verdict {
 }
 
 impl Read {
-    fn text(&self) -> String {
+    fn text(&self, colour: bool) -> String {
         let well = self.policies.is_empty();
         let settings = &self.settings;
-        let errors = self.policies.iter().map(|error| format!("error: {error}"));
+        let errors = (!well).then(|| show_errors(&self.policies, colour) + "\n");
+        let odd = &self.known.odd;
+        let errors = errors.into_iter().chain((!odd.is_empty()).then(|| show_warnings(odd, colour) + "\n"));
         let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
         let summary = well.then(|| summary(settings));
         let register = settings.providers.iter().filter(|_| well).flat_map(|one| register(settings, one));
@@ -180,11 +184,11 @@ impl Read {
 
     fn json(&self) -> Json {
         let settings = &self.settings;
-        let errors: Vec<_> =
-            self.policies.iter().map(|error| json!({ "place": error.place, "message": error.message })).collect();
+        let errors: Vec<_> = self.policies.iter().map(PolicyError::json).collect();
+        let warnings: Vec<_> = self.known.odd.iter().map(ToString::to_string).chain(self.warnings.clone()).collect();
         let mut json = json!({
             "errors": errors,
-            "warnings": self.warnings,
+            "warnings": warnings,
             "open": open::json(&self.known.open),
             "routes": settings.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
             "providers": settings.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(),
@@ -223,7 +227,7 @@ fn uncovered(settings: &Settings, places: &Places) -> Vec<String> {
 }
 
 /// The warning about a route that nobody can enter.
-fn closed(settings: &Settings, places: &Places, index: usize) -> String {
+fn closed(settings: &Settings, places: &Places, index: usize) -> PolicyError {
     let name = settings.routes.get(index).map_or("", |route| route.name.as_str());
     let line = places.line(&format!("routes[{index}].name"));
     let tokens = settings.routes.get(index).is_none_or(|route| !route.token_issuers.is_empty());
@@ -231,10 +235,9 @@ fn closed(settings: &Settings, places: &Places, index: usize) -> String {
         true => "",
         false => "; jobs and services come where a route names `token_issuers`, and this one names none",
     };
-    format!(
-        "{}:{line}: nobody may reach the route `{name}`: write `allow` there, or a `permit` with `resource == Route::\"{name}\"`{jobs}",
-        settings.file.display()
-    )
+    let place = format!("{}:{line}", settings.file.display());
+    let help = format!("write `allow` there, or a `permit` with `resource == Route::\"{name}\"`{jobs}");
+    PolicyError::new(place, format!("nobody may reach the route `{name}`")).help(help)
 }
 
 fn config_error(error: &config::ConfigError) -> Json {
@@ -366,7 +369,7 @@ mod tests {
         let (directory, loaded) = sample();
         let verdict = Verdict::of(Ok(loaded), |_| Ok(Known { closed: vec![0], ..Known::default() }));
         let expected = format!(
-            "warning: {}/vestibule.yaml:6: nobody may reach the route `portal`: write `allow` there, or a `permit` with `resource == Route::\"portal\"`\n",
+            "warning: {}/vestibule.yaml:6: nobody may reach the route `portal`; write `allow` there, or a `permit` with `resource == Route::\"portal\"`\n",
             directory.path().display()
         );
         assert!(verdict.good() && verdict.text(false).contains(&expected), "{}", verdict.text(false));

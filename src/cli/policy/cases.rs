@@ -1,6 +1,6 @@
 //! `vestibule policy test`: runs the cases, says which policies they leave out, and what they would not notice.
 
-use super::lines;
+use super::mistakes;
 use crate::{
     authorize::{Authorize, Mutant},
     cli::print,
@@ -36,13 +36,13 @@ pub struct TestArguments {
 /// # Errors
 /// Lines: there is nothing to run, or a file has mistakes.
 pub(super) fn run(arguments: &TestArguments, settings: &Settings, as_json: bool) -> Result<bool, String> {
-    let authorize = super::load(settings).map_err(|errors| lines(&errors))?;
+    let authorize = super::load(settings).map_err(|errors| mistakes(&errors))?;
     let files = match (arguments.files.as_slice(), &settings.policies) {
-        ([], Some(policies)) => cases::below(policies).map_err(|errors| lines(&errors))?,
+        ([], Some(policies)) => cases::below(policies).map_err(|errors| mistakes(&errors))?,
         ([], None) => return Err("there is no directory `policies`: name the files of cases".to_owned()),
         (files, _) => files.to_vec(),
     };
-    let suite = Suite::read(&files, settings, &authorize.ids()).map_err(|errors| lines(&errors))?;
+    let suite = Suite::read(&files, settings, &authorize.ids()).map_err(|errors| mistakes(&errors))?;
     if suite.cases.is_empty() {
         let read: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         let read = if read.is_empty() { "no file was found".to_owned() } else { format!("read {}", read.join(", ")) };
