@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) uids: Vec<Uid>,
     /// Providers and token issuers whose groups, roles or namespaces the conditions mention.
     pub(super) conditions: BTreeSet<Arc<str>>,
+    /// The same groups, roles and namespaces, and the one of the scope where that is a membership.
+    pub(super) members: Vec<Uid>,
     /// Memberships that keep people out: by which a forbid applies, or a permit does not.
     pub(super) barring: Vec<Uid>,
     /// A permit that reads `path` in a place where a difference lets more through.
@@ -55,6 +57,7 @@ impl Facts {
             reads: Reads::default(),
             uids: Vec::new(),
             conditions: BTreeSet::new(),
+            members: Vec::new(),
             barring: Vec::new(),
             path_negated: false,
             unfolded: Vec::new(),
@@ -72,7 +75,8 @@ impl Facts {
             }
         }
         let groups = facts.uids.iter().filter(|uid| uid.kind.is_membership());
-        facts.conditions = groups.filter_map(Uid::provider).map(Arc::from).collect();
+        facts.conditions = groups.clone().filter_map(Uid::provider).map(Arc::from).collect();
+        facts.members = groups.chain(facts.member_scope()).cloned().collect();
         if !facts.permits {
             facts.barring.extend(facts.member_scope().cloned());
         }
@@ -97,7 +101,7 @@ impl Facts {
 
     /// The same for one of these groups, namespaces or roles.
     pub(super) fn mentions_any(&self, kind: Kind, named: &HashSet<Uid>) -> bool {
-        self.asks_members(kind) && self.uids.iter().any(|uid| named.contains(uid))
+        self.asks_members(kind) && self.members.iter().any(|uid| named.contains(uid))
     }
 
     /// True if the policy may be about jobs and asks where they are. What it says of a job of which nobody knows that is open.

@@ -1,7 +1,15 @@
 //! A slice decides what the whole set decides.
+//!
+//! What is counted is triples of a set of policies, a principal and a request. A set has up to seven policies, drawn from all scopes
+//! and conditions below; those that strict validation refuses are left out. A principal is nobody, a person, a job or a service, with
+//! groups that are known, known in part, or unknown. A request has its own route, method, target, client, class, time and sign-in.
+//! Each triple is decided twice by the slice, the second time after all others of the set, and once by Cedar's authorizer from the whole
+//! set, the whole schema and every entity: outcome and deciding ids have to be the same. Two equal triples of one set count once.
+//! Where groups are unknown, Cedar decides without the policies that hinge on them, and these are looked at by their text. Jobs of
+//! which nobody knows the project count apart: of them it is shown that they are permitted nothing that some project is not.
 
 use super::{
-    Authorize, Grounds, Marks, Outcome, context, entities,
+    Authorize, Grounds, Marks, Outcome, PolicyError, context, entities,
     lint::Known,
     policies::{self, Checked},
     schema,
@@ -18,10 +26,12 @@ use cedar_policy::{Authorizer, Decision, Entities, Entity, PolicySet, Request, S
 use proptest::{
     prelude::*,
     sample::{select, subsequence},
-    test_runner::Config,
+    test_runner::{Config, TestCaseResult, TestRunner},
 };
 use std::{
+    cell::Cell,
     collections::HashSet,
+    io::Write,
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -71,6 +81,7 @@ const CONDITIONS: &[&str] = &[
     r#"when { context.amr.contains("otp") }"#,
     r#"when { context.now < datetime("1970-01-01T00:01:00Z") }"#,
     r#"when { context has session_age && context.session_age * 9223372036854775807 < 5 }"#,
+    r#"unless { context.now.offset(duration("9223372036854775807ms")) < context.now }"#,
     r#"when { resource has tier && resource.tier == "x" }"#,
     r#"unless { principal in Group::"a:h" }"#,
     r#"when { principal in Namespace::"a:g/h" || principal in Group::"b:g" }"#,
@@ -113,6 +124,63 @@ static ROUTES: LazyLock<[Route; 2]> = LazyLock::new(|| {
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| schema::schema(&*ROUTES).expect("the schema parses"));
 
+/// A policy in its parts.
+#[derive(Clone, Debug)]
+struct Written {
+    effect: &'static str,
+    principal: &'static str,
+    action: &'static str,
+    resource: &'static str,
+    condition: &'static str,
+}
+
+impl Written {
+    fn text(&self) -> String {
+        let Self { effect, principal, action, resource, condition } = self;
+        format!("{effect} ({principal}, {action}, {resource}) {condition};")
+    }
+
+    /// It hinges on a group of which nobody knows whether the principal is in it, or the person behind the job.
+    fn hinges(&self, asks: &Asks) -> bool {
+        let named = match asks.kind {
+            Kind::Job if !self.condition.contains("principal.user") => Vec::new(),
+            Kind::Job => named(self.condition),
+            _ => [named(self.principal), named(self.condition)].concat(),
+        };
+        named.into_iter().any(|(kind, id)| asks.is_open(kind, id))
+    }
+
+    /// Its scopes could be about this, but for the action.
+    fn may_be_about(&self, asks: &Asks) -> bool {
+        let (id, route) = (asks.uid().to_cedar().to_string(), ROUTES[asks.route].name.as_str());
+        let kind = asks.uid().kind.as_str();
+        let words: Vec<_> = self.principal.split(' ').collect();
+        let whom = match *words.as_slice() {
+            ["principal"] => true,
+            ["principal", "is", is] => is == kind,
+            ["principal", "==" | "in", one] => one == id,
+            ["principal", "is", is, "in", within] => is == kind && asks.may_be_in(within),
+            _ => unreachable!("no such scope is drawn"),
+        };
+        whom && (self.resource.ends_with(&format!("Route::\"{route}\""))
+            || ["resource", "resource is Route"].contains(&self.resource))
+    }
+
+    fn is_about_action(&self, asks: &Asks) -> bool {
+        let action = if asks.websocket { "connect" } else { asks.method };
+        let group = if ["GET", "HEAD"].contains(&action) { "read" } else { "write" };
+        self.action == "action" || [action, group].iter().any(|one| self.action.contains(&format!("\"{one}\"")))
+    }
+}
+
+/// The groups and namespaces that a text names.
+fn named(text: &'static str) -> Vec<(&'static str, &'static str)> {
+    let of = |kind: &'static str, open: &'static str| {
+        text.split(open).skip(1).filter_map(move |rest| Some((kind, rest.split('"').next()?)))
+    };
+    of("Group", "Group::\"").chain(of("Namespace", "Namespace::\"")).collect()
+}
+
 prop_compose! {
     fn policy()(
         effect in select(&["permit", "permit", "permit", "forbid"][..]),
@@ -120,19 +188,37 @@ prop_compose! {
         action in select(ACTIONS),
         resource in select(RESOURCES),
         condition in select(CONDITIONS),
-    ) -> String {
-        format!("{effect} ({principal}, {action}, {resource}) {condition};")
+    ) -> Written {
+        Written { effect, principal, action, resource, condition }
     }
 }
 
+/// What is known of somebody's groups.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Sight {
+    All,
+    /// All but whether they are in these.
+    But(Vec<&'static str>),
+    Nothing,
+}
+
+fn sight() -> impl Strategy<Value = Sight> {
+    prop_oneof![
+        6 => Just(Sight::All),
+        2 => subsequence(PATHS, 1..=2).prop_map(Sight::But),
+        2 => Just(Sight::Nothing),
+    ]
+}
+
 /// One request, and who asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Asks {
     kind: Kind,
     project: Option<&'static str>,
     provider: Option<&'static str>,
     subject: &'static str,
     groups: Vec<&'static str>,
+    sight: Sight,
     route: usize,
     method: &'static str,
     target: &'static str,
@@ -151,6 +237,7 @@ prop_compose! {
         provider in select(&[None, Some("a"), Some("a"), Some("b")][..]),
         subject in select(&["1", "2"][..]),
         groups in subsequence(PATHS, 0..=PATHS.len()),
+        sight in sight(),
         route in 0..2_usize,
         method in select(&["GET", "HEAD", "POST", "DELETE"][..]),
         target in select(&["/", "/a/b", "/A/B/?x", "/a/c?x"][..]),
@@ -161,7 +248,7 @@ prop_compose! {
         second in select(&[0_u64, 1, 100][..]),
         body in select(BODIES),
     ) -> Asks {
-        Asks { kind, project, provider, subject, groups, route, method, target, websocket, client, class, strong, second, body }
+        Asks { kind, project, provider, subject, groups, sight, route, method, target, websocket, client, class, strong, second, body }
     }
 }
 
@@ -169,7 +256,7 @@ prop_compose! {
     /// Requests that differ from the first in little: what a cache could take for the same.
     fn alike()(
         first in asks(),
-        others in prop::collection::vec((asks(), prop::bits::u8::ANY, prop::bits::u8::ANY), 0..6),
+        others in prop::collection::vec((asks(), prop::bits::u8::ANY, prop::bits::u8::ANY), 0..12),
     ) -> Vec<Asks> {
         let others = others.iter().map(|(other, a, b)| first.mixed(other, a & b));
         std::iter::once(first.clone()).chain(others).collect()
@@ -186,6 +273,7 @@ impl Asks {
             provider: from(0).provider,
             subject: from(0).subject,
             groups: from(1).groups.clone(),
+            sight: from(1).sight.clone(),
             route: from(2).route,
             method: from(3).method,
             websocket: from(3).websocket,
@@ -201,7 +289,8 @@ impl Asks {
     /// The version stands for the person and the groups, as it does outside of tests.
     fn principal(&self) -> Principal {
         let Some(provider) = self.provider else { return Principal::Anonymous };
-        let groups = PATHS.iter().fold(0, |bits, path| bits << 1 | u64::from(self.groups.contains(path)));
+        let bits = |of: &[&str]| PATHS.iter().fold(0, |bits, path| bits << 1 | u64::from(of.contains(path)));
+        let unread = self.unread();
         let who = u64::from(provider == "b") << 1 | u64::from(self.subject == "2");
         let strength = Strength {
             created: Some(UNIX_EPOCH),
@@ -212,17 +301,73 @@ impl Asks {
         let membership = Membership::Known(Groups {
             paths: paths(&self.groups).into(),
             roles: Arc::default(),
-            unread: Arc::default(),
+            unread: paths(&unread).into(),
             source: MembershipSource::Userinfo,
             read: UNIX_EPOCH,
-            version: groups << 2 | who,
+            version: (bits(&self.groups) << PATHS.len() | bits(&unread)) << 2 | who,
             stale: false,
         });
+        let membership =
+            if self.sight == Sight::Nothing { Membership::Unknown(Unknown::NeverRead) } else { membership };
         match self.kind {
             Kind::Job => Principal::Job { job: Arc::new(self.job()), membership },
             Kind::Service => Principal::Service { service: Arc::new(self.service()), membership },
             _ => Principal::User { person: person(provider, self.subject), membership, strength: Arc::new(strength) },
         }
+    }
+
+    fn uid(&self) -> Uid {
+        entities::uid(&Asker::of(&self.principal()))
+    }
+
+    /// Groups of which nobody knows whether the person is in them. Those that they are known to be in are none of these.
+    fn unread(&self) -> Vec<&'static str> {
+        let Sight::But(unread) = &self.sight else { return Vec::new() };
+        unread.iter().copied().filter(|path| !self.groups.contains(path)).collect()
+    }
+
+    /// What whoever it is about is known to be in.
+    fn held(&self) -> &[&'static str] {
+        if self.sight == Sight::Nothing { &[] } else { &self.groups }
+    }
+
+    /// The provider of whoever is a member: of a job's person it is `a`.
+    fn of(&self) -> &'static str {
+        match self.kind {
+            _ if self.provider.is_none() => "",
+            Kind::Job => "a",
+            Kind::Service => "s",
+            _ => self.provider.unwrap_or_default(),
+        }
+    }
+
+    /// Nobody knows whether they are in this.
+    fn is_open(&self, kind: &str, id: &str) -> bool {
+        let Some(path) = id.strip_prefix(self.of()).and_then(|rest| rest.strip_prefix(':')) else { return false };
+        let has = |groups: &[&str]| {
+            groups.iter().any(|group| if kind == "Group" { *group == path } else { is_below(group, path) })
+        };
+        match &self.sight {
+            Sight::All => false,
+            Sight::But(_) => has(&self.unread()) && !has(&self.groups),
+            Sight::Nothing => true,
+        }
+    }
+
+    /// Whether a scope that is about what is in this entity may be about them.
+    fn may_be_in(&self, entity: &'static str) -> bool {
+        if self.kind == Kind::Job {
+            let (_, path) = entity.trim_end_matches('"').split_once("::\"a:").unwrap_or_default();
+            return self
+                .project
+                .is_some_and(|project| is_below(project, path) && (project == path) == entity.starts_with("Project"));
+        }
+        let Some((kind, id)) = named(entity).pop() else { return false };
+        let held = self.held().iter().any(|group| {
+            let own = id.strip_prefix(self.of()).and_then(|rest| rest.strip_prefix(':'));
+            own.is_some_and(|path| if kind == "Group" { *group == path } else { is_below(group, path) })
+        });
+        held || self.is_open(kind, id)
     }
 
     fn is_nowhere(&self) -> bool {
@@ -269,12 +414,7 @@ impl Asks {
 
     /// Every group and namespace the person is in, whether a policy names it or not.
     fn parents(&self) -> Vec<Uid> {
-        let provider = match self.kind {
-            Kind::Job => "a",
-            Kind::Service => "s",
-            _ => self.provider.expect("asked for people"),
-        };
-        let paths = paths(&self.groups);
+        let (provider, paths) = (self.of(), paths(self.held()));
         let groups = paths.iter().map(|path| Uid::new(Kind::Group, format!("{provider}:{path}")));
         let above = paths.iter().flat_map(GroupPath::lineage);
         let above = above.filter(|_| self.kind != Kind::Service); // which the schema has in groups only
@@ -297,10 +437,16 @@ impl Asks {
     }
 }
 
-/// What plain Cedar says of the whole set: outcome and determining policies, any error being a failure.
+/// A group at or below another, by segments.
+fn is_below(group: &str, above: &str) -> bool {
+    group.split('/').zip(above.split('/')).all(|(one, other)| one == other)
+        && group.split('/').count() >= above.split('/').count()
+}
+
+/// What plain Cedar says of these policies: outcome and determining policies, any error being a failure.
 fn whole(policies: &PolicySet, asks: &Asks) -> (Outcome, Vec<String>) {
     let (principal, judged) = (asks.principal(), asks.judged());
-    let (asker, strength) = (entities::uid(&Asker::of(&principal)).to_cedar(), principal.strength());
+    let (asker, strength) = (asks.uid().to_cedar(), principal.strength());
     let resource = entities::route(&placed(asks.route, &ROUTES[asks.route]));
     let action = Uid::new(Kind::Action, if asks.websocket { "connect" } else { asks.method }).to_cedar();
     let context = context::context(Reads::ALL, &judged, strength, asks.now()).expect("a context");
@@ -320,25 +466,144 @@ fn whole(policies: &PolicySet, asks: &Asks) -> (Outcome, Vec<String>) {
     }
 }
 
-/// Some combinations of scope and condition are impossible, which load refuses: those are left out.
-fn authorize(policies: &[String]) -> Authorize {
-    let numbered = (0..).zip(policies).map(|(number, policy)| format!("@id(\"p{number}\") {policy}\n"));
-    let text: String = numbered.collect();
-    let providers = [oidc("a"), oidc("b"), gitlab_with_api("c")];
-    let known = Known { routes: &*ROUTES, providers: &providers, issuers: &[jobs("ci", "a"), services("s")] };
-    let (policies, _) = policies::check(&[source(&text)], known, &SCHEMA);
-    Authorize::new(Checked { policies, schema: SCHEMA.clone() }).expect("a step")
+/// A set of policies in its parts, as Cedar has it, and as it is sliced.
+struct Set {
+    written: Vec<Written>,
+    all: PolicySet,
+    sliced: Authorize,
 }
 
-/// Whoever it is, of whom nobody knows the groups.
-fn blind(principal: Principal) -> Principal {
-    let membership = Membership::Unknown(Unknown::NeverRead);
-    match principal {
-        Principal::Anonymous => Principal::Anonymous,
-        Principal::User { person, strength, .. } => Principal::User { person, strength, membership },
-        Principal::Job { job, .. } => Principal::Job { job, membership },
-        Principal::Service { service, .. } => Principal::Service { service, membership },
+impl Set {
+    /// Some combinations of scope and condition are impossible, which load refuses: those are left out.
+    fn of(policies: &[Written]) -> Self {
+        let numbered = (0..).zip(policies).map(|(number, policy)| format!("@id(\"p{number}\") {}\n", policy.text()));
+        let text: String = numbered.collect();
+        let providers = [oidc("a"), oidc("b"), gitlab_with_api("c")];
+        let known = Known { routes: &*ROUTES, providers: &providers, issuers: &[jobs("ci", "a"), services("s")] };
+        let (loaded, _) = policies::check(&[source(&text)], known, &SCHEMA);
+        let number = |id: &str| id[1..].parse::<usize>().expect("a number");
+        let written = loaded.iter().map(|policy| policies[number(&policy.id)].clone()).collect();
+        let all = PolicySet::from_policies(loaded.iter().map(|policy| policy.policy.clone())).expect("unique ids");
+        let sliced = Authorize::new(Checked { policies: loaded, schema: SCHEMA.clone() }).expect("a step");
+        Self { written, all, sliced }
     }
+
+    fn decide(&self, asks: &Asks) -> super::Decision {
+        let route = placed(asks.route, &ROUTES[asks.route]);
+        self.sliced.decide(&asks.principal(), &asks.judged(), &route, asks.now())
+    }
+
+    /// What Cedar says of the whole set, or of what does not hinge on groups that nobody knows of. A forbid among the rest that
+    /// could apply refuses, and a permit leaves the refusal open.
+    fn whole(&self, asks: &Asks) -> (Outcome, Vec<String>) {
+        let (hinging, others): (Vec<_>, Vec<_>) =
+            self.written.iter().zip(&self.sliced.book.policies).partition(|(written, _)| written.hinges(asks));
+        if hinging.is_empty() {
+            return whole(&self.all, asks);
+        }
+        let could = |effect| {
+            let about = |it: &Written| it.effect == effect && it.may_be_about(asks) && it.is_about_action(asks);
+            hinging.iter().any(|(written, _)| about(written))
+        };
+        let others =
+            PolicySet::from_policies(others.iter().map(|(_, policy)| policy.policy.clone())).expect("unique ids");
+        match whole(&others, asks) {
+            known @ (Outcome::Failed | Outcome::Forbidden, _) => known,
+            _ if could("forbid") => (Outcome::MembershipUnknown, Vec::new()),
+            (Outcome::NotPermitted, _) if could("permit") => (Outcome::MembershipUnknown, Vec::new()),
+            known => known,
+        }
+    }
+
+    /// A job of which nobody knows where it is, and a set that asks.
+    fn is_of_place(&self, asks: &Asks) -> bool {
+        asks.is_nowhere() && self.sliced.book.policies.iter().any(|policy| policy.facts.asks_places())
+    }
+}
+
+/// How many triples were compared.
+#[derive(Debug, Default)]
+struct Count {
+    triples: Cell<u64>,
+    unknown: Cell<u64>,
+    failed: Cell<u64>,
+    nowhere: Cell<u64>,
+}
+
+impl Count {
+    fn one(of: &Cell<u64>) {
+        of.set(of.get() + 1);
+    }
+
+    fn add(&self, asks: &Asks, outcome: Outcome) {
+        Self::one(&self.triples);
+        if asks.sight != Sight::All && asks.provider.is_some() {
+            Self::one(&self.unknown);
+        }
+        if outcome == Outcome::Failed {
+            Self::one(&self.failed);
+        }
+    }
+
+    /// Says what was compared, and adds it to the figures of a run that publishes them.
+    fn tell(&self) {
+        let [triples, unknown, failed, nowhere] =
+            [&self.triples, &self.unknown, &self.failed, &self.nowhere].map(Cell::get);
+        let value = format!("{triples} of {triples}, {unknown} with groups unknown, {failed} with errors");
+        println!("sliced as whole: {value}; {nowhere} of jobs in no known place apart");
+        let (Some(file), Some(_)) = (std::env::var_os("TESTS_FIGURES"), std::env::var_os("TESTS_TRIPLES")) else {
+            return;
+        };
+        let figure =
+            "generated triples of policies, principal and request that a slice decides as Cedar does the whole set";
+        let line = serde_json::json!({ "figure": figure, "value": value, "must": "≥ 100000, all" });
+        let mut file = std::fs::File::options().append(true).create(true).open(file).expect("a file of figures");
+        writeln!(file, "{line}").expect("written");
+    }
+}
+
+/// Compares each triple of these; then once more all of them, when they are kept.
+fn compare(set: &Set, requests: &[Asks], count: &Count) -> TestCaseResult {
+    let decided: Vec<_> = requests.iter().map(|asks| set.decide(asks)).collect();
+    for (asks, first) in requests.iter().zip(&decided) {
+        let again = set.decide(asks);
+        prop_assert_eq!((first.outcome, &first.policies), (again.outcome, &again.policies));
+    }
+    for (turn, (asks, first)) in requests.iter().zip(&decided).enumerate() {
+        if set.is_of_place(asks) {
+            // what is permitted without knowing the place is permitted at every place
+            let everywhere = || PROJECTS.iter().map(|project| set.whole(&Asks { project: *project, ..asks.clone() }).0);
+            let holds = !first.permits() || everywhere().all(|it| it == Outcome::Permitted || it == Outcome::Failed);
+            prop_assert!(holds, "{:?}", everywhere().collect::<Vec<_>>());
+            Count::one(&count.nowhere);
+            continue;
+        }
+        let (outcome, reasons) = set.whole(asks);
+        prop_assert_eq!(first.outcome, outcome);
+        if outcome != Outcome::Failed {
+            let mut found: Vec<String> = first.policies.iter().map(ToString::to_string).collect();
+            found.sort();
+            prop_assert_eq!(found, reasons);
+        }
+        if !requests[..turn].contains(asks) {
+            count.add(asks, outcome);
+        }
+    }
+    Ok(())
+}
+
+/// The slice, its few entities, its part of the context and its cache change no decision. 7,000 triples, or as many as
+/// `TESTS_TRIPLES` says.
+#[test]
+fn slices_decide_what_the_whole_set_decides() {
+    let wanted = std::env::var("TESTS_TRIPLES").map_or(7_000, |text| text.parse().expect("a number"));
+    let (count, drawn) = (Count::default(), (prop::collection::vec(policy(), 1..8), alike()));
+    while count.triples.get() < wanted {
+        let mut runner = TestRunner::new(Config { cases: 200, ..Config::with_source_file(file!()) });
+        let compared = runner.run(&drawn, |(policies, requests)| compare(&Set::of(&policies), &requests, &count));
+        compared.unwrap_or_else(|fault| panic!("{fault}"));
+    }
+    count.tell();
 }
 
 /// 2,000 cases, unless the environment asks for another number.
@@ -350,44 +615,16 @@ fn cases() -> Config {
 proptest! {
     #![proptest_config(cases())]
 
-    /// The slice, its few entities, its part of the context and its cache change no decision.
-    #[test]
-    fn slices_decide_what_the_whole_set_decides(
-        policies in prop::collection::vec(policy(), 1..8),
-        requests in alike(),
-    ) {
-        let authorize = authorize(&policies);
-        let set = PolicySet::from_policies(authorize.book.policies.iter().map(|policy| policy.policy.clone()));
-        let set = set.expect("unique ids");
-        for asks in requests.iter().chain(&requests) {
-            let route = placed(asks.route, &ROUTES[asks.route]);
-            let decision = authorize.decide(&asks.principal(), &asks.judged(), &route, asks.now());
-            let (outcome, reasons) = whole(&set, asks);
-            if asks.is_nowhere() && authorize.book.policies.iter().any(|policy| policy.facts.asks_places()) {
-                // what is permitted without knowing the place is permitted at every place
-                let everywhere = || PROJECTS.iter().map(|project| whole(&set, &Asks { project: *project, ..asks.clone() }).0);
-                let holds = !decision.permits() || everywhere().all(|it| it == Outcome::Permitted || it == Outcome::Failed);
-                prop_assert!(holds, "{:?}", everywhere().collect::<Vec<_>>());
-                continue;
-            }
-            prop_assert_eq!(decision.outcome, outcome);
-            if outcome != Outcome::Failed {
-                let mut found: Vec<String> = decision.policies.iter().map(ToString::to_string).collect();
-                found.sort();
-                prop_assert_eq!(found, reasons);
-            }
-        }
-    }
-
     /// What is left of the conditions, when all is known but the request, decides every request as the policies do.
     #[test]
     fn what_is_left_of_policies_decides_what_they_decide(
         policies in prop::collection::vec(policy(), 1..8),
         requests in alike(),
     ) {
-        let authorize = authorize(&policies);
-        let grounds = Grounds::of(&authorize, &mut Marks::default());
-        for asks in requests.iter().filter(|asks| !asks.is_nowhere()) {
+        let set = Set::of(&policies);
+        let grounds = Grounds::of(&set.sliced, &mut Marks::default());
+        for asks in requests.into_iter().filter(|asks| !asks.is_nowhere()) {
+            let asks = Asks { sight: Sight::All, ..asks };
             let (principal, route) = (asks.principal(), placed(asks.route, &ROUTES[asks.route]));
             let found = grounds.found(&principal, &route, &grounds.fitting(&principal, &route));
             let action = Action::ALL.into_iter().find(|it| it.as_str() == if asks.websocket { "connect" } else { asks.method });
@@ -398,8 +635,8 @@ proptest! {
                 cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new(number.to_string())), text).expect("it parses")
             });
             let left = PolicySet::from_policies(left).expect("unique ids");
-            let decided = authorize.decide(&principal, &asks.judged(), &route, asks.now()).outcome;
-            let (outcome, _) = whole(&left, asks);
+            let decided = set.decide(&asks).outcome;
+            let (outcome, _) = whole(&left, &asks);
             prop_assert!(outcome == decided || decided == Outcome::Failed, "{:?} instead of {:?}: {:?}", outcome, decided, found);
         }
     }
@@ -409,25 +646,18 @@ proptest! {
     fn a_refusal_before_the_body_is_read_holds_for_every_body(
         policies in prop::collection::vec(policy(), 1..8),
         asks in asks(),
-        known in prop::bool::weighted(0.8),
     ) {
-        let (asks, authorize) = (asks.posted(), authorize(&policies));
-        let set = PolicySet::from_policies(authorize.book.policies.iter().map(|policy| policy.policy.clone()));
-        let (set, route) = (set.expect("unique ids"), placed(0, &ROUTES[0]));
-        let principal = if known { asks.principal() } else { blind(asks.principal()) };
+        let (asks, set, route) = (asks.posted(), Set::of(&policies), placed(0, &ROUTES[0]));
         let unread = Judged { body: Inspected::Unread, ..asks.judged() };
-        let refused = authorize.refusal(&principal, &unread, &route, asks.now());
-        prop_assert!(!authorize.decide(&principal, &unread, &route, asks.now()).permits());
-        let permitted = |body: &[Option<&'static str>; 2]| {
-            let asks = Asks { body: *body, ..asks.clone() };
-            authorize.decide(&principal, &asks.judged(), &route, asks.now()).permits()
-        };
+        let refused = set.sliced.refusal(&asks.principal(), &unread, &route, asks.now());
+        prop_assert!(!set.sliced.decide(&asks.principal(), &unread, &route, asks.now()).permits());
+        let permitted = |body: &[Option<&'static str>; 2]| set.decide(&Asks { body: *body, ..asks.clone() }).permits();
         if refused.is_some() {
             prop_assert!(!BODIES.iter().any(permitted), "{:?}", refused);
-            let engine = BODIES.iter().map(|body| whole(&set, &Asks { body: *body, ..asks.clone() }).0);
-            prop_assert!(!known || asks.is_nowhere() || engine.into_iter().all(|it| it != Outcome::Permitted));
+            let mut engine = BODIES.iter().map(|body| set.whole(&Asks { body: *body, ..asks.clone() }).0);
+            prop_assert!(asks.is_nowhere() || engine.all(|it| it != Outcome::Permitted));
         }
-        let reads = authorize.book.policies.iter().any(|policy| policy.facts.reads.contains(Attribute::Body));
+        let reads = set.sliced.book.policies.iter().any(|policy| policy.facts.reads.contains(Attribute::Body));
         if !reads {
             prop_assert_eq!(refused.is_none(), permitted(&BODIES[0]));
         }
@@ -439,17 +669,39 @@ proptest! {
         policies in prop::collection::vec(policy(), 1..6),
         asks in asks(),
     ) {
-        if asks.principal().is_anonymous() {
-            return Ok(());
-        }
-        let unknown = blind(asks.principal());
-        let authorize = authorize(&policies);
-        let route = placed(asks.route, &ROUTES[asks.route]);
-        let decide = |principal| authorize.decide(principal, &asks.judged(), &route, asks.now()).outcome;
-        let (blind, seeing) = (decide(&unknown), decide(&asks.principal()));
+        let set = Set::of(&policies);
+        let seen = Asks { sight: Sight::All, ..asks };
+        let decide = |sight| set.decide(&Asks { sight, ..seen.clone() }).outcome;
+        let (blind, seeing) = (decide(Sight::Nothing), decide(Sight::All));
         // A policy about groups can fail only where it is evaluated, which is a refusal too.
-        let holds = blind == Outcome::MembershipUnknown || seeing == Outcome::Failed || seeing == blind || asks.is_nowhere();
+        let holds = blind == Outcome::MembershipUnknown || seeing == Outcome::Failed || seeing == blind || seen.is_nowhere();
         prop_assert!(holds, "{:?} without membership, {:?} with", blind, seeing);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Policies of which it is told that they change nothing do change nothing, where groups are known and nothing fails; and a
+    /// permit that never applies permits nothing.
+    #[test]
+    fn what_is_told_of_policies_that_change_nothing_holds(
+        policies in prop::collection::vec(policy(), 2..8),
+        requests in alike(),
+    ) {
+        let set = Set::of(&policies);
+        let told = |errors: &[PolicyError]| -> HashSet<String> {
+            errors.iter().filter_map(|error| Some(error.message.split('`').nth(1)?.to_owned())).collect()
+        };
+        let (overruled, shadowed) = (told(&set.sliced.idle.overruled), told(&set.sliced.idle.shadowed));
+        let left = set.sliced.book.policies.iter().filter(|policy| !shadowed.contains(&*policy.id));
+        let left = PolicySet::from_policies(left.map(|policy| policy.policy.clone())).expect("unique ids");
+        for asks in requests.into_iter().map(|asks| Asks { sight: Sight::All, ..asks }) {
+            let (outcome, reasons) = whole(&set.all, &asks);
+            prop_assert!(outcome != Outcome::Permitted || reasons.iter().all(|id| !overruled.contains(id)));
+            let without = whole(&left, &asks).0;
+            prop_assert!(outcome == without || outcome == Outcome::Failed, "{:?} and {:?}", outcome, without);
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl WhoArguments {
 }
 
 fn load(settings: &Settings) -> Result<Authorize, String> {
-    super::load(settings).map_err(|errors| super::lines(&errors))
+    super::load(settings).map_err(|errors| super::mistakes(&errors))
 }
 
 /// Names, claims and addresses are of others, and stand on a terminal.

@@ -56,7 +56,7 @@ pub(super) struct AskerArguments {
 impl CastArguments {
     /// Everybody who has a name.
     pub(super) fn read(&self, settings: &Settings) -> Result<Cast, String> {
-        let lines = |errors: Vec<PolicyError>| super::lines(&errors);
+        let lines = |errors: Vec<PolicyError>| super::mistakes(&errors);
         let Some((first, others)) = self.cast.split_first() else {
             let tests = settings.policies.as_deref().map(|policies| policies.join(DIRECTORY));
             return match tests.filter(|tests| tests.is_dir()) {

@@ -1,6 +1,6 @@
 //! `vestibule policy diff`: who gains and who loses between two versions of policies.
 
-use super::{lines, load};
+use super::{load, mistakes};
 use crate::{
     authorize::{Authorize, Decision, Theory},
     cli::{Fault, print},
@@ -68,7 +68,7 @@ impl Version {
             true => Settings { policies: Some(path.to_owned()), ..config::load_for_review(config)? },
             false => config::load_for_review(path)?,
         };
-        Ok(Self { policies: load(&settings).map_err(|errors| lines(&errors))?, settings })
+        Ok(Self { policies: load(&settings).map_err(|errors| mistakes(&errors))?, settings })
     }
 
     fn side(&self) -> Side<'_> {
@@ -81,13 +81,13 @@ impl Version {
         Ok(policies
             .map(|policies| cases::below(policies))
             .transpose()
-            .map_err(|errors| lines(&errors))?
+            .map_err(|errors| mistakes(&errors))?
             .unwrap_or_default())
     }
 
     fn suite(&self) -> Result<Suite, Fault> {
         let suite = Suite::read(&self.tests()?, &self.settings, &self.policies.ids());
-        Ok(suite.map_err(|errors| lines(&errors))?)
+        Ok(suite.map_err(|errors| mistakes(&errors))?)
     }
 
     /// How this version decides a request, as far as it leads somewhere.
@@ -141,7 +141,7 @@ fn population(files: &[PathBuf], suite: &Suite, settings: &Settings) -> Result<C
     }
     let mut cast = Cast::default();
     for file in files {
-        cast.add(Cast::read(file, settings).map_err(|errors| lines(&errors))?);
+        cast.add(Cast::read(file, settings).map_err(|errors| mistakes(&errors))?);
     }
     Ok(cast)
 }

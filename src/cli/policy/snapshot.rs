@@ -1,6 +1,6 @@
 //! `vestibule policy snapshot`: everybody in the groups that policies name, as a population for `policy diff`.
 
-use super::{lines, load};
+use super::{load, mistakes};
 use crate::{
     authorize::Authorize,
     cli::print,
@@ -33,10 +33,10 @@ pub(super) fn run(settings: &Settings, and: &[PathBuf], as_json: bool) -> Result
         .enable_all()
         .build()
         .map_err(|error| format!("cannot ask anything: {error}"))?;
-    let mut policies = vec![load(settings).map_err(|errors| lines(&errors))?];
+    let mut policies = vec![load(settings).map_err(|errors| mistakes(&errors))?];
     for directory in and {
         let other = Settings { policies: Some(directory.clone()), ..settings.clone() };
-        policies.push(load(&other).map_err(|errors| lines(&errors))?);
+        policies.push(load(&other).map_err(|errors| mistakes(&errors))?);
     }
     let named = Named::of(&policies);
     let (mut population, mut notes) = (Population::new(), Vec::new());
