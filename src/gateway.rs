@@ -15,6 +15,7 @@ use crate::{
     inspect::Bodies,
     login::{Login, Visit},
     membership::Memberships,
+    metrics::Metrics,
     principal::{Holder, Lack, Principal},
     refusal::{Asked, Challenge, Reason, Refusal},
     route::{Destination, Endpoint, Route, Routes},
@@ -23,6 +24,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Method, Request, Response};
 use hyper::upgrade::OnUpgrade;
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -43,6 +45,8 @@ pub struct Snapshot {
     pub issuers: Issuers,
     /// Who may do what.
     pub authorize: Authorize,
+    /// What is asked beside that and never obeyed, or why it cannot be.
+    pub shadow: Option<Result<Authorize, String>>,
     /// `Strict-Transport-Security` of answers by https; none if browsers are told nothing.
     pub hsts: Option<HeaderValue>,
 }
@@ -70,6 +74,8 @@ pub struct Shared {
     pub bodies: Bodies,
     /// The trail.
     pub audit: Audit,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
     /// Our own endpoints.
     pub login: Login,
 }
@@ -220,6 +226,7 @@ impl Gateway {
         let decision = state.authorize.decide(&principal, &judged, route, now);
         let (principal, decision) = self.look_again(principal, decision, &caller, &judged, route, &state).await;
         decided(&principal, &decision, crossing, told);
+        self.compare(state.aside(&principal, &judged, route, now), &decision, route, crossing);
         let permit =
             self.shared.audit.admit(decision, crossing).await.map_err(|refusal| explain(refusal, &caller, &state))?;
         let (session, bearer) = (session_of(&caller), caller.bearer());
@@ -296,6 +303,15 @@ impl Gateway {
             return None;
         }
         self.shared.membership.principal(caller, now).await.ok()
+    }
+
+    /// How the shadow policies differ is recorded and counted, and nothing more.
+    fn compare(&self, shadow: Option<Decision>, decision: &Decision, route: &Route, crossing: &Crossing) {
+        let Some(shadow) = shadow else { return };
+        if let Some(difference) = decision.otherwise(&shadow) {
+            self.shared.metrics.shadowed(route, difference);
+        }
+        crossing.shadowed(shadow);
     }
 
     fn visit<'a>(
@@ -446,6 +462,18 @@ fn tell(told: &Told, say: impl FnOnce(&mut Tidings)) {
 }
 
 impl Snapshot {
+    /// What the shadow policies say of a request, if they can be asked.
+    fn aside(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Option<Decision> {
+        let policies = self.shadow.as_ref()?.as_ref().ok()?;
+        Some(policies.decide(principal, judged, route, now))
+    }
+
+    /// The groups that policies name, those of the shadow set among them.
+    pub fn groups(&self) -> BTreeSet<String> {
+        let shadow = self.shadow.iter().flatten().flat_map(Authorize::groups);
+        self.authorize.groups().into_iter().chain(shadow).collect()
+    }
+
     /// What browsers are told about coming by https (RFC 6797, section 6.1).
     pub fn hsts(settings: &Settings) -> Option<HeaderValue> {
         let seconds = settings.hsts.as_secs();

@@ -1,6 +1,7 @@
 //! Counters for operators. Labels come from closed sets only: never a path, a user or a header (S-103).
 
 use crate::{
+    authorize::Difference,
     fairness::{Measure, Whom},
     refusal::{Reason, Refusal},
     route::Route,
@@ -66,10 +67,26 @@ pub struct Metrics {
     refused: Family<ReasonLabel, Counter>,
     limited: Family<LimitLabel, Counter>,
     reloads: Family<OutcomeLabel, Counter>,
+    shadow: Family<ShadowLabel, Counter>,
+    policies: Family<PoliciesLabel, Gauge>,
     streams: Gauge,
     audit_written: Gauge,
     audit_lost: Gauge,
     upstreams: Upstreams,
+}
+
+/// The routes are those of the configuration.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct ShadowLabel {
+    route: String,
+    kind: &'static str,
+}
+
+/// Which set, and which of all that it has been: there is one series for each set.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct PoliciesLabel {
+    set: &'static str,
+    digest: String,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
@@ -168,6 +185,13 @@ impl Default for Metrics {
             drop(turned_away.get_or_create(&WhyLabel { why }));
         }
         registry.register("reloads", "Reloads of policies or configuration, by outcome", reloads.clone());
+        let (shadow, policies) = (Family::default(), Family::default());
+        registry.register(
+            "shadow_differences",
+            "Requests that the shadow policies would have decided otherwise, by route and kind",
+            shadow.clone(),
+        );
+        registry.register("policies", "Policies in each set, whose digest is the label", policies.clone());
         registry.register("streams_open", "Long-lived connections open now", streams.clone());
         registry.register("audit_records_written", "Audit records written since the start", audit_written.clone());
         registry.register("audit_records_lost", "Audit records lost since the start", audit_lost.clone());
@@ -184,6 +208,8 @@ impl Default for Metrics {
             refused,
             limited,
             reloads,
+            shadow,
+            policies,
             streams,
             audit_written,
             audit_lost,
@@ -217,6 +243,20 @@ impl Metrics {
         self.reloads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// The shadow policies would have decided a request otherwise.
+    pub fn shadowed(&self, route: &Route, difference: Difference) {
+        let label = ShadowLabel { route: route.name.to_string(), kind: difference.as_str() };
+        self.shadow.get_or_create(&label).inc();
+    }
+
+    /// These sets are in force: name, digest and number of policies of each.
+    pub fn policies(&self, sets: impl IntoIterator<Item = (&'static str, String, usize)>) {
+        self.policies.clear();
+        for (set, digest, count) in sets {
+            self.policies.get_or_create(&PoliciesLabel { set, digest }).set(number(count as u64));
+        }
+    }
+
     /// Everything in the OpenMetrics text format, with the upstreams of the routes in force.
     pub fn text(&self, gauges: Gauges, routes: &[Arc<Route>]) -> String {
         self.upstreams.read(routes);
@@ -234,6 +274,29 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One series for each set, however often it changes; and two for each route at most.
+    #[test]
+    fn s103_series_of_policies_are_bounded() {
+        let (metrics, route) = (Metrics::default(), crate::route::testing::route("portal"));
+        for turn in 0..10 {
+            metrics.policies([("live", format!("d{turn}"), 3), ("shadow", format!("s{turn}"), 4)]);
+            metrics.shadowed(&route, Difference::WouldRefuse);
+        }
+        let text = metrics.text(Gauges::default(), &[]);
+        let series =
+            |name: &str| text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect::<Vec<_>>();
+        let mut policies = series("vestibule_policies{");
+        policies.sort();
+        assert_eq!(
+            policies,
+            [r#"vestibule_policies{set="live",digest="d9"} 3"#, r#"vestibule_policies{set="shadow",digest="s9"} 4"#]
+        );
+        assert_eq!(
+            series("vestibule_shadow_differences_total{"),
+            [r#"vestibule_shadow_differences_total{route="portal",kind="would_refuse"} 10"#]
+        );
+    }
 
     /// S-103: every series exists from the start, and there are as many as reasons.
     #[test]

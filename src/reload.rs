@@ -69,6 +69,9 @@ pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) 
     let (routes, providers, vouch) = (&settings.routes, &settings.providers, &settings.token_issuers);
     let authorize = Authorize::load(settings.policies.as_deref(), routes, providers, vouch)
         .map_err(|errors| show_errors(&errors, false))?;
+    let shadow = settings.shadow_policies.as_deref().map(|directory| {
+        Authorize::load(Some(directory), routes, providers, vouch).map_err(|errors| show_errors(&errors, false))
+    });
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
     let public = public.parse().map_err(|error| format!("public_url: {error}"))?;
@@ -79,13 +82,21 @@ pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) 
         cookies,
         routes: Routes::new(public, routes, names),
         authorize,
+        shadow,
         hsts: Snapshot::hsts(&settings),
         issuers: issuers(&settings, kept),
         settings,
     })
 }
 
-/// Tells the operator what is odd about the policies.
+/// Says in the metrics which sets of policies there are.
+pub fn count(snapshot: &Snapshot, metrics: &Metrics) {
+    let shadow = snapshot.shadow.iter().flatten().map(|set| ("shadow", set));
+    let sets = std::iter::once(("live", &snapshot.authorize)).chain(shadow);
+    metrics.policies(sets.map(|(name, set)| (name, set.digest().to_string(), set.ids().len())));
+}
+
+/// Tells the operator what is odd about the policies, and why the shadow policies are not asked, if they are not.
 pub fn tell(snapshot: &Snapshot) {
     let (live, settings) = (&snapshot.authorize, &snapshot.settings);
     for error in live.overruled() {
@@ -93,6 +104,9 @@ pub fn tell(snapshot: &Snapshot) {
     }
     for warning in live.warnings(&settings.routes, &settings.token_issuers) {
         tracing::warn!("{warning}");
+    }
+    if let Some(Err(error)) = &snapshot.shadow {
+        tracing::error!("the shadow policies are not asked, the others are in force:\n{error}");
     }
 }
 
@@ -246,9 +260,11 @@ impl Reloader {
             self.shared.membership.forget();
         }
         self.upkeep.follow(next.routes.all());
-        let (settings, groups) = (next.settings.clone(), next.authorize.groups());
-        self.shared.membership.configure(&settings, &(&groups | &before.authorize.groups())); // both decide for a moment
+        let (settings, groups) = (next.settings.clone(), next.groups());
+        self.shared.membership.configure(&settings, &(&groups | &before.groups())); // both decide for a moment
         tell(&next);
+        count(&next, &self.metrics);
+        self.shadow_changed(before, &next);
         self.shared.snapshot.store(Arc::new(next));
         self.shared.membership.configure(&settings, &groups);
         self.metrics.reloaded(true);
@@ -256,6 +272,25 @@ impl Reloader {
         tracing::info!(%digest, ?changed, ?added, ?removed, "configuration and policies reloaded");
         let event = Event::Reloaded { what: "configuration", digest, changed, added, removed, error: None };
         self.audit.record(event, SystemTime::now());
+    }
+
+    /// Records that the shadow policies are others now, or cannot be asked.
+    fn shadow_changed(&self, before: &Snapshot, next: &Snapshot) {
+        let about = |snapshot: &Snapshot| match &snapshot.shadow {
+            Some(Ok(policies)) => (policies.digest().to_string(), None),
+            Some(Err(error)) => (String::new(), Some(error.clone())),
+            None => Default::default(),
+        };
+        let (old, new) = (about(before), about(next));
+        if old != new {
+            let ids = |snapshot: &Snapshot| -> BTreeSet<Arc<str>> {
+                snapshot.shadow.iter().flatten().flat_map(Authorize::ids).collect()
+            };
+            let (old_ids, (digest, error)) = (ids(before), new);
+            let (added, removed) = differences(&old_ids, &ids(next));
+            let event = Event::Reloaded { what: "shadow_policies", digest, changed: Vec::new(), added, removed, error };
+            self.audit.record(event, SystemTime::now());
+        }
     }
 
     fn refuse(&mut self, before: &Snapshot, error: String) {
@@ -318,7 +353,7 @@ fn all(configuration: &str, settings: &Settings) -> [u8; 32] {
 /// The files of the policies, in order.
 fn policies(settings: &Settings) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    if let Some(directory) = &settings.policies {
+    for directory in settings.policies.iter().chain(&settings.shadow_policies) {
         let _ = collect(directory, &mut files); // what cannot be listed is an error when it is loaded
     }
     files.sort();

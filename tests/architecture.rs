@@ -28,7 +28,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cookie", &["canonical", "config"]),
     ("cors", &["body", "canonical", "refusal", "route"]),
     ("envelope", &["body", "cors", "pages"]),
-    ("metrics", &["fairness", "refusal", "route"]),
+    ("metrics", &["authorize", "fairness", "refusal", "route"]), // authorize: how a shadow set differs
     // engines
     ("oidc", &["config", "finding", "group", "guid", "principal"]),
     ("gitlab", &["config", "credential", "group", "oidc"]), // oidc: its client
@@ -88,6 +88,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "inspect",
             "login",
             "membership",
+            "metrics",
             "principal",
             "refusal",
             "route",

@@ -40,11 +40,16 @@ impl Admin {
         let tokens = self.shared.membership.tokens();
         let reload = self.shared.last_reload.load();
         let reload = reload.as_ref().map(|last| json!({ "at": seconds(last.at), "refused": last.refused }));
+        let shadow = state.shadow.as_ref().map(|shadow| match shadow {
+            Ok(policies) => json!({ "policies": policies.digest().to_string() }),
+            Err(error) => json!({ "error": error }),
+        });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "since": seconds(self.since),
             "configuration": state.settings.digest,
             "policies": state.authorize.digest().to_string(),
+            "shadow": shadow,
             "last_reload": reload,
             "public_url": state.settings.public_url.origin().ascii_serialization(),
             "listen": state.settings.listen.iter().map(|listen| listen.at.to_string()).collect::<Vec<_>>(),

@@ -61,6 +61,8 @@ pub(super) struct Draft {
     pub(super) credential: Option<Credential>,
     /// What the policies say.
     pub(super) decision: Option<Decision>,
+    /// What the shadow policies say.
+    pub(super) shadow: Option<Decision>,
     /// The number of the record of that decision, in `required` mode.
     pub(super) recorded: Option<u64>,
     /// Our answer in place of the upstream's.
@@ -164,6 +166,7 @@ impl Crossing {
             session: None,
             credential: None,
             decision: None,
+            shadow: None,
             recorded: None,
             refusal: None,
             status: None,
@@ -261,6 +264,11 @@ impl Crossing {
             limit: refusal.limit,
         };
         self.set(|draft| draft.refusal = Some(refused));
+    }
+
+    /// What the shadow policies say, which nobody obeys.
+    pub fn shadowed(&self, shadow: Decision) {
+        self.set(|draft| draft.shadow = Some(shadow));
     }
 
     /// The answer's status.

@@ -18,13 +18,13 @@ use super::{
     json::clip,
     ocsf::{
         AUTHENTICATION, Actor, Authorization, Control, Destination, ENTITY, Entity, HTTP, Hex, HttpRequest,
-        HttpResponse, JobOf, LIFECYCLE, LimitOf, List, MembershipOf, Named, Ocsf, Policy, Product, Session, Source,
-        USER_ACCESS, Unmapped, Url, User,
+        HttpResponse, JobOf, LIFECYCLE, LimitOf, List, MembershipOf, Named, Ocsf, Policy, Product, Session, ShadowOf,
+        Source, USER_ACCESS, Unmapped, Url, User,
     },
     time::millis,
 };
 use crate::{
-    authorize::Decision,
+    authorize::{Decision, Difference},
     fairness::{Measure, Whom},
     principal::{Job, Person, Service},
     refusal::{Reason, table::Kind},
@@ -354,12 +354,24 @@ impl<'a> Unmapped<'a> {
             credential: draft.credential.as_ref().map(|it| Named { name: it.issuer.as_str(), uid: Some(&it.name) }),
             outcome: decision.map(outcome),
             policy_digest: decision.map(|decision| &*decision.digest),
+            shadow: draft.shadow.as_ref().map(|shadow| ShadowOf::of(shadow, decision)),
             decision_seq: draft.recorded,
             membership: draft.who.as_ref().and_then(|who| MembershipOf::of(who, draft.start)),
             cause: draft.refusal.as_ref().and_then(|refused| refused.cause.as_deref()).map(|cause| clip(cause, TEXT)),
             limit: draft.refusal.as_ref().and_then(|refused| refused.limit).map(LimitOf::of),
             cut: draft.cut.map(Reason::code),
             ..Self::default()
+        }
+    }
+}
+
+impl<'a> ShadowOf<'a> {
+    fn of(shadow: &'a Decision, decision: Option<&Decision>) -> Self {
+        Self {
+            outcome: outcome(shadow),
+            policies: shadow.policies.iter().map(|id| &**id).collect(),
+            policy_digest: &shadow.digest,
+            differs: decision.and_then(|decision| decision.otherwise(shadow)).map(Difference::as_str),
         }
     }
 }

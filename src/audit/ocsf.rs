@@ -222,6 +222,9 @@ pub(super) struct Unmapped<'a> {
     pub(super) outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy_digest: Option<&'a str>,
+    /// What the shadow policies say, which nobody obeys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shadow: Option<ShadowOf<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) decision_seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,6 +251,16 @@ pub(super) struct Unmapped<'a> {
     pub(super) removed: Option<List<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<&'a str>,
+}
+
+/// What a second set of policies says, and how that differs from what is in force.
+#[derive(Serialize)]
+pub(super) struct ShadowOf<'a> {
+    pub(super) outcome: &'static str,
+    pub(super) policies: Vec<&'a str>,
+    pub(super) policy_digest: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) differs: Option<&'static str>,
 }
 
 /// A CI job. `in_project` says whether it counted as one of its project.

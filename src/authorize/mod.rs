@@ -28,6 +28,7 @@ mod roles;
 mod schema;
 mod search;
 mod seen;
+mod shadow;
 mod slice;
 #[cfg(test)]
 mod sliced;
@@ -66,6 +67,7 @@ use policies::{Checked, Loaded};
 pub use rights::{Opening, Right, Rights};
 pub use search::Search;
 pub use seen::{Seen, seen};
+pub use shadow::Difference;
 use slice::{Hinging, Key, Slice, Subset};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -182,6 +182,7 @@ fn told(status: &Value) -> String {
         ),
         format!("{} sessions in use, {} streams open", status["sessions_in_use"], status["streams"]),
     ];
+    lines.extend(shadow(&status["shadow"]));
     lines.extend(last_reload(&status["last_reload"]));
     for provider in status["providers"].as_array().into_iter().flatten() {
         let ready = if provider["ready"] == true { "ready" } else { "NOT READY" };
@@ -223,6 +224,13 @@ fn told(status: &Value) -> String {
         lines.push(format!("locked: {}", text(lock)));
     }
     lines.join("\n")
+}
+
+/// The policies that are asked and not obeyed, or why they are not asked.
+fn shadow(shadow: &Value) -> Option<String> {
+    let error =
+        shadow["error"].as_str().map(|error| format!("shadow policies: NOT ASKED: {}", error.replace('\n', "\n  ")));
+    error.or_else(|| shadow["policies"].as_str().map(|digest| format!("shadow policies {digest}, not obeyed")))
 }
 
 /// When the configuration or policies were read again, and why they were not taken.

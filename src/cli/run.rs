@@ -63,6 +63,7 @@ pub fn run(file: &Path, ready: Option<Ready>) -> Result<(), String> {
     let (phase, watched) = watch::channel(Phase::Serving);
     let hall = Hall { phase: watched, ..hall };
     let asked = Arc::new(Notify::new());
+    reload::count(&hall.shared.snapshot.load(), &hall.metrics);
     if ready.is_none() {
         reload::tell(&hall.shared.snapshot.load());
         warn_of_few_files(&settings, open_files);
@@ -159,7 +160,7 @@ impl Building {
             audit: self.audit.clone(),
         });
         let membership = Memberships::new(control.clone(), self.audit.clone());
-        membership.configure(settings, &self.snapshot.authorize.groups());
+        membership.configure(settings, &self.snapshot.groups());
         let cookies = Cookies::of(settings);
         let forward = forward::Shared {
             streams,
@@ -176,6 +177,7 @@ impl Building {
             assertion_keys: self.keys,
             strangers: Default::default(),
         };
+        let metrics = Arc::<Metrics>::default();
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(self.snapshot),
             last_reload: ArcSwapOption::empty(),
@@ -183,6 +185,7 @@ impl Building {
             membership,
             bodies: Bodies::default(),
             audit: self.audit.clone(),
+            metrics: metrics.clone(),
             login,
         };
         let (_, phase) = watch::channel(Phase::Serving);
@@ -190,7 +193,7 @@ impl Building {
             shared: Arc::new(shared),
             forward: Arc::new(forward),
             audit: self.audit,
-            metrics: Arc::new(Metrics::default()),
+            metrics,
             limiter: Arc::default(),
             phase,
         })

@@ -38,6 +38,10 @@ pub(super) struct ConfigFile {
     /// The directory of `*.cedar` files. Required unless some route has `allow`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policies: Option<String>,
+    /// A second directory of `*.cedar` files, which is asked beside `policies` and never obeyed: what it would decide otherwise is
+    /// counted and recorded. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shadow_policies: Option<String>,
     /// How long sessions live.
     pub(super) sessions: Option<SessionsFile>,
     /// What is recorded, and how strictly.

@@ -74,6 +74,7 @@ impl Meaning<'_, '_> {
         let own: Vec<_> = listen.iter().filter_map(own).collect();
         let routes = route::all(self, written, public_url.as_ref(), &own, &providers);
         let policies = self.policies(written);
+        let shadow_policies = written.shadow_policies.as_deref().and_then(|text| self.shadow_policies(text));
         let grace = routes.iter().filter_map(|route| Some(route.grace.as_ref()?.life)).max().unwrap_or_default();
         let sessions = SessionSettings { grace, ..self.sessions(written.sessions.clone().unwrap_or_default()) };
         let contact = written.contact.as_ref().and_then(|it| super::expiry::contact(self, it));
@@ -98,6 +99,7 @@ impl Meaning<'_, '_> {
             token_issuers,
             routes,
             policies,
+            shadow_policies,
             sessions,
             audit,
             workers: workers(written.workers),
@@ -313,6 +315,16 @@ impl Meaning<'_, '_> {
             self.refuse("policies", text, Expected::new("the directory of `*.cedar` files").help(help));
         }
         Some(path)
+    }
+
+    /// A directory that is not there is told when its policies are loaded: it must never stop the set that is obeyed.
+    fn shadow_policies(&mut self, text: &str) -> Option<PathBuf> {
+        if text.is_empty() {
+            let expected = Expected::new("a directory of `*.cedar` files");
+            self.refuse("shadow_policies", text, expected.help("leave the key out, and no second set is asked"));
+            return None;
+        }
+        Some(self.path(text))
     }
 
     /// Where only one of the two is written, the other's default gives way.

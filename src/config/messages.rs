@@ -83,7 +83,7 @@ error: `colour` is not a known key
 8 | colour: red
   | ^^^^^^ not known
   |
-  = help: known here: `audit`, `contact`, `drain`, `hsts`, `keys`, `limits`, `listen`, `operations`, `policies`, `providers`, `public_url`, `routes`, `sessions`, `state`, `token_issuers`, `trusted_proxies`, `workers`"#;
+  = help: known here: `audit`, `contact`, `drain`, `hsts`, `keys`, `limits`, `listen`, `operations`, `policies`, `providers`, `public_url`, `routes`, `sessions`, `shadow_policies`, `state`, `token_issuers`, `trusted_proxies`, `workers`"#;
 
     every_doubled_key_is_shown: format!("{START}listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n"), r#"
 error: `listen` is written twice

@@ -112,6 +112,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// The directory of `*.cedar` files.
     pub policies: Option<PathBuf>,
+    /// The directory of the `*.cedar` files that are asked beside those, and never obeyed.
+    pub shadow_policies: Option<PathBuf>,
     /// How long sessions live.
     pub sessions: SessionSettings,
     /// What is recorded, and how strictly.

@@ -40,6 +40,7 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
         token_issuers: token_issuers(settings, written, base),
         routes: Some(routes.map(|(it, source)| route(it, source, base)).collect()),
         policies: settings.policies.as_ref().and_then(|it| path(it)),
+        shadow_policies: settings.shadow_policies.as_ref().and_then(|it| path(it)),
         sessions: Some(SessionsFile {
             idle: duration(settings.sessions.idle),
             absolute: duration(settings.sessions.absolute),

@@ -36,6 +36,7 @@ mod renewal;
 mod revocation;
 mod rp;
 mod sessions;
+mod shadow;
 mod sign_in;
 mod step_up;
 mod streams;

@@ -22,7 +22,9 @@ use std::{collections::BTreeSet, fs, io::IsTerminal, path::Path};
 /// One line, if nothing can be asked. A configuration that cannot be read is a mistake as well.
 pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
     let mut verdict = Verdict::of(config::load_with_places(file), |settings| {
-        Ok(Known::of(&load(settings.policies.as_deref(), settings)?, settings))
+        let mut known = Known::of(&load(settings.policies.as_deref(), settings)?, settings);
+        known.beside(settings);
+        Ok(known)
     });
     if live {
         verdict.look()?;
@@ -44,7 +46,7 @@ fn load(directory: Option<&Path>, settings: &Settings) -> Result<Authorize, Vec<
 struct Known {
     /// The routes that they let nobody into, by their places.
     closed: Vec<usize>,
-    /// Permits that never apply.
+    /// Permits that never apply, and what is wrong with the shadow policies.
     wrong: Vec<PolicyError>,
     /// What is odd about them.
     odd: Vec<PolicyError>,
@@ -62,6 +64,18 @@ impl Known {
             odd: policies.warnings(&settings.routes, &settings.token_issuers),
             groups: policies.groups(),
             open: policies.open(&settings.routes),
+        }
+    }
+
+    /// Adds what is wrong with the shadow policies, and the groups that they name.
+    fn beside(&mut self, settings: &Settings) {
+        let Some(directory) = &settings.shadow_policies else { return };
+        match load(Some(directory), settings) {
+            Ok(policies) => {
+                self.wrong.extend_from_slice(policies.overruled());
+                self.groups.extend(policies.groups());
+            }
+            Err(errors) => self.wrong.extend(errors),
         }
     }
 }

@@ -40,7 +40,8 @@ impl Report {
             Ok(policies) => policies,
             Err(errors) => return Self { policies: 0, digest: None, errors, warnings: Vec::new(), open: None },
         };
-        let known = Known::of(&policies, settings);
+        let mut known = Known::of(&policies, settings);
+        known.beside(settings);
         let routes = known.closed.into_iter().map(|index| closed(settings, places, index));
         Self {
             policies: policies.ids().len(),

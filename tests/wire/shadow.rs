@@ -1,0 +1,134 @@
+//! A second set of policies is asked beside the one in force: recorded, counted, never obeyed.
+
+use crate::support::{
+    gateway::{Gateway, configuration, free_port, program},
+    http1::Wire,
+    upstream::Upstream,
+};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Everybody may go below a path.
+fn open(id: &str, path: &str) -> String {
+    format!(
+        "@id(\"{id}\")\npermit (principal, action, resource == Route::\"app\")\nwhen {{ context.path like \"{path}*\" }};\n"
+    )
+}
+
+/// A gateway that obeys `live` and asks `shadow`, and where its metrics are.
+async fn scene(live: &str, shadow: &str) -> (Upstream, Gateway, u16) {
+    let (upstream, operations) = (Upstream::start().await, free_port());
+    let more = format!("shadow_policies: ./next\noperations: {{ address: 127.0.0.1:{operations} }}\n");
+    let text = configuration("http://127.0.0.1:9", &upstream, "", "", &more);
+    let gateway = Gateway::start_with(&text, live, |gateway| {
+        fs::create_dir(gateway.path("next")).expect("a directory");
+        gateway.write("next/app.cedar", shadow);
+    });
+    (upstream, gateway.await, operations)
+}
+
+async fn metrics(operations: u16) -> String {
+    let mut wire = Wire::connect(operations).await;
+    wire.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.answer().await.expect("an answer").text()
+}
+
+fn told(gateway: &Gateway, command: &str) -> (Option<i32>, String) {
+    let out = program().arg(command).arg("-c").arg(gateway.path("vestibule.yaml")).output().expect("it runs");
+    (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+}
+
+fn of(path: &'static str) -> impl Fn(&Value) -> bool {
+    move |record| record["class_uid"] == 4002 && record["http_request"]["url"]["path"] == path
+}
+
+/// What the shadow policies would decide otherwise is in the record and in the metrics, and changes no answer.
+#[tokio::test]
+async fn shadow_policies_are_recorded_and_counted_and_never_obeyed() {
+    let next = open("next", "/b") + &open("both", "/both");
+    let (upstream, gateway, operations) = scene(&(open("first", "/a") + &open("both", "/both")), &next).await;
+    let statuses = [
+        gateway.get("/a", &[]).await.status,
+        gateway.get("/b", &[]).await.status,
+        gateway.get("/both", &[]).await.status,
+    ];
+    assert_eq!(statuses, [200, 401, 200]);
+    assert_eq!(upstream.take().len(), 2, "what would be permitted is not forwarded");
+    let a = gateway.audited("what would be refused", of("/a")).await;
+    let shadow = &a["unmapped"]["shadow"];
+    assert_eq!(
+        (&shadow["outcome"], &shadow["policies"], &shadow["differs"]),
+        (&json!("not_permitted"), &json!([]), &json!("would_refuse"))
+    );
+    assert_eq!((&a["disposition"], &a["unmapped"]["outcome"]), (&json!("Allowed"), &json!("permitted")));
+    let b = gateway.audited("what would be permitted", of("/b")).await;
+    let shadow = &b["unmapped"]["shadow"];
+    assert_eq!(
+        (&shadow["outcome"], &shadow["policies"], &shadow["differs"]),
+        (&json!("permitted"), &json!(["next"]), &json!("would_permit"))
+    );
+    assert_eq!((&b["action"], &b["unmapped"]["outcome"]), (&json!("Denied"), &json!("not_permitted")));
+    let both = gateway.audited("what is decided alike", of("/both")).await;
+    assert_eq!(
+        (&both["unmapped"]["shadow"]["outcome"], both["unmapped"]["shadow"].get("differs")),
+        (&json!("permitted"), None)
+    );
+    let metrics = metrics(operations).await;
+    for kind in ["would_permit", "would_refuse"] {
+        let line = format!("vestibule_shadow_differences_total{{route=\"app\",kind=\"{kind}\"}} 1");
+        assert!(metrics.lines().any(|there| there == line), "{line} in {metrics}");
+    }
+    let digest = a["unmapped"]["shadow"]["policy_digest"].as_str().expect("a digest").to_owned();
+    assert!(metrics.contains(&format!("vestibule_policies{{set=\"shadow\",digest=\"{digest}\"}} 2")), "{metrics}");
+    let (_, status) = told(&gateway, "status");
+    assert!(status.contains(&format!("\nshadow policies {digest}, not obeyed")), "{status}");
+}
+
+/// S-74: shadow policies that cannot be loaded stop nothing, neither the start nor a reload, and are told until they are mended.
+#[tokio::test]
+async fn s74_broken_shadow_policies_stop_nothing_and_are_told() {
+    let (_upstream, gateway, operations) = scene(&open("first", "/a"), "permit (").await;
+    assert_eq!((gateway.get("/a", &[]).await.status, gateway.get("/b", &[]).await.status), (200, 401));
+    let log = gateway.log();
+    let line =
+        log.lines().find(|line| line.contains("the shadow policies are not asked")).expect("it is told at the start");
+    assert!(line.contains("next/app.cedar:1:"), "{line}");
+    let (_, status) = told(&gateway, "status");
+    assert!(status.contains("\nshadow policies: NOT ASKED: error: "), "{status}");
+    let (code, check) = told(&gateway, "check");
+    assert!(code == Some(1) && check.contains("next/app.cedar:1:"), "{check}");
+    gateway.write("policies/app.cedar", &open("second", "/b"));
+    gateway.until("the live set is taken", async || gateway.get("/b", &[]).await.status == 200).await;
+    let a = gateway.audited("a request", of("/a")).await;
+    assert_eq!(a["unmapped"].get("shadow"), None);
+    gateway.write("next/app.cedar", &open("next", "/c"));
+    let is_taken = |record: &Value| record["entity"]["name"] == "shadow_policies" && record["status"] == "Success";
+    let taken = gateway.audited("the shadow policies are taken", is_taken).await;
+    assert_eq!(taken["unmapped"]["added"]["items"], json!(["next"]));
+    assert_eq!((gateway.get("/b", &[]).await.status, gateway.get("/c", &[]).await.status), (200, 401));
+    let metrics = metrics(operations).await;
+    assert_eq!(metrics.matches("vestibule_policies{").count(), 2, "{metrics}");
+}
+
+/// The groups that only shadow policies name are read too, else what they decide would be wrong.
+#[tokio::test]
+async fn groups_of_shadow_policies_are_carried() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    let upstream = Upstream::start().await;
+    let live = "@id(\"all\") permit (principal is User, action, resource == Route::\"app\");";
+    let shadow = |group: &str| {
+        format!(
+            "@id(\"some\") permit (principal is User in Group::\"gitlab:{group}\", action, resource == Route::\"app\");"
+        )
+    };
+    let text = configuration(&provider.issuer, &upstream, "", "", "shadow_policies: ./next\n");
+    let gateway = Gateway::start_with(&text, live, |gateway| {
+        fs::create_dir(gateway.path("next")).expect("a directory");
+        gateway.write("next/app.cedar", &shadow("platform"));
+    })
+    .await;
+    let alice = gateway.sign_in(&provider, "alice").await;
+    assert_eq!(gateway.get_as(&alice, "/x").await.status, 200);
+    let record = gateway.audited("a request of alice", of("/x")).await;
+    assert_eq!(record["unmapped"]["shadow"]["policies"], json!(["some"]), "{record}");
+}
