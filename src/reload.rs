@@ -35,6 +35,10 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// How often it is looked whether a refused configuration has become well.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// After a push, contents are compared for so long, whatever the file system says of the files: who pulls them may take a while,
+/// and may keep the times and lengths of before.
+const CLOSELY: Duration = Duration::from_secs(60);
+
 /// Loads new generations while the old ones serve.
 pub struct Reloader {
     /// What serves.
@@ -51,6 +55,10 @@ pub struct Reloader {
     pub upkeep: Upkeep,
     /// Asks for a reload whatever the files say.
     pub asked: Arc<Notify>,
+    /// Told of every push to a repository, which may be the one of the policies.
+    pub pushed: Arc<Notify>,
+    /// When the last push was told, if there was one lately.
+    pub closely: Option<Instant>,
     /// The configuration that this process was started with.
     pub started: Arc<Settings>,
     /// What the generation in force was made of; see [`digest`].
@@ -189,9 +197,14 @@ impl Reloader {
             let asked = tokio::select! {
                 () = tokio::time::sleep(LOOK) => false,
                 () = self.asked.notified() => true,
+                () = self.pushed.notified() => {
+                    self.closely = Some(Instant::now());
+                    false
+                }
             };
+            self.closely = self.closely.filter(|since| since.elapsed() < CLOSELY);
             let look = self.fingerprint();
-            if !asked && look == seen && !self.is_mended() {
+            if !asked && self.closely.is_none() && look == seen && !self.is_mended() {
                 continue;
             }
             seen = look;

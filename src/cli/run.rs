@@ -176,6 +176,7 @@ impl Building {
             audit: self.audit.clone(),
             assertion_keys: self.keys,
             strangers: Default::default(),
+            pushed: Arc::default(),
         };
         let metrics = Arc::<Metrics>::default();
         let shared = Shared {
@@ -272,6 +273,8 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
         key_tasks,
         upkeep,
         asked: watching.asked,
+        pushed: hall.shared.login.pushed.clone(),
+        closely: None,
         started: settings.clone(),
         taken: watching.taken,
         doors: watching.doors,

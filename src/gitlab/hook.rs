@@ -33,6 +33,8 @@ pub enum About {
     Renamed([String; 2]),
     /// Everybody's memberships in a group that was deleted or shared, and in those that it was invited to.
     Group(String),
+    /// A repository: it may be the one of the policies.
+    Push,
     /// Nothing that membership rests on.
     Nothing,
 }
@@ -152,6 +154,7 @@ impl Hook {
                 paths.map_or(About::Everybody, |(new, old)| About::Renamed([new, old].map(str::to_owned)))
             }
             "group_destroy" | "subgroup_destroy" => of_group(text("full_path")),
+            "push" => About::Push,
             _ => About::Nothing,
         };
         Ok(Self { id, event: printable(event), about })
@@ -179,8 +182,12 @@ impl Hook {
     /// says that it is about what people write.
     pub fn unread(headers: &HeaderMap) -> Self {
         let event = one(headers, "x-gitlab-event").unwrap_or("a hook");
-        let may_matter = matches!(event, "a hook" | "System Hook" | "Member Hook" | "Subgroup Hook");
-        Self::too_long(event, if may_matter { About::Everybody } else { About::Nothing })
+        let about = match event {
+            "a hook" | "System Hook" | "Member Hook" | "Subgroup Hook" => About::Everybody,
+            "Push Hook" => About::Push,
+            _ => About::Nothing,
+        };
+        Self::too_long(event, about)
     }
 
     /// The same for a streamed audit event.
@@ -368,7 +375,7 @@ mod tests {
         assert_eq!(about(r#"{"event_name":"subgroup_destroy"}"#), About::Everybody);
         let vague = about(r#"{"event_name":"group_rename","full_path":"b"}"#);
         assert_eq!(vague, About::Everybody, "nobody can tell whom that concerns");
-        assert_eq!(about(r#"{"object_kind":"push","user_id":7}"#), About::Nothing);
+        assert_eq!(about(r#"{"object_kind":"push","user_id":7}"#), About::Push);
         assert_eq!(about(r#"{"event_name":7}"#), About::Nothing);
         assert_eq!(read(r#"{"event_name":"user_remove_from_group"}"#), Err(HookError::Lacks("user_id")));
         for body in ["", "[]", "7", "{", "\u{0}"] {
@@ -424,7 +431,8 @@ mod tests {
         let system = hook(&[("x-gitlab-event", "System Hook")]);
         assert_eq!((system.about, system.event.as_str()), (About::Everybody, "System Hook, too long to be read"));
         assert_eq!(hook(&[]).about, About::Everybody);
-        assert_eq!(hook(&[("x-gitlab-event", "Push Hook")]).about, About::Nothing);
+        assert_eq!(hook(&[("x-gitlab-event", "Push Hook")]).about, About::Push);
+        assert_eq!(hook(&[("x-gitlab-event", "Issue Hook")]).about, About::Nothing);
         let audit = |list: &[(&'static str, &str)]| Hook::unread_audit_event(&headers(list)).about;
         assert_eq!(audit(&[(AUDIT_EVENT, "user_blocked")]), About::Everybody);
         assert_eq!(audit(&[]), About::Everybody);

@@ -82,6 +82,10 @@ impl Login {
         let outcome = match hook.about {
             _ if again => "delivered_again",
             About::Nothing => "ignored",
+            About::Push => {
+                self.pushed.notify_one();
+                "looked at"
+            }
             About::Person { .. } | About::Everybody | About::Renamed(_) | About::Group(_) => {
                 self.membership.heard(provider, &hook.about, visit.now);
                 "taken"

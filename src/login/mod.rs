@@ -40,6 +40,7 @@ use crate::{
 use http::{Response, StatusCode};
 use secrecy::SecretString;
 use std::{sync::Arc, time::SystemTime};
+use tokio::sync::Notify;
 
 /// Serves our own endpoints.
 pub struct Login {
@@ -53,6 +54,8 @@ pub struct Login {
     pub assertion_keys: Arc<AssertionKeys>,
     /// Bounds what anybody can send in a provider's name.
     pub strangers: strangers::Strangers,
+    /// Told when somebody pushed to a repository, which may be the one of the policies.
+    pub pushed: Arc<Notify>,
 }
 
 /// One request to an endpoint of ours, and what it may look at.

@@ -213,7 +213,7 @@ impl Memberships {
             About::Renamed(_) | About::Group(_) | About::Everybody => {
                 self.everybody_changed(&provider.settings.name, now);
             }
-            About::Nothing => {}
+            About::Push | About::Nothing => {}
         }
     }
 

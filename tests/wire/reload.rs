@@ -267,3 +267,29 @@ async fn a_forbid_that_shuts_a_route_is_taken_and_told() {
         "{said}"
     );
 }
+
+/// After a push, contents are compared although the file system says that nothing changed. Whoever proves nothing causes nothing.
+#[tokio::test]
+async fn a_push_makes_contents_be_looked_at() {
+    let upstream = Upstream::start().await;
+    let hook = "    membership: { hook: { token: { file: hook } } }\n";
+    let text = configuration("http://127.0.0.1:9", &upstream, hook, "", "");
+    let prepare = |gateway: &Gateway| gateway.write_secret("hook", "hook-token");
+    let gateway = Gateway::start_with(&text, &policy("first", "/a"), prepare).await;
+    gateway.write("policies/app.cedar", &policy("other", "/b"));
+    until("a change is taken", 6, async || gateway.get("/b", &[]).await.status == 200).await;
+    let file = gateway.path("policies/app.cedar");
+    let before = std::fs::metadata(&file).and_then(|about| about.modified()).expect("a time");
+    gateway.write("policies/app.cedar", &policy("third", "/c"));
+    std::fs::File::options().write(true).open(&file).and_then(|file| file.set_modified(before)).expect("set back");
+    let push = async |token: &str| {
+        let body = r#"{"object_kind":"push","event_name":"push"}"#;
+        let (port, length) = (gateway.port, body.len());
+        let head = format!(
+            "POST /.vestibule/hooks/gitlab HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Gitlab-Event: Push Hook\r\n"
+        );
+        gateway.raw(format!("{head}X-Gitlab-Token: {token}\r\nContent-Length: {length}\r\n\r\n{body}")).await.status
+    };
+    assert_eq!((push("another").await, push("hook-token").await), (401, 200));
+    until("the push acts", 6, async || gateway.get("/c", &[]).await.status == 200).await;
+}
