@@ -165,7 +165,7 @@ fn judged(path: &str) -> Judged {
         binding: OwnCookie::Absent,
         websocket: false,
     };
-    Judged { asked }
+    Judged::from(asked)
 }
 
 /// The mean time of one of so many.

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Audit, Crossing},
-    authorize::{Authorize, Decision},
+    authorize::{Aside, Authorize, Decision},
     body::{Body, RequestBody},
     canonical::{Canonical, Judged, Peer, RequestId, Rules, Unread},
     config::Settings,
@@ -219,10 +219,8 @@ impl Gateway {
         let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
         crossing.keep(route.limits.principal(&principal, Instant::now)?);
         let judged = judged(asked, route, &principal).map_err(|refusal| explain(refusal, &caller, &state))?;
-        let (principal, judged, body) = match judged.is_unread() {
-            true => Box::pin(self.inspect(principal, judged, body, &caller, route, &state, crossing, now)).await?,
-            false => (principal, judged, body),
-        };
+        let (principal, judged, body) =
+            self.inspect(principal, judged, body, &caller, route, &state, crossing, now).await?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
         let (principal, decision) = self.look_again(principal, decision, &caller, &judged, route, &state).await;
         decided(&principal, &decision, crossing, told);
@@ -261,7 +259,9 @@ impl Gateway {
         crossing: &Crossing,
         now: SystemTime,
     ) -> Result<(Principal, Judged, RequestBody), Refusal> {
-        let Some(rule) = route.body_rule(&judged.asked) else { return Ok((principal, judged, body)) };
+        let Some(rule) = judged.is_unread().then(|| route.body_rule(&judged.asked)).flatten() else {
+            return Ok((principal, judged, body));
+        };
         let refused = |principal: &Principal| state.authorize.refusal(principal, &judged, route, now);
         let principal = match refused(&principal) {
             Some(decision) => self.look_again(principal, decision, caller, &judged, route, state).await.0,
@@ -270,8 +270,8 @@ impl Gateway {
         if refused(&principal).is_some() {
             return Ok((principal, judged, body)); // as it will be decided
         }
-        let (inspected, body) = self.shared.bodies.read(&judged.asked, body, rule, crossing).await?;
-        let principal = self.shared.still(caller, route).await?;
+        let (inspected, body) = Box::pin(self.shared.bodies.read(&judged.asked, body, rule, crossing)).await?;
+        let principal = Box::pin(self.shared.still(caller, route)).await?;
         Ok((principal, Judged { body: inspected, ..judged }, body))
     }
 
@@ -306,7 +306,7 @@ impl Gateway {
     }
 
     /// How the shadow policies differ is recorded and counted, and nothing more.
-    fn compare(&self, shadow: Option<Decision>, decision: &Decision, route: &Route, crossing: &Crossing) {
+    fn compare(&self, shadow: Option<Aside>, decision: &Decision, route: &Route, crossing: &Crossing) {
         let Some(shadow) = shadow else { return };
         if let Some(difference) = decision.otherwise(&shadow) {
             self.shared.metrics.shadowed(route, difference);
@@ -463,9 +463,9 @@ fn tell(told: &Told, say: impl FnOnce(&mut Tidings)) {
 
 impl Snapshot {
     /// What the shadow policies say of a request, if they can be asked.
-    fn aside(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Option<Decision> {
+    fn aside(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Option<Aside> {
         let policies = self.shadow.as_ref()?.as_ref().ok()?;
-        Some(policies.decide(principal, judged, route, now))
+        Some(policies.aside(principal, judged, route, now))
     }
 
     /// The groups that policies name, those of the shadow set among them.

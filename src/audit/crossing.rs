@@ -2,7 +2,7 @@
 
 use super::queue::{Message, Queue};
 use crate::{
-    authorize::Decision,
+    authorize::{Aside, Decision},
     canonical::{Canonical, Class, ClientCertificate, RequestId},
     fairness::{Measure, Turns, Whom},
     principal::{Bearer, Job, Membership, MembershipSource, Name, Person, Principal, Service, Unknown},
@@ -62,7 +62,7 @@ pub(super) struct Draft {
     /// What the policies say.
     pub(super) decision: Option<Decision>,
     /// What the shadow policies say.
-    pub(super) shadow: Option<Decision>,
+    pub(super) shadow: Option<Aside>,
     /// The number of the record of that decision, in `required` mode.
     pub(super) recorded: Option<u64>,
     /// Our answer in place of the upstream's.
@@ -267,7 +267,7 @@ impl Crossing {
     }
 
     /// What the shadow policies say, which nobody obeys.
-    pub fn shadowed(&self, shadow: Decision) {
+    pub fn shadowed(&self, shadow: Aside) {
         self.set(|draft| draft.shadow = Some(shadow));
     }
 

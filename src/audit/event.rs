@@ -24,7 +24,7 @@ use super::{
     time::millis,
 };
 use crate::{
-    authorize::{Decision, Difference},
+    authorize::{Aside, Decision, Difference},
     fairness::{Measure, Whom},
     principal::{Job, Person, Service},
     refusal::{Reason, table::Kind},
@@ -366,11 +366,11 @@ impl<'a> Unmapped<'a> {
 }
 
 impl<'a> ShadowOf<'a> {
-    fn of(shadow: &'a Decision, decision: Option<&Decision>) -> Self {
+    fn of(shadow: &'a Aside, decision: Option<&Decision>) -> Self {
         Self {
-            outcome: outcome(shadow),
-            policies: shadow.policies.iter().map(|id| &**id).collect(),
-            policy_digest: &shadow.digest,
+            outcome: if shadow.unread { "body_unread" } else { outcome(&shadow.decision) },
+            policies: shadow.decision.policies.iter().map(|id| &**id).collect(),
+            policy_digest: &shadow.decision.digest,
             differs: decision.and_then(|decision| decision.otherwise(shadow)).map(Difference::as_str),
         }
     }

@@ -52,9 +52,9 @@ pub struct PolicyError {
     pub expected: String,
     /// What to do.
     pub help: Option<String>,
-    spot: Option<Spot>,
+    spot: Option<Box<Spot>>,
     /// Another place that it has to do with, and what stands there.
-    other: Option<(Spot, String)>,
+    other: Option<Box<(Spot, String)>>,
 }
 
 impl PolicyError {
@@ -66,7 +66,7 @@ impl PolicyError {
 
     /// A mistake in the text of a policy.
     pub(super) fn at(spot: Spot, message: impl Into<String>) -> Self {
-        Self { spot: Some(spot.clone()), ..Self::new(spot.place(), message) }
+        Self { place: spot.place(), spot: Some(Box::new(spot)), ..Self::new("", message) }
     }
 
     /// The same, with what was expected.
@@ -83,7 +83,7 @@ impl PolicyError {
 
     /// The same, with another place that it has to do with.
     pub(super) fn beside(mut self, spot: Spot, what: impl Into<String>) -> Self {
-        self.other = Some((spot, what.into()));
+        self.other = Some(Box::new((spot, what.into())));
         self
     }
 
@@ -91,7 +91,7 @@ impl PolicyError {
     pub fn json(&self) -> Json {
         let position = self.spot.as_ref().filter(|spot| !spot.source.expanded);
         let position = position.map(|spot| spot.source.position(spot.span.start));
-        let other = self.other.as_ref().map(|(spot, what)| json!({ "place": spot.place(), "message": what }));
+        let other = self.other.as_deref().map(|(spot, what)| json!({ "place": spot.place(), "message": what }));
         json!({
             "place": self.place,
             "line": position.map(|(line, _)| line),
@@ -111,7 +111,7 @@ impl PolicyError {
         };
         let help = self.help.iter().map(|help| Level::HELP.message(help.as_str()));
         let mut groups = vec![first.elements(help)];
-        if let Some((spot, what)) = &self.other {
+        if let Some((spot, what)) = self.other.as_deref() {
             let title = Level::NOTE.secondary_title(what.as_str());
             groups.push(match spot.snippet(AnnotationKind::Context, "") {
                 Some(snippet) => title.element(snippet),
@@ -132,7 +132,7 @@ impl PolicyError {
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.bare())?;
-        self.other.iter().try_for_each(|(spot, _)| write!(f, "; see {}", spot.place()))?;
+        self.other.as_deref().iter().try_for_each(|(spot, _)| write!(f, "; see {}", spot.place()))?;
         self.help.iter().try_for_each(|help| write!(f, "; {help}"))
     }
 }

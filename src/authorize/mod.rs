@@ -63,11 +63,12 @@ pub use mistake::{PolicyError, show_errors, show_warnings};
 use moka::sync::Cache;
 pub use mutants::{Change, Mutant, Mutants, Place, Turned};
 pub use open::Open;
+pub use policies::unparsed;
 use policies::{Checked, Loaded};
 pub use rights::{Opening, Right, Rights};
 pub use search::Search;
 pub use seen::{Seen, seen};
-pub use shadow::Difference;
+pub use shadow::{Aside, Difference};
 use slice::{Hinging, Key, Slice, Subset};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -242,6 +242,11 @@ fn start(policy: &Policy) -> usize {
 /// What helps where Cedar says only that a policy can never apply.
 const IMPOSSIBLE: &str = "a condition never holds, or it is about another type than the scope";
 
+/// Why the text of a file does not parse.
+pub fn unparsed(file: &str, text: &str, error: &DetailedError) -> PolicyError {
+    detailed(&Source::file(file, text), 0, error)
+}
+
 /// One of Cedar's errors in our words: its own, without the policy's name, with the place and what helps.
 fn detailed(source: &Source, start: usize, error: &DetailedError) -> PolicyError {
     let label = error.source_locations.first();

@@ -139,7 +139,7 @@ fn each(of: &str) -> (Authorize, BTreeMap<String, usize>) {
 
 /// Where somebody is let in, by the route that stands for what they are in.
 fn permitted((policies, places): &(Authorize, BTreeMap<String, usize>), principal: &Principal) -> Vec<String> {
-    let judged = Judged { asked: asked("GET", "/") };
+    let judged = Judged::from(asked("GET", "/"));
     let is = |(name, place): &(&String, &usize)| {
         policies.decide(principal, &judged, &placed(**place, &route(name)), UNIX_EPOCH).permits()
     };

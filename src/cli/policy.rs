@@ -103,6 +103,10 @@ fn mistakes(errors: &[PolicyError]) -> String {
 mod tests {
     use super::*;
 
+    fn load(directory: Option<&Path>) -> Result<Authorize, Vec<PolicyError>> {
+        Authorize::load(directory, &[], &[], &[])
+    }
+
     #[test]
     fn policies_that_are_missing_are_not_shown() {
         let message = "error: policies: no policy: nobody could be let in\n |\n = help: name a directory, or write `allow` on a route";

@@ -87,7 +87,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Broken> {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         strict_booleans: true,
-        budget: serde_saphyr::budget! { max_depth: DEEPEST },
+        budget: serde_saphyr::budget! { max_depth: DEEPEST, max_nodes: nodes(text), max_events: 4 * nodes(text) },
         with_snippet: false,
     };
     let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
@@ -95,6 +95,12 @@ pub(super) fn parse(text: &str) -> Result<Node, Broken> {
         Broken { message: wording(&error.without_snippet().to_string()), span }
     })?;
     Ok(node(text, raw))
+}
+
+/// What a text may come to once its aliases are filled in: the most that is written without any, for each value has a byte and
+/// something that ends it; and what a small file with aliases may need.
+fn nodes(text: &str) -> usize {
+    (text.len() / 2).max(250_000)
 }
 
 /// Every place of the tree under its full path, such as `routes[0].allow[1]`; of doubles the first.

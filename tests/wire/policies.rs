@@ -52,7 +52,7 @@ fn policies_are_laid_out_in_place() {
     fs::write(at.join("policies/b.cedar"), "permit (principal, action resource);\n").expect("written");
     let (code, out, err) = run(at, &["policy", "fmt", "--check", "--json", "policies"]);
     let json: Json = serde_json::from_str(&out).expect("JSON");
-    assert_eq!((code, &json["good"], &json["files"]), (2, &false.into(), &2.into()));
+    assert_eq!((code, &json["ok"], &json["files"]), (2, &false.into(), &2.into()));
     assert_eq!(json["errors"][0]["place"], "policies/b.cedar:1:27");
     assert!(err.contains("policies/b.cedar:1:27") && err.contains('^'), "{err}");
     let (code, _, err) = run(at, &["policy", "fmt"]);

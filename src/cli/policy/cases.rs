@@ -134,7 +134,7 @@ impl<'s> Report<'s> {
             json!({ "id": policy.id, "place": policy.place, "effect": effect })
         });
         json!({
-            "good": self.good(),
+            "ok": self.good(),
             "passed": self.verdicts.len() - failed,
             "failed": failed,
             "cases": self.verdicts.iter().map(case_json).collect::<Vec<_>>(),

@@ -1,17 +1,16 @@
 //! `vestibule policy fmt`: policies in one shape, so that a review shows what changed and nothing else.
 
+use super::mistakes;
 use crate::{
-    authorize::{PolicyError, sources},
+    authorize::{PolicyError, sources, unparsed},
     cli::{Fault, print},
     config::{ConfigErrors, Settings},
     review::format::{Unformatted, formatted},
 };
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use cedar_policy::ffi::DetailedError;
 use serde_json::{Value as Json, json};
 use std::{
     fs,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -42,7 +41,7 @@ impl FmtArguments {
         print(&if json { format!("{:#}", tally.json()) } else { tally.text() });
         match tally.faults.is_empty() {
             true => Ok(tally.good()),
-            false => Err(Fault::Line(tally.faults.iter().map(PolicyFault::render).collect::<Vec<_>>().join("\n\n"))),
+            false => Err(Fault::Line(mistakes(&tally.faults))),
         }
     }
 
@@ -57,7 +56,7 @@ impl FmtArguments {
     fn files(
         &self,
         settings: impl FnOnce() -> Result<Settings, ConfigErrors>,
-        faults: &mut Vec<PolicyFault>,
+        faults: &mut Vec<PolicyError>,
     ) -> Result<Vec<PathBuf>, Fault> {
         let mut paths = self.paths.clone();
         if paths.is_empty() {
@@ -68,17 +67,17 @@ impl FmtArguments {
         for path in paths {
             if path.is_dir() { files.extend(sources::paths(&path, &mut errors)) } else { files.push(path) }
         }
-        faults.extend(errors.into_iter().map(PolicyFault::plain));
+        faults.extend(errors);
         Ok(files)
     }
 }
 
 /// Lays out one file; true if it was not so before. With `check` nothing is written.
-fn lay_out(path: &Path, check: bool) -> Result<bool, PolicyFault> {
-    let text = sources::text(path).map_err(PolicyFault::plain)?;
-    let laid = formatted(&text).map_err(|error| PolicyFault::of(path, text.clone(), error))?;
+fn lay_out(path: &Path, check: bool) -> Result<bool, Vec<PolicyError>> {
+    let text = sources::text(path).map_err(|error| vec![error])?;
+    let laid = formatted(&text).map_err(|error| faults(path, &text, error))?;
     if laid != text && !check {
-        let fault = |error| PolicyFault::plain(at(path, format!("cannot write: {error}")));
+        let fault = |error| vec![PolicyError::new(path.display().to_string(), format!("cannot write: {error}"))];
         replace(path, &laid).map_err(fault)?;
     }
     Ok(laid != text)
@@ -117,15 +116,15 @@ struct Tally {
     check: bool,
     files: usize,
     changed: Vec<String>,
-    faults: Vec<PolicyFault>,
+    faults: Vec<PolicyError>,
 }
 
 impl Tally {
-    fn add(&mut self, path: &Path, outcome: Result<bool, PolicyFault>) {
+    fn add(&mut self, path: &Path, outcome: Result<bool, Vec<PolicyError>>) {
         self.files += 1;
         match outcome {
             Ok(changed) => self.changed.extend(changed.then(|| path.display().to_string())),
-            Err(fault) => self.faults.push(fault),
+            Err(faults) => self.faults.extend(faults),
         }
     }
 
@@ -149,62 +148,18 @@ impl Tally {
     }
 
     fn json(&self) -> Json {
-        let errors = self.faults.iter().map(|fault| &fault.error);
-        let errors: Vec<_> = errors.map(|it| json!({ "place": it.place, "message": it.message })).collect();
-        json!({ "good": self.good(), "files": self.files, "changed": self.changed, "errors": errors })
+        let errors: Vec<_> = self.faults.iter().map(PolicyError::json).collect();
+        json!({ "ok": self.good(), "files": self.files, "changed": self.changed, "errors": errors })
     }
 }
 
 /// Why a file is left as it is.
-struct PolicyFault {
-    error: PolicyError,
-    /// The text that does not parse, the file it is in, and where.
-    shown: Option<(String, String, Vec<DetailedError>)>,
-}
-
-impl PolicyFault {
-    fn plain(error: PolicyError) -> Self {
-        Self { error, shown: None }
+fn faults(path: &Path, text: &str, why: Unformatted) -> Vec<PolicyError> {
+    let name = path.display().to_string();
+    match why {
+        Unformatted::Left(_) => vec![PolicyError::new(name, why.to_string())],
+        Unformatted::Broken(errors) => errors.iter().map(|error| unparsed(&name, text, error)).collect(),
     }
-
-    fn of(path: &Path, text: String, why: Unformatted) -> Self {
-        match why {
-            Unformatted::Left(_) => Self::plain(at(path, why.to_string())),
-            Unformatted::Broken(errors) => {
-                let name = path.display().to_string();
-                let start = errors.first().map_or(0, |error| span(error, &text).start);
-                let message = errors.first().map_or_else(String::new, |error| error.message.clone());
-                let error = PolicyError { place: sources::place(&name, &text, start), message };
-                Self { error, shown: Some((name, text, errors)) }
-            }
-        }
-    }
-
-    /// As people read it: what does not parse with its line.
-    fn render(&self) -> String {
-        let Some((name, text, errors)) = &self.shown else { return format!("error: {}", self.error) };
-        let renderer = if io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
-        let shown: Vec<_> = errors.iter().map(|error| renderer.render(&[snippet(name, text, error)])).collect();
-        shown.join("\n\n")
-    }
-}
-
-fn at(path: &Path, message: String) -> PolicyError {
-    PolicyError { place: path.display().to_string(), message }
-}
-
-fn snippet<'a>(name: &'a str, text: &'a str, error: &'a DetailedError) -> Group<'a> {
-    let label = error.source_locations.first().and_then(|place| place.label.as_deref()).unwrap_or_default();
-    let mark = AnnotationKind::Primary.span(span(error, text)).label(label);
-    let title = Level::ERROR.primary_title(error.message.as_str());
-    let group = title.element(Snippet::source(text).path(name).annotation(mark));
-    group.elements(error.help.iter().map(|help| Level::HELP.message(help.as_str())))
-}
-
-/// Where an error is, within the text.
-fn span(error: &DetailedError, text: &str) -> std::ops::Range<usize> {
-    let place = error.source_locations.first().map_or(0..0, |place| place.loc.start..place.loc.end);
-    text.floor_char_boundary(place.start)..text.ceil_char_boundary(place.end.max(place.start))
 }
 
 #[cfg(test)]
@@ -219,8 +174,7 @@ mod tests {
     fn run(check: bool, paths: &[&Path]) -> Result<bool, String> {
         let arguments = FmtArguments { check, paths: paths.iter().map(|path| path.to_path_buf()).collect() };
         let Ok(tally) = arguments.tally(|| unreachable!("paths are given")) else { unreachable!("none is configured") };
-        let faults: Vec<_> = tally.faults.iter().map(PolicyFault::render).collect();
-        if faults.is_empty() { Ok(tally.good()) } else { Err(faults.join("\n")) }
+        if tally.faults.is_empty() { Ok(tally.good()) } else { Err(mistakes(&tally.faults)) }
     }
 
     fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -274,9 +228,9 @@ mod tests {
         let tally = |check| Tally { check, files: 2, changed: vec!["a.cedar".into()], faults: Vec::new() };
         assert_eq!(tally(false).text(), "formatted: a.cedar\n2 files, 1 changed");
         assert_eq!(tally(true).text(), "not formatted: a.cedar\n2 files, 1 not formatted: run `vestibule policy fmt`");
-        let faulty = Tally { faults: vec![PolicyFault::plain(at(Path::new("b"), String::new()))], ..tally(true) };
+        let faulty = Tally { faults: vec![PolicyError::new("b", "")], ..tally(true) };
         assert_eq!(faulty.text(), "not formatted: a.cedar\n2 files, 1 not formatted, 1 with an error");
-        let expected = json!({ "good": false, "files": 2, "changed": ["a.cedar"], "errors": [] });
-        assert_eq!((tally(true).json(), tally(false).json()["good"].clone()), (expected, json!(true)));
+        let expected = json!({ "ok": false, "files": 2, "changed": ["a.cedar"], "errors": [] });
+        assert_eq!((tally(true).json(), tally(false).json()["ok"].clone()), (expected, json!(true)));
     }
 }

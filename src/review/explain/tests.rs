@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use serde_json::{Value, json};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 const POLICIES: &str = r#"
@@ -209,51 +209,4 @@ fn who_may_is_decided_for_each_and_told_by_policy() {
     let json = who.json();
     assert_eq!((&json["permitted"], json["cast"].as_array().map(Vec::len)), (&json!(2), Some(7)));
     assert_eq!(json["policies"][1]["conditions"], json!(["principal is User in Group::\"gitlab:contractors\""]));
-}
-
-/// Ten thousand people and a thousand policies: `cargo test --release --lib review::explain::tests::bench -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn bench() {
-    let policies: String = (0..1000)
-        .map(|number| {
-            let (effect, path) = if number % 50 == 49 { ("forbid", "path_folded") } else { ("permit", "path") };
-            let (route, action) = (["portal", "deploy"][number % 2], ["read", "write"][number / 2 % 2]);
-            format!(
-                "@id(\"p{number}\") @reason(\"For {number}.\") {effect} (principal is User in \
-                 Group::\"gitlab:acme/g{number}\", action in Action::\"{action}\", resource == Route::\"{route}\") \
-                 when {{ context.{path} like \"/a{}/*\" }};\n",
-                number % 10
-            )
-        })
-        .collect();
-    let started = Instant::now();
-    let (_directory, settings, authorize) = site(&policies);
-    println!("1,000 policies loaded: {:?}", started.elapsed());
-    let groups =
-        |person: usize| (0..8).map(|at| format!("acme/g{}", (person * 7 + at * 31) % 1000)).collect::<Vec<_>>();
-    let people: String = (0..10_000)
-        .map(|person| format!("  p{person}: {{ subject: \"{person}\", groups: [{}] }}\n", groups(person).join(", ")))
-        .collect();
-    let timed = |what: &str, started: Instant| println!("{what}: {:?}", started.elapsed());
-    let started = Instant::now();
-    let cast = Cast::of(&format!("people:\n{people}"), "cast.yaml", &settings).expect("a cast");
-    timed("10,000 people read", started);
-    let asking = Asking::of("GET", "/a0/x", More::default(), &settings).expect("it is asked");
-    let started = Instant::now();
-    let who = Who::of(&authorize, &asking, &cast);
-    println!("{} may", who.permitted());
-    timed("who, 10,000 people", started);
-    let (started, rights, site) = (Instant::now(), authorize.rights(), Site::of(&settings));
-    let all = cast.iter().map(|(name, principal)| {
-        let access = Access::of(&rights, &site, &settings, Some(name), principal, SystemTime::UNIX_EPOCH);
-        usize::from(access.permits_something())
-    });
-    println!("{} may something", all.sum::<usize>());
-    timed("access, 10,000 people on 2 routes", started);
-    let started = Instant::now();
-    let principal = cast.get("p1").expect("a name of the cast");
-    let explanation = Explanation::of(&authorize, &asking, None, principal);
-    timed("one explanation", started);
-    assert!(started.elapsed() < Duration::from_secs(10), "{}", explanation.text());
 }
