@@ -54,7 +54,7 @@ fn write(directory: &Path) {
         })
         .collect();
     let head = "public_url: https://portal.example.test\nlisten: 127.0.0.1:8443\ntrusted_proxies: [127.0.0.1]\nproviders:\n  - { name: \
-                gitlab, kind: gitlab, issuer: https://gitlab.example.test, client_id: a, client_secret: { file: secret } }\n";
+                gitlab, kind: gitlab, issuer: https://gitlab.example.test, client_id: a, client_secret: { file: secret }, membership: { api: { token: { file: api } } } }\n";
     fs::write(directory.join("vestibule.yaml"), format!("{head}routes:\n{routes}policies: ./before\n"))
         .expect("written");
     version(directory, "before", 0);

@@ -133,6 +133,7 @@ fn person(number: u32) -> Principal {
         read: UNIX_EPOCH,
         version: next_version(),
         stale: false,
+        aside: None,
     };
     let person = Person {
         id: UserId { provider: "sso".parse().expect("a name"), subject: number.to_string().into() },

@@ -1,8 +1,10 @@
 //! Bodies: of requests as they come, and of every response that leaves us: our own bytes, or an upstream's.
 
 mod request;
+mod room;
 
 pub use request::{RequestBody, WholeError};
+pub use room::{Room, Space};
 
 use crate::forward::Answer;
 use bytes::Bytes;

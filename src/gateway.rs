@@ -219,7 +219,7 @@ impl Gateway {
         let principal = self.shared.membership.principal(&caller, now).await?; // groups: known, empty or unknown
         crossing.keep(route.limits.principal(&principal, Instant::now)?);
         let judged = judged(asked, route, &principal).map_err(|refusal| explain(refusal, &caller, &state))?;
-        let (principal, judged, body) =
+        let (principal, judged, body, now) =
             self.inspect(principal, judged, body, &caller, route, &state, crossing, now).await?;
         let decision = state.authorize.decide(&principal, &judged, route, now);
         let (principal, decision) = self.look_again(principal, decision, &caller, &judged, route, &state).await;
@@ -245,8 +245,8 @@ impl Gateway {
         Box::pin(self.shared.login.serve(endpoint, body, visit)).await
     }
 
-    /// Reads the declared fields of the body, where a rule of the route names the request. Whom no policy permits it with any body
-    /// is refused with the body unread.
+    /// Reads the declared fields of the body, where a rule of the route names the request, and says when that was done. Whom no
+    /// policy permits it with any body is refused with the body unread.
     #[allow(clippy::too_many_arguments)]
     async fn inspect(
         &self,
@@ -258,9 +258,9 @@ impl Gateway {
         state: &Snapshot,
         crossing: &Crossing,
         now: SystemTime,
-    ) -> Result<(Principal, Judged, RequestBody), Refusal> {
+    ) -> Result<(Principal, Judged, RequestBody, SystemTime), Refusal> {
         let Some(rule) = judged.is_unread().then(|| route.body_rule(&judged.asked)).flatten() else {
-            return Ok((principal, judged, body));
+            return Ok((principal, judged, body, now));
         };
         let refused = |principal: &Principal| state.authorize.refusal(principal, &judged, route, now);
         let principal = match refused(&principal) {
@@ -268,11 +268,11 @@ impl Gateway {
             None => principal,
         };
         if refused(&principal).is_some() {
-            return Ok((principal, judged, body)); // as it will be decided
+            return Ok((principal, judged, body, now)); // as it will be decided
         }
         let (inspected, body) = Box::pin(self.shared.bodies.read(&judged.asked, body, rule, crossing)).await?;
         let principal = Box::pin(self.shared.still(caller, route)).await?;
-        Ok((principal, Judged { body: inspected, ..judged }, body))
+        Ok((principal, Judged { body: inspected, ..judged }, body, SystemTime::now()))
     }
 
     /// A refusal that hinges on groups is worth one more look at them: who was just added need not sign in again.
@@ -468,10 +468,9 @@ impl Snapshot {
         Some(policies.aside(principal, judged, route, now))
     }
 
-    /// The groups that policies name, those of the shadow set among them.
-    pub fn groups(&self) -> BTreeSet<String> {
-        let shadow = self.shadow.iter().flatten().flat_map(Authorize::groups);
-        self.authorize.groups().into_iter().chain(shadow).collect()
+    /// The groups that the shadow policies name.
+    pub fn shadow_groups(&self) -> BTreeSet<String> {
+        self.shadow.iter().flatten().flat_map(Authorize::groups).collect()
     }
 
     /// What browsers are told about coming by https (RFC 6797, section 6.1).

@@ -7,7 +7,7 @@ pub use machine::{Bearer, Holder, Job, Service, Verified};
 use crate::group::{GroupPath, Role};
 use serde::{Deserialize, Serialize};
 use std::{
-    borrow::Borrow,
+    borrow::{Borrow, Cow},
     fmt,
     str::FromStr,
     sync::{
@@ -194,10 +194,12 @@ pub struct Groups {
     pub source: MembershipSource,
     /// When it was read.
     pub read: SystemTime,
-    /// Changes exactly when `paths`, `roles` or `unread` change; unique in the process across all people.
+    /// Changes exactly when `paths`, `roles`, `unread` or `aside` change; unique in the process across all people.
     pub version: u64,
     /// Used although older than its interval, because the provider cannot be reached.
     pub stale: bool,
+    /// The same for the shadow policies, where those name groups that are read for them alone.
+    pub aside: Option<Arc<Groups>>,
 }
 
 /// A version that no membership had before.
@@ -285,6 +287,22 @@ impl Principal {
             Self::User { person, .. } => Some(person),
             Self::Anonymous | Self::Job { .. } | Self::Service { .. } => None,
         }
+    }
+
+    /// The same as the shadow policies see it.
+    pub fn aside(&self) -> Cow<'_, Self> {
+        let Some(Membership::Known(Groups { aside: Some(groups), .. })) = self.membership() else {
+            return Cow::Borrowed(self);
+        };
+        let groups = Membership::Known(Groups::clone(groups));
+        let mut seen = self.clone();
+        match &mut seen {
+            Self::Anonymous => {}
+            Self::User { membership, .. } | Self::Job { membership, .. } | Self::Service { membership, .. } => {
+                *membership = groups;
+            }
+        }
+        Cow::Owned(seen)
     }
 
     /// Whose groups are known or not: the person's, the service's, or those of the person behind a job.

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Audit, Event},
-    authorize::{Authorize, show_errors},
+    authorize::{Authorize, show_errors, sources},
     config::{self, ProviderSettings, Settings, TokenIssuerSettings},
     control::{Issuers, Providers},
     cookie::Cookies,
@@ -18,7 +18,7 @@ use crate::{
 use secrecy::ExposeSecret;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// A changed file is taken when it has not changed for this long.
 const SETTLED: Duration = Duration::from_secs(1);
+/// Past this time they are taken as they are.
+const UNSETTLED: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a refused configuration has become well.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -226,14 +228,15 @@ impl Reloader {
         mended
     }
 
-    /// Waits until the files' contents stay the same for a while.
+    /// Waits until the files' contents stay the same for a while, but not for ever: a file that is written all the time keeps no
+    /// other one from being taken.
     async fn settled(&self) -> [u8; 32] {
-        let mut digest = self.digest();
+        let (mut digest, begun) = (self.digest(), Instant::now());
         loop {
             tokio::time::sleep(SETTLED).await;
             let again = self.digest();
-            if again == digest {
-                return digest;
+            if again == digest || begun.elapsed() >= UNSETTLED {
+                return again;
             }
             digest = again;
         }
@@ -273,13 +276,14 @@ impl Reloader {
             self.shared.membership.forget();
         }
         self.upkeep.follow(next.routes.all());
-        let (settings, groups) = (next.settings.clone(), next.groups());
-        self.shared.membership.configure(&settings, &(&groups | &before.groups())); // both decide for a moment
+        let (settings, groups, shadow) = (next.settings.clone(), next.authorize.groups(), next.shadow_groups());
+        let both = &groups | &before.authorize.groups(); // which decide for a moment
+        self.shared.membership.configure(&settings, &both, &shadow);
         tell(&next);
         count(&next, &self.metrics);
         self.shadow_changed(before, &next);
         self.shared.snapshot.store(Arc::new(next));
-        self.shared.membership.configure(&settings, &groups);
+        self.shared.membership.configure(&settings, &groups, &shadow);
         self.metrics.reloaded(true);
         self.happened(None);
         tracing::info!(%digest, ?changed, ?added, ?removed, "configuration and policies reloaded");
@@ -343,7 +347,7 @@ impl Reloader {
 
     fn digest(&self) -> [u8; 32] {
         let settings = &self.shared.snapshot.load().settings;
-        let file = sha256(&fs::read(&settings.file).unwrap_or_default());
+        let file = sha256(&contents(&settings.file));
         all(&crate::text::hex(&file), settings)
     }
 }
@@ -358,31 +362,23 @@ fn all(configuration: &str, settings: &Settings) -> [u8; 32] {
     let mut all = configuration.as_bytes().to_vec();
     for path in policies(settings).iter().chain(&settings.files) {
         all.extend_from_slice(path.as_os_str().as_encoded_bytes());
-        all.extend_from_slice(&sha256(&fs::read(path).unwrap_or_default()));
+        all.extend_from_slice(&sha256(&contents(path)));
     }
     sha256(&all)
 }
 
-/// The files of the policies, in order.
-fn policies(settings: &Settings) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for directory in settings.policies.iter().chain(&settings.shadow_policies) {
-        let _ = collect(directory, &mut files); // what cannot be listed is an error when it is loaded
-    }
-    files.sort();
-    files
+/// What a file holds; nothing of what is none, such as a named pipe, at which nobody may ever write.
+fn contents(path: &Path) -> Vec<u8> {
+    let is_file = fs::metadata(path).is_ok_and(|about| about.is_file());
+    is_file.then(|| fs::read(path).ok()).flatten().unwrap_or_default()
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, files)?;
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(())
+/// The files of the policies, in order.
+fn policies(settings: &Settings) -> Vec<PathBuf> {
+    let directories = settings.policies.iter().chain(&settings.shadow_policies);
+    let mut files: Vec<_> = directories.flat_map(|directory| sources::paths(directory, &mut Vec::new())).collect();
+    files.sort(); // what cannot be listed is an error when it is loaded
+    files
 }
 
 /// The ids that are new, and those that are gone.

@@ -32,6 +32,8 @@ pub struct Query {
     pub policy: Option<String>,
     /// The request id.
     pub request: Option<String>,
+    /// Only what the shadow policies would have decided otherwise.
+    pub differs: bool,
     /// Not before, in milliseconds since 1970.
     pub since: Option<u64>,
     /// Before, in milliseconds since 1970.
@@ -57,6 +59,7 @@ impl Query {
             && self.until.is_none_or(|until| time < until)
             && is(&self.route, text(event, &["unmapped", "route"]))
             && is(&self.request, text(event, &["metadata", "correlation_uid"]))
+            && (!self.differs || !text(event, &["unmapped", "shadow", "differs"]).is_empty())
             && self.path.as_deref().is_none_or(|path| text(event, &["http_request", "url", "path"]).starts_with(path))
             && self.policy.as_deref().is_none_or(|policy| show::policies(event).any(|id| id == policy))
             && self.verdict.is_none_or(|verdict| verdict.matches(event))
@@ -67,7 +70,7 @@ impl Query {
     fn needles(&self) -> Vec<String> {
         let exact = [&self.route, &self.policy, &self.request].into_iter().flatten().map(|text| written(text));
         let path = self.path.iter().map(|path| written(path).trim_end_matches('"').to_owned());
-        exact.chain(path).collect()
+        exact.chain(path).chain(self.differs.then(|| "\"differs\":".to_owned())).collect()
     }
 }
 

@@ -76,6 +76,12 @@ fn request(event: &Value, line: &mut String) {
     if ids.peek().is_some() {
         field(line, "policies", &ids.collect::<Vec<_>>().join(","));
     }
+    let differs = text(event, &["unmapped", "shadow", "differs"]);
+    if !differs.is_empty() {
+        let ids = event["unmapped"]["shadow"]["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let ids: Vec<_> = ids.iter().filter_map(Value::as_str).collect();
+        field(line, "shadow", &format!("{differs}({})", ids.join(",")));
+    }
     field(line, "reason", text(event, &["status_code"]));
     let limit = ["whom", "measure"].map(|key| text(event, &["unmapped", "limit", key])).join(".");
     field(line, "limit", limit.trim_matches('.'));

@@ -91,12 +91,13 @@ impl Authorize {
         }
         let Some(mut trial) = Trial::of(self, principal, inquiry, FOR_ONE_REFUSAL) else { return decision };
         let Inquiry { action, judged, strength, route, .. } = trial.inquiry;
-        let telling = self.book.telling(slice, route.name.as_str(), action);
+        let mut telling = self.book.telling(slice, route.name.as_str(), action);
+        telling.truncate(FOR_ONE_REFUSAL); // each takes a decision at least
         let mut reads = slice.subset.reads;
         telling.iter().for_each(|number| reads.add(self.book.get(*number).facts.reads));
         // that it was another time of the day does not make it another refusal
         let inputs = Inputs::of(reads.without_time(), action, judged, strength);
-        let find = || telling.into_iter().find(|number| trial.is_near(*number));
+        let find = || trial.nearest(telling);
         match inputs.and_then(|inputs| slice.nearest(&inputs, FOR_ONE_SLICE, find)) {
             Some(number) => self.book.telling_first(decision, number),
             None => decision,
@@ -132,10 +133,15 @@ impl<'a> Trial<'a> {
         uids.iter().filter(may_have).collect()
     }
 
-    /// True if one change of membership makes this policy permit the request.
-    fn is_near(&mut self, number: u32) -> bool {
-        let loaded = self.authorize.book.get(number);
+    /// The first of these policies that one change of membership makes permit the request, as far as decisions are left.
+    fn nearest(&mut self, policies: Vec<u32>) -> Option<u32> {
         let held = self.held_after(None);
+        policies.into_iter().find(|number| self.left > 0 && self.is_near(*number, &held))
+    }
+
+    /// True if one change of membership makes this policy permit the request of somebody who is in what they have `held`.
+    fn is_near(&mut self, number: u32, held: &[HashSet<Uid>]) -> bool {
+        let loaded = self.authorize.book.get(number);
         let is_held = |uid: &Uid| held.iter().any(|held| held.contains(uid));
         let missing: Vec<_> = self.named_in(&loaded.facts).into_iter().filter(|uid| !is_held(uid)).collect();
         missing.into_iter().any(|uid| {

@@ -99,6 +99,7 @@ mod tests {
             read: SystemTime::UNIX_EPOCH,
             version: 1,
             stale: false,
+            aside: None,
         })
     }
 

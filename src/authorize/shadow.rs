@@ -1,6 +1,6 @@
 //! What a second set of policies would decide otherwise. It is asked beside the one in force, and never obeyed.
 
-use super::{Authorize, Decision, Inquiry};
+use super::{Authorize, Decision, Inquiry, Outcome};
 use crate::{canonical::Judged, principal::Principal, route::Route};
 use std::time::SystemTime;
 
@@ -42,14 +42,16 @@ impl Authorize {
     /// What these policies say of a request that others decide.
     pub fn aside(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Aside {
         let decided = |decision| Aside { decision, unread: false };
-        match Inquiry::of(principal, judged, route, now) {
-            Some(inquiry) if judged.is_unread() => {
-                let slice = self.slice(principal, route);
-                let waits = || Aside { decision: self.book.may_permit(&slice, inquiry.action), unread: true };
-                self.refused(&slice, &inquiry).map_or_else(waits, decided)
-            }
-            Some(_) | None => decided(self.decide(principal, judged, route, now)),
+        let principal = principal.aside();
+        let Some(inquiry) = Inquiry::of(&principal, judged, route, now) else {
+            return decided(self.book.without_policy(Outcome::NotPermitted));
+        };
+        let slice = self.slice(&principal, route);
+        if !judged.is_unread() {
+            return decided(self.recalled(&slice, &inquiry));
         }
+        let waits = || Aside { decision: self.book.may_permit(&slice, inquiry.action), unread: true };
+        self.refused(&slice, &inquiry).map_or_else(waits, decided)
     }
 }
 

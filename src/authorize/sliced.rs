@@ -306,6 +306,7 @@ impl Asks {
             read: UNIX_EPOCH,
             version: (bits(&self.groups) << PATHS.len() | bits(&unread)) << 2 | who,
             stale: false,
+            aside: None,
         });
         let membership =
             if self.sight == Sight::Nothing { Membership::Unknown(Unknown::NeverRead) } else { membership };
@@ -528,6 +529,13 @@ struct Count {
     unknown: Cell<u64>,
     failed: Cell<u64>,
     nowhere: Cell<u64>,
+    permitted: Cell<u64>,
+    forbidden: Cell<u64>,
+    /// Of requests with a body that was read, for policies that read it.
+    of_body: Cell<u64>,
+    /// Policies that were drawn, and those that strict validation let in.
+    drawn: Cell<u64>,
+    loaded: Cell<u64>,
 }
 
 impl Count {
@@ -540,9 +548,29 @@ impl Count {
         if asks.sight != Sight::All && asks.provider.is_some() {
             Self::one(&self.unknown);
         }
-        if outcome == Outcome::Failed {
-            Self::one(&self.failed);
+        match outcome {
+            Outcome::Failed => Self::one(&self.failed),
+            Outcome::Permitted => Self::one(&self.permitted),
+            Outcome::Forbidden => Self::one(&self.forbidden),
+            Outcome::NotPermitted | Outcome::MembershipUnknown => {}
         }
+    }
+
+    fn add_set(&self, drawn: usize, set: &Set, requests: &[Asks]) {
+        self.drawn.set(self.drawn.get() + drawn as u64);
+        self.loaded.set(self.loaded.get() + set.written.len() as u64);
+        let reads = set.sliced.book.policies.iter().any(|policy| policy.facts.reads.contains(Attribute::Body));
+        let read = requests.iter().filter(|asks| reads && matches!(asks.judged().body, Inspected::Read(..)));
+        read.for_each(|_| Self::one(&self.of_body));
+    }
+
+    /// Fails where so little was compared of some kind that it says nothing: equal refusals of policies that were all left out
+    /// would be equal too.
+    fn holds_enough(&self) {
+        let few = self.triples.get() / 200;
+        let kinds = [&self.unknown, &self.failed, &self.permitted, &self.forbidden, &self.of_body];
+        assert!(kinds.into_iter().all(|kind| kind.get() > few), "{self:?}");
+        assert!(self.loaded.get() * 4 > self.drawn.get(), "{self:?}");
     }
 
     /// Says what was compared, and adds it to the figures of a run that publishes them.
@@ -600,9 +628,14 @@ fn slices_decide_what_the_whole_set_decides() {
     let (count, drawn) = (Count::default(), (prop::collection::vec(policy(), 1..8), alike()));
     while count.triples.get() < wanted {
         let mut runner = TestRunner::new(Config { cases: 200, ..Config::with_source_file(file!()) });
-        let compared = runner.run(&drawn, |(policies, requests)| compare(&Set::of(&policies), &requests, &count));
+        let compared = runner.run(&drawn, |(policies, requests)| {
+            let set = Set::of(&policies);
+            count.add_set(policies.len(), &set, &requests);
+            compare(&set, &requests, &count)
+        });
         compared.unwrap_or_else(|fault| panic!("{fault}"));
     }
+    count.holds_enough();
     count.tell();
 }
 

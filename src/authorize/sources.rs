@@ -16,6 +16,9 @@ use std::{
 /// Directories below directories are followed so far: a link to a directory above must not go on for ever.
 const DEPTH: usize = 16;
 
+/// The longest file that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+
 /// Some Cedar text, and how places in it are written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Source {
@@ -90,6 +93,14 @@ pub fn paths(directory: &Path, errors: &mut Vec<PolicyError>) -> Vec<PathBuf> {
 /// # Errors
 /// Why it cannot be read.
 pub fn text(path: &Path) -> Result<String, PolicyError> {
+    let about = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    let fault = |message: String| Err(PolicyError::new(path.display().to_string(), message));
+    if !about.is_file() {
+        return fault("is no file".to_owned()); // nobody may ever write at the other end of a named pipe
+    }
+    if about.len() > LONGEST {
+        return fault(format!("has {} bytes, at most {LONGEST} are read", about.len()));
+    }
     let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }

@@ -154,6 +154,7 @@ pub(super) fn user(subject: &str, groups: &[&str], version: u64) -> Principal {
             read: UNIX_EPOCH,
             version,
             stale: false,
+            aside: None,
         }),
         strength: Arc::new(Strength::default()),
     }

@@ -1,5 +1,6 @@
 //! The body of a request, from the moment it arrives.
 
+use super::room::Room;
 use bytes::Bytes;
 use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -12,7 +13,6 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 
@@ -40,7 +40,7 @@ pub struct RequestBody {
 /// A body that was read, and its room among all of these.
 struct Whole {
     bytes: Option<Bytes>,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Whole {
@@ -59,6 +59,9 @@ pub enum WholeError {
     /// More bytes than were asked for.
     #[error("body has more than {0} bytes")]
     Large(u64),
+    /// More bytes than there is room for.
+    #[error("there is no room for the body")]
+    Full,
     /// The client took too long.
     #[error("body took longer than {} s", .0.as_secs())]
     Late(Duration),
@@ -74,20 +77,29 @@ impl RequestBody {
         request.map(|incoming| Self { incoming: Some(incoming), http2, whole: None })
     }
 
-    /// Reads all of it, at most `most` bytes in at most `limit`, and tells `heard` of each piece. Trailers are left out.
+    /// Reads all of it, at most `most` bytes in at most `limit`, each piece as far as `takes` says yes to its length. Trailers are
+    /// left out.
     ///
     /// # Errors
     /// [`WholeError`]; what was read is gone then.
-    pub async fn read(&mut self, most: u64, limit: Duration, heard: impl Fn(u64)) -> Result<Bytes, WholeError> {
+    pub async fn read(
+        &mut self,
+        most: u64,
+        limit: Duration,
+        mut takes: impl FnMut(u64) -> bool,
+    ) -> Result<Bytes, WholeError> {
         let declared = self.size_hint().exact().filter(|length| *length <= most);
         let mut bytes =
             Vec::with_capacity(declared.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
         let reading = async {
             while let Some(frame) = self.frame().await {
                 let Ok(data) = frame.map_err(WholeError::Broken)?.into_data() else { continue };
-                heard(data.len() as u64);
+                let is_taken = takes(data.len() as u64);
                 if bytes.len() as u64 + data.len() as u64 > most {
                     return Err(WholeError::Large(most));
+                }
+                if !is_taken {
+                    return Err(WholeError::Full);
                 }
                 bytes.extend_from_slice(&data);
             }
@@ -98,7 +110,7 @@ impl RequestBody {
     }
 
     /// A body of exactly these bytes, which were read and hold `room`.
-    pub fn whole(bytes: Bytes, room: OwnedSemaphorePermit) -> Self {
+    pub fn whole(bytes: Bytes, room: Room) -> Self {
         let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
         Self { incoming: None, http2: false, whole: Some(Box::new(Whole { bytes, _room: room })) }
     }

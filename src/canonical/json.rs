@@ -1,6 +1,6 @@
 //! A few strings of a JSON text that has one reading only.
 
-use crate::route::Pointer;
+use crate::route::{Pointer, Step, folded};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::{
     collections::HashSet,
@@ -33,7 +33,7 @@ pub(super) enum JsonError {
     Double { line: usize, column: usize },
     /// A name that some programs take for a declared one.
     #[error(
-        "body has a member that differs from a declared one in upper and lower case only (line {line}, column {column})"
+        "body has a member that differs from a declared one in case, `_` or `-` only (line {line}, column {column})"
     )]
     Alike { line: usize, column: usize },
 }
@@ -71,7 +71,7 @@ enum Flaw {
 
 /// A value of the text: the pointers that lead here, each with the steps that are left.
 struct Node<'w> {
-    wanted: Vec<(usize, &'w [Box<str>])>,
+    wanted: Vec<(usize, &'w [Step])>,
     state: &'w mut State,
 }
 
@@ -87,12 +87,22 @@ impl Node<'_> {
     }
 
     /// The pointers that go on below the member or entry that `fits`.
-    fn below<'w>(wanted: &[(usize, &'w [Box<str>])], fits: impl Fn(&str) -> bool) -> Vec<(usize, &'w [Box<str>])> {
+    fn below<'w>(wanted: &[(usize, &'w [Step])], fits: impl Fn(&str) -> bool) -> Vec<(usize, &'w [Step])> {
         let on = wanted.iter().filter_map(|(number, rest)| {
             let (first, rest) = rest.split_first()?;
-            fits(first).then_some((*number, rest))
+            fits(&first.name).then_some((*number, rest))
         });
         on.collect()
+    }
+
+    /// The member is none of those that are wanted here, and some program would take it for one.
+    fn is_like_a_wanted(&self, name: &str) -> bool {
+        let steps = || self.wanted.iter().filter_map(|(_, rest)| rest.first());
+        if self.wanted.is_empty() || steps().any(|step| *step.name == *name) {
+            return false;
+        }
+        let name = folded(name);
+        steps().any(|step| step.folded == name)
     }
 }
 
@@ -142,7 +152,7 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         for (number, rest) in &self.wanted {
-            if !rest.first().is_some_and(|step| is_index(step)) {
+            if !rest.first().is_some_and(|step| is_index(&step.name)) {
                 self.state.found[*number] = Found::Other;
             }
         }
@@ -169,7 +179,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 self.state.flaw = Some(Flaw::Double);
                 return Err(A::Error::custom("a member is there twice"));
             }
-            if self.wanted.iter().filter_map(|(_, rest)| rest.first()).any(|step| are_alike(step, &name)) {
+            if self.is_like_a_wanted(&name) {
                 self.state.flaw = Some(Flaw::Alike);
                 return Err(A::Error::custom("a member is like a declared one"));
             }
@@ -183,13 +193,6 @@ impl<'de> Visitor<'de> for Node<'_> {
 /// A place in a list (RFC 6901, section 4).
 fn is_index(step: &str) -> bool {
     step.bytes().all(|b| b.is_ascii_digit()) && (step == "0" || !step.starts_with('0')) && !step.is_empty()
-}
-
-/// Different, and the same to a program that does not tell upper from lower case.
-fn are_alike(declared: &str, name: &str) -> bool {
-    let folded =
-        |text: &str| text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>();
-    declared != name && folded(declared) == folded(name)
 }
 
 #[cfg(test)]
@@ -254,12 +257,20 @@ mod tests {
     /// Some programs take the last of these for the declared one.
     #[test]
     fn a_member_that_only_looks_like_a_declared_one_is_found() {
-        for body in [r#"{"templateRef":"a","TemplateRef":"b"}"#, r#"{"templateref":"b"}"#, r#"{"TEMPLATEREF":null}"#] {
+        for body in [
+            r#"{"templateRef":"a","TemplateRef":"b"}"#,
+            r#"{"templateref":"b"}"#,
+            r#"{"TEMPLATEREF":null}"#,
+            r#"{"template_ref":"b"}"#,
+            r#"{"template-ref":"b","templateRef":"a"}"#,
+        ] {
             assert!(matches!(read(body, "/templateRef"), Err(JsonError::Alike { .. })), "{body}");
         }
         assert!(matches!(read("{\"\u{212a}ind\":1}", "/kind"), Err(JsonError::Alike { .. })));
         assert!(matches!(read("{\"ref\u{17f}\":1}", "/refs"), Err(JsonError::Alike { .. })));
         assert!(read(r#"{"values":{"TemplateRef":"b"},"templateRef":"a"}"#, "/templateRef").is_ok());
+        let both = [pointer("/kind"), pointer("/Kind")];
+        assert!(strings(br#"{"Kind":"a","kind":"b"}"#, &both.each_ref()).is_ok(), "policies know both");
     }
 
     #[test]

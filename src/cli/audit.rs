@@ -51,6 +51,9 @@ pub struct SearchArgs {
     /// The request id
     #[arg(long, value_name = "ID")]
     request: Option<String>,
+    /// Only what the shadow policies would have decided otherwise
+    #[arg(long)]
+    differs: bool,
     /// Not before this time (`2026-11-23T06:38:14Z`), or this long ago (`1h`)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -84,6 +87,7 @@ impl SearchArgs {
             }),
             policy: self.policy.clone(),
             request: self.request.clone(),
+            differs: self.differs,
             since: moment(&self.since)?,
             until: moment(&self.until)?,
             limit: self.limit,

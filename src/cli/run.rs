@@ -160,7 +160,7 @@ impl Building {
             audit: self.audit.clone(),
         });
         let membership = Memberships::new(control.clone(), self.audit.clone());
-        membership.configure(settings, &self.snapshot.groups());
+        membership.configure(settings, &self.snapshot.authorize.groups(), &self.snapshot.shadow_groups());
         let cookies = Cookies::of(settings);
         let forward = forward::Shared {
             streams,

@@ -146,6 +146,7 @@ impl Memberships {
             read,
             version: 0, // that there is nothing else never changes
             stale: false,
+            aside: None,
         };
         let by_session = self.cells.contains_key(&person.id); // then the change is told there
         self.merged(person, &behind.cell, directory, nothing, by_session, now, clock)

@@ -386,7 +386,7 @@ fn taken(
     let change = Change { added: only(&list.paths, old), removed: only(old, &list.paths), source: source.as_str() };
     let (paths, unread) = (list.paths.into(), unsure.into());
     let (roles, version) = (Arc::default(), next_version());
-    let good = Groups { paths, roles, unread, source, read: now, version, stale: false };
+    let good = Groups { paths, roles, unread, source, read: now, version, stale: false, aside: None };
     let differs = !change.added.is_empty() || !change.removed.is_empty();
     (good, Some(change).filter(|_| before.is_some() && differs))
 }

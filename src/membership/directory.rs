@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -72,6 +72,8 @@ struct Table {
     /// Who was seen to be gone after a change of everybody.
     gone: Mutex<Gone<u64>>,
     state: ArcSwap<State>,
+    /// Only the shadow policies name it: whatever is read of it, and whether it can be, is nothing to the others.
+    aside: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -172,14 +174,20 @@ impl Directory {
         self.tables.load().len()
     }
 
-    /// Takes the groups that policies name now. What is known of those of before stays known.
-    pub(super) fn name(&self, groups: &BTreeSet<GroupPath>) {
+    /// Takes the groups that policies name now, and those that only the shadow policies name. What is known of those of before
+    /// stays known.
+    pub(super) fn name(&self, named: &BTreeSet<GroupPath>, shadow: &BTreeSet<GroupPath>) {
         let before = self.tables.load();
-        if before.keys().eq(groups) {
+        let same = |(path, table): (&GroupPath, &Arc<Table>)| table.is_aside() != named.contains(path);
+        if before.keys().eq(named.union(shadow)) && before.iter().all(same) {
             return;
         }
-        let table = |path: &GroupPath| before.get(path).cloned().unwrap_or_default();
-        self.tables.store(Arc::new(groups.iter().map(|path| (path.clone(), table(path))).collect()));
+        let table = |path: &GroupPath| {
+            let table: Arc<Table> = before.get(path).cloned().unwrap_or_default();
+            table.aside.store(!named.contains(path), Ordering::Release);
+            (path.clone(), table)
+        };
+        self.tables.store(Arc::new(named.union(shadow).map(table).collect()));
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -198,7 +206,8 @@ impl Directory {
                 continue;
             }
             let of_table = state.read_since(changed).map_or(Need::Read, |read| clock.need(elapsed(read, now)));
-            need = need.max(of_table);
+            let nobody_waits = table.is_aside().then_some(Need::ReadAhead);
+            need = need.max(nobody_waits.map_or(of_table, |most| of_table.min(most)));
         }
         need
     }
@@ -256,7 +265,8 @@ impl Directory {
         }
     }
 
-    /// Reads one person in every named group. Nothing is taken unless all of it could be read.
+    /// Reads one person in every named group. Nothing is taken unless all of it could be read, but for what only the shadow
+    /// policies name.
     ///
     /// # Errors
     /// Any [`ApiError`].
@@ -265,7 +275,9 @@ impl Directory {
         let _turn = self.turns.acquire().await;
         let read = SystemTime::now();
         let (mut roles, mut active) = (HashMap::new(), true);
-        let mut due: Vec<GroupPath> = self.tables.load().keys().cloned().collect();
+        let tables = self.tables.load_full();
+        let mut due: Vec<GroupPath> = tables.keys().cloned().collect();
+        let is_aside = |path: &GroupPath| tables.get(path).is_some_and(|table| table.is_aside());
         let mut reads = JoinSet::new();
         loop {
             while reads.len() < AT_ONCE
@@ -279,6 +291,12 @@ impl Directory {
             }
             let Some(done) = reads.join_next().await else { break };
             let Ok((path, member)) = done else { continue };
+            if is_aside(&path) {
+                if let Ok(member) = member {
+                    roles.insert(path, member.and_then(|member| member.role));
+                }
+                continue;
+            }
             let member = member?;
             active &= member.is_none_or(|member| member.role.is_some());
             roles.insert(path, member.and_then(|member| member.role));
@@ -313,13 +331,12 @@ impl Directory {
         let user = number(user).unwrap_or_default(); // GitLab numbers people from 1 on
         let (alone, changed) = (self.alone.get(&user), self.changed().people.get(&user).cloned());
         let not_before = changed.as_ref().and_then(|changed| changed.since(now)).max(self.all_changed_since(now));
-        let (mut paths, mut roles, mut unread) = (base.paths.to_vec(), Vec::new(), Vec::new());
-        let mut stale = base.stale;
-        let mut oldest = base.read;
         let tables = self.tables.load();
+        let (mut lists, mut aside) =
+            (Lists::of(&base), tables.values().any(|table| table.is_aside()).then(|| Lists::of(&base)));
+        let (mut stale, mut oldest) = (base.stale, base.read);
         for (path, table) in &**tables {
             let state = table.state.load();
-            let at = paths.binary_search(path);
             let listed = state.read.filter(|_| !state.unsure.contains(&user));
             let listed = listed.map(|read| (state.members.get(&user).copied(), read));
             let alone = alone.as_ref().and_then(|alone| Some((*alone.roles.get(path)?, alone.read)));
@@ -327,42 +344,89 @@ impl Directory {
             let told = told(listed, alone, narrows)
                 .filter(|told| !changed.as_ref().is_some_and(|changed| changed.contradicts(path, *told)));
             let counts = |read| not_before.is_none_or(|at| read >= at) && state.is_usable(read, now, clock);
-            match told.filter(|(_, read)| counts(*read)) {
-                Some((Some(role), read)) => {
-                    roles.push((path.clone(), role));
-                    at.err().into_iter().for_each(|at| paths.insert(at, path.clone()));
-                    stale |= elapsed(read, now) > clock.refresh && state.failed.is_some();
-                    oldest = oldest.min(read);
-                }
-                Some((None, read)) => {
-                    at.ok().into_iter().for_each(|at| drop(paths.remove(at)));
-                    oldest = oldest.min(read);
-                }
-                None => {
-                    at.ok().into_iter().for_each(|at| drop(paths.remove(at)));
-                    unread.push(path.clone());
-                }
+            let told = told.filter(|(_, read)| counts(*read));
+            aside.iter_mut().for_each(|lists| lists.take(path, told));
+            if table.is_aside() {
+                continue;
+            }
+            lists.take(path, told);
+            if let Some((role, read)) = told {
+                oldest = oldest.min(read);
+                stale |= role.is_some() && elapsed(read, now) > clock.refresh && state.failed.is_some();
             }
         }
-        unread.extend(base.unread.iter().filter(|path| !tables.contains_key(*path)).cloned());
-        unread.sort_unstable();
-        let same = last.filter(|last| {
-            *last.groups.paths == *paths && *last.groups.roles == *roles && *last.groups.unread == *unread
+        let known = |path: &GroupPath| tables.get(path).is_some_and(|table| !table.is_aside());
+        let last = last.map(|last| &last.groups);
+        let base = Groups { source: MembershipSource::Api, read: oldest, stale, ..base };
+        let aside = aside.map(|lists| {
+            let last = last.and_then(|last| last.aside.as_deref());
+            Arc::new(lists.groups(&base, |path| tables.contains_key(path), None, last))
         });
-        let (source, read) = (MembershipSource::Api, oldest);
-        let groups = match same {
-            Some(last) => Groups { source, read, stale, ..last.groups.clone() },
+        let groups = lists.groups(&base, known, aside, last);
+        Merged { of, made: now, groups }
+    }
+}
+
+/// What is made of what a person's own token told and of what is known here.
+struct Lists {
+    paths: Vec<GroupPath>,
+    roles: Vec<(GroupPath, Role)>,
+    unread: Vec<GroupPath>,
+}
+
+impl Lists {
+    fn of(base: &Groups) -> Self {
+        Self { paths: base.paths.to_vec(), roles: Vec::new(), unread: Vec::new() }
+    }
+
+    /// Takes what is known of one group; groups come in the order of their paths.
+    fn take(&mut self, path: &GroupPath, told: Option<Told>) {
+        let at = self.paths.binary_search(path);
+        match told {
+            Some((Some(role), _)) => {
+                self.roles.push((path.clone(), role));
+                at.err().into_iter().for_each(|at| self.paths.insert(at, path.clone()));
+            }
+            Some((None, _)) => at.ok().into_iter().for_each(|at| drop(self.paths.remove(at))),
+            None => {
+                at.ok().into_iter().for_each(|at| drop(self.paths.remove(at)));
+                self.unread.push(path.clone());
+            }
+        }
+    }
+
+    /// The groups with their version: that of `last` where nothing is other than it was. What `base` says is unread stays so, but
+    /// for groups that are `known` here.
+    fn groups(
+        mut self,
+        base: &Groups,
+        known: impl Fn(&GroupPath) -> bool,
+        aside: Option<Arc<Groups>>,
+        last: Option<&Groups>,
+    ) -> Groups {
+        self.unread.extend(base.unread.iter().filter(|path| !known(path)).cloned());
+        self.unread.sort_unstable();
+        let version_of = |groups: &Option<Arc<Groups>>| groups.as_ref().map(|groups| groups.version);
+        let same = last.filter(|last| {
+            *last.paths == *self.paths
+                && *last.roles == *self.roles
+                && *last.unread == *self.unread
+                && version_of(&last.aside) == version_of(&aside)
+        });
+        let Groups { source, read, stale, .. } = *base;
+        match same {
+            Some(last) => Groups { source, read, stale, aside, ..last.clone() },
             None => Groups {
-                paths: paths.into(),
-                roles: roles.into(),
-                unread: unread.into(),
+                paths: self.paths.into(),
+                roles: self.roles.into(),
+                unread: self.unread.into(),
                 source,
                 read,
                 version: next_version(),
                 stale,
+                aside,
             },
-        };
-        Merged { of, made: now, groups }
+        }
     }
 }
 
@@ -392,6 +456,10 @@ fn both((path, table): (&GroupPath, &Arc<Table>)) -> (GroupPath, Arc<Table>) {
 }
 
 impl Table {
+    fn is_aside(&self) -> bool {
+        self.aside.load(Ordering::Acquire)
+    }
+
     /// Takes an answer; true if anything is other than before.
     fn take(
         &self,

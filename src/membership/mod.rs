@@ -69,6 +69,8 @@ pub struct Memberships {
     directories: ArcSwap<HashMap<Name, Arc<Directory>>>,
     /// The ids of the groups that policies name.
     named: ArcSwap<BTreeSet<String>>,
+    /// Those that the shadow policies name.
+    shadow: ArcSwap<BTreeSet<String>>,
     /// The version of the locks whose groups are named beside them.
     locks: AtomicU64,
     /// Held while it is said which groups are to be read.
@@ -88,8 +90,8 @@ impl Memberships {
         let runs = moka::sync::Cache::builder().max_capacity(50_000).time_to_idle(Duration::from_secs(3600)).build();
         let (directories, named, locks, heard) =
             (ArcSwap::default(), ArcSwap::default(), AtomicU64::default(), Heard::default());
-        let naming = Mutex::default();
-        Arc::new(Self { control, audit, cells, behind, runs, directories, named, locks, naming, heard })
+        let (shadow, naming) = (ArcSwap::default(), Mutex::default());
+        Arc::new(Self { control, audit, cells, behind, runs, directories, named, shadow, locks, naming, heard })
     }
 
     /// Who the caller is, with groups that are fresh enough to decide with.
@@ -182,8 +184,8 @@ impl Memberships {
         self.behind.invalidate_all();
     }
 
-    /// Takes a configuration, and the ids of the groups that its policies name.
-    pub fn configure(&self, settings: &Settings, named: &BTreeSet<String>) {
+    /// Takes a configuration, and the ids of the groups that its policies and its shadow policies name.
+    pub fn configure(&self, settings: &Settings, named: &BTreeSet<String>, shadow: &BTreeSet<String>) {
         let before = self.directories.load();
         let directory = |provider: &Arc<ProviderSettings>| {
             let api = provider.api.as_ref()?;
@@ -199,6 +201,7 @@ impl Memberships {
             Some((provider.name.clone(), directory))
         };
         self.named.store(Arc::new(named.clone()));
+        self.shadow.store(Arc::new(shadow.clone()));
         self.directories.store(Arc::new(settings.providers.iter().filter_map(directory).collect()));
         self.name_all_groups();
     }
@@ -207,7 +210,7 @@ impl Memberships {
     fn name_all_groups(&self) {
         let _one = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         for (provider, directory) in &**self.directories.load() {
-            directory.name(&self.named_at(provider));
+            directory.name(&self.named_at(provider), &paths(&self.shadow.load(), provider.as_str()));
         }
     }
 

@@ -359,6 +359,7 @@ impl Proof<'_> {
                 read: id_token::time(self.claims, "iat").ok().flatten().unwrap_or(self.now),
                 version: crate::principal::next_version(),
                 stale: false,
+                aside: None,
             }),
             Claimed::Absent | Claimed::Unreadable(_) | Claimed::Elsewhere => Membership::Unknown(Unknown::Incomplete),
         }

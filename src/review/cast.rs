@@ -362,6 +362,7 @@ impl Casting<'_, '_, '_> {
             read: usual(),
             version: next_version(),
             stale: false,
+            aside: None,
         })
     }
 

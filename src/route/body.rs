@@ -41,24 +41,44 @@ pub struct BodyField {
 ///
 /// Source: RFC 6901.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pointer(Box<[Box<str>]>);
+pub struct Pointer(Box<[Step]>);
+
+/// One name or number of a pointer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// As it is written.
+    pub name: Box<str>,
+    /// As [`folded`] has it.
+    pub folded: String,
+}
+
+/// A name as programs read it that do not tell upper from lower case, or that take `template_ref` for `templateRef`, as readers of
+/// Protocol Buffers do.
+pub fn folded(name: &str) -> String {
+    let letters = name.chars().filter(|letter| !['_', '-'].contains(letter));
+    match name.is_ascii() {
+        true => letters.map(|letter| letter.to_ascii_lowercase()).collect(),
+        false => letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect(),
+    }
+}
 
 impl Pointer {
     /// Reads `/templateRef`. `None`: it does not begin with `/`, or has a `~` before something else than `0` or `1`.
     pub fn parse(text: &str) -> Option<Self> {
-        let steps = text.strip_prefix('/')?.split('/').map(unescaped);
+        let step = |name: Box<str>| Step { folded: folded(&name), name };
+        let steps = text.strip_prefix('/')?.split('/').map(|written| unescaped(written).map(step));
         Some(Self(steps.collect::<Option<_>>()?))
     }
 
     /// The names and numbers on the way there.
-    pub fn steps(&self) -> &[Box<str>] {
+    pub fn steps(&self) -> &[Step] {
         &self.0
     }
 }
 
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|step| write!(f, "/{}", step.replace('~', "~0").replace('/', "~1")))
+        self.0.iter().try_for_each(|step| write!(f, "/{}", step.name.replace('~', "~0").replace('/', "~1")))
     }
 }
 
@@ -79,7 +99,7 @@ fn unescaped(step: &str) -> Option<Box<str>> {
 /// As what a declared field is read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reading {
-    /// As it stands there.
+    /// As it stands there; without U+0000, where some programs end a string.
     #[default]
     String,
     /// As a reference to an entity of Backstage's catalog, written out: `template:default/create-service`.
@@ -98,7 +118,7 @@ impl Reading {
     /// The value that policies see; `None` if the text is nothing of the kind.
     pub fn read(self, text: &str) -> Option<Arc<str>> {
         match self {
-            Self::String => Some(text.into()),
+            Self::String => (!text.contains('\0')).then(|| text.into()),
             Self::BackstageRef => reference(text),
         }
     }
@@ -130,7 +150,7 @@ mod tests {
             ("/a~1b/m~0n/~01", &["a/b", "m~n", "~1"]),
         ] {
             let pointer = Pointer::parse(text).expect(text);
-            assert_eq!(pointer.steps().iter().map(|step| &**step).collect::<Vec<_>>(), steps);
+            assert_eq!(pointer.steps().iter().map(|step| &*step.name).collect::<Vec<_>>(), steps);
             assert_eq!(pointer.to_string(), text);
         }
         for text in ["", "templateRef", "#/a", "/a~", "/a~2", "/~é"] {
@@ -174,5 +194,6 @@ mod tests {
             assert_eq!(Reading::BackstageRef.read(text), None, "{text:?}");
         }
         assert_eq!(Reading::String.read(" As it is\n").as_deref(), Some(" As it is\n"));
+        assert_eq!(Reading::String.read("production\0"), None);
     }
 }

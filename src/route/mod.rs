@@ -10,7 +10,7 @@ mod table;
 pub(crate) mod testing;
 
 pub use backstage::UserTemplate;
-pub use body::{BodyField, BodyRule, Pointer, Reading};
+pub use body::{BodyField, BodyRule, Pointer, Reading, Step, folded};
 pub use endpoint::Endpoint;
 pub use pattern::PathPattern;
 pub use table::Routes;

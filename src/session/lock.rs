@@ -330,6 +330,7 @@ mod tests {
             read: SystemTime::now(),
             version: 1,
             stale: false,
+            aside: None,
         })
     }
 

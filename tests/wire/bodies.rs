@@ -224,6 +224,8 @@ async fn s88_a_coding_or_another_type_is_refused_unread() {
         &["Content-Type: application/x-www-form-urlencoded"],
         &["Content-Type: application/grpc"],
         &["Content-Type: application/json; charset=utf-16"],
+        &["Content-Type: application/json; charset*0=utf-7"], // which some frameworks put together (RFC 2231)
+        &["Content-Type: application/json; charset*=us-ascii''utf-7"],
         &[JSON, JSON],
         &[JSON, "Content-Encoding: gzip"],
         &[JSON, "Content-Encoding: identity"],
@@ -343,33 +345,55 @@ async fn s86_a_slow_body_is_late_after_ten_seconds() {
     refused(&upstream, &gateway, "client_timeout", 1).await;
 }
 
-/// S-84: bodies in hand have one room, and where it is spent new ones are refused; those in hand go on.
+/// S-84: bodies in hand have one room, of which no client has more than a quarter. Where it is spent new ones are refused, and those in
+/// hand go on. Whoever only announces a long body holds none of it.
 #[tokio::test]
 async fn s84_there_is_one_room_for_all_bodies() {
-    let (upstream, gateway) = scene().await;
+    let upstream = Upstream::start().await;
+    let trusted = "trusted_proxies: [127.0.0.1]\n";
+    let gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", RULES, trusted), POLICIES).await;
     let whole = 16 << 20;
+    let body = format!("{{\"kind\":\"{}\"}}", "a".repeat(whole - 11));
     let length = format!("Content-Length: {whole}");
-    let lines = [JSON, &*length, "Expect: 100-continue"];
-    let mut held = Vec::new();
-    for _ in 0..4 {
+    let begin = async |client: u8, bytes: &str| {
         let mut wire = Wire::connect(gateway.port).await;
+        let client = format!("X-Forwarded-For: 192.0.2.{client}");
+        let lines = [JSON, &*length, "Expect: 100-continue", &*client];
         wire.send(head(&gateway, "/public/large", &lines) + "\r\n").await;
         assert!(wire.some().await.starts_with(b"HTTP/1.1 100 "));
-        held.push(wire);
+        wire.send(bytes).await;
+        wire
+    };
+    let short = async |client: &str| post(&gateway, "/public/tasks", &[JSON, client], r#"{"kind":"a"}"#).await;
+    let from = |client: u8| format!("X-Forwarded-For: 192.0.2.{client}");
+    let mut idle = Vec::new();
+    for client in 1..=8 {
+        idle.push(begin(client, "").await);
     }
-    let answer = post(&gateway, "/public/tasks", &[JSON], r#"{"kind":"a"}"#).await;
+    assert_eq!(short(&from(1)).await.status, 200, "what is only announced takes no room");
+    drop(idle);
+    upstream.take();
+    let mut held = Vec::new();
+    for client in 1..=4 {
+        held.push(begin(client, &body[..whole - 1]).await);
+    }
+    let full = async |client: u8| short(&from(client)).await.status == 503;
+    gateway.until("one client has its share", async || full(1).await).await;
+    gateway.until("there is no room", async || full(5).await).await;
+    upstream.take();
+    let answer = short(&from(5)).await;
     assert_eq!((answer.status, &answer.json()["code"]), (503, &"bodies_full".into()));
     assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(post_http2(&gateway, "/public/tasks", &[("content-type", "application/json")], "{}").await.status, 503);
-    refused(&upstream, &gateway, "bodies_full", 2).await;
+    let json = [("content-type", "application/json"), ("x-forwarded-for", "192.0.2.5")];
+    assert_eq!(post_http2(&gateway, "/public/tasks", &json, r#"{"kind":"a"}"#).await.status, 503);
+    assert_eq!(upstream.take().len(), 0);
     assert_eq!(post(&gateway, "/public/other", &[], "x").await.status, 200, "no rule names it");
     assert_eq!(upstream.take().len(), 1);
     let mut one = held.pop().expect("four");
-    one.send(format!("{{\"kind\":\"{}\"}}", "a".repeat(whole - 11))).await;
+    one.send(&body[whole - 1..]).await;
     assert_eq!(one.answer().await.expect("an answer").status, 200);
     assert_eq!(upstream.only().body.len(), whole);
-    let again = async || post(&gateway, "/public/tasks", &[JSON], r#"{"kind":"a"}"#).await.status == 200;
-    gateway.until("there is room again", again).await;
+    gateway.until("there is room again", async || short(&from(5)).await.status == 200).await;
 }
 
 /// A stream is decided anew by the fields that its request came with.

@@ -74,6 +74,10 @@ async fn shadow_policies_are_recorded_and_counted_and_never_obeyed() {
         (&json!("permitted"), None)
     );
     let metrics = metrics(operations).await;
+    let search = program().args(["audit", "search", "--differs", "-c"]).arg(gateway.path("vestibule.yaml")).output();
+    let found = String::from_utf8_lossy(&search.expect("it runs").stdout).into_owned();
+    assert_eq!(found.lines().count(), 2, "{found}");
+    assert!(found.contains("  shadow=would_refuse()") && found.contains("  shadow=would_permit(next)"), "{found}");
     for kind in ["would_permit", "would_refuse"] {
         let line = format!("vestibule_shadow_differences_total{{route=\"app\",kind=\"{kind}\"}} 1");
         assert!(metrics.lines().any(|there| there == line), "{line} in {metrics}");
@@ -131,4 +135,70 @@ async fn groups_of_shadow_policies_are_carried() {
     assert_eq!(gateway.get_as(&alice, "/x").await.status, 200);
     let record = gateway.audited("a request of alice", of("/x")).await;
     assert_eq!(record["unmapped"]["shadow"]["policies"], json!(["some"]), "{record}");
+}
+
+/// What is read for the shadow policies alone changes no decision of those in force, however it comes out.
+#[tokio::test]
+async fn groups_of_shadow_policies_change_no_decision() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    provider.admin("/admin/user", json!({"user": "ines", "memberships": {"guests": "guest"}})).await;
+    provider.admin("/admin/invite", json!({"group": "platform/infra", "invited": "guests"})).await;
+    let upstream = Upstream::start().await;
+    let live = "@id(\"all\") permit (principal is User in Namespace::\"gitlab:platform\", action, resource == Route::\"app\");";
+    let shadow = |id: &str, group: &str| {
+        format!(
+            "@id(\"{id}\") permit (principal is User in Group::\"gitlab:{group}\", action, resource == Route::\"app\");\n"
+        )
+    };
+    let api = "\x20   membership: { refresh: 1s, api: { token: { file: api } } }\n";
+    let text = configuration(&provider.issuer, &upstream, api, "", "shadow_policies: ./next\n");
+    let gateway = Gateway::start_with(&text, live, |gateway| {
+        gateway.write_secret("api", "glpat-test-token-0123456789");
+        fs::create_dir(gateway.path("next")).expect("a directory");
+        // the invited are told by the API alone, and a group that is not there can be read by nobody
+        gateway.write("next/app.cedar", &(shadow("infra", "platform/infra") + &shadow("gone", "platform/gone")));
+    })
+    .await;
+    let ines = gateway.sign_in(&provider, "ines").await;
+    let mut asked = 0;
+    let seen = async || {
+        asked += 1;
+        let path = format!("/{asked}");
+        assert_eq!(gateway.get_as(&ines, &path).await.status, 403, "no policy in force permits it");
+        let here =
+            |record: &Value| record["class_uid"] == 4002 && record["http_request"]["url"]["path"] == path.as_str();
+        let record = gateway.audited("a request of ines", here).await;
+        assert_eq!(record["unmapped"]["outcome"], "not_permitted", "{record}");
+        record["unmapped"]["shadow"]["policies"] == json!(["infra"])
+    };
+    gateway.until("the shadow policies know who was invited", seen).await;
+    assert_eq!(upstream.seen(), 0);
+    provider.admin("/admin/user", json!({"user": "alice", "memberships": {"platform": "owner"}})).await;
+    let alice = gateway.sign_in(&provider, "alice").await;
+    for _ in 0..10 {
+        assert_eq!(gateway.get_as(&alice, "/x").await.status, 200, "whatever cannot be read for the shadow policies");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+/// Neither a file of the shadow policies that is written all the time, nor one that nobody can read to its end, keeps a policy in force
+/// from being taken.
+#[tokio::test]
+async fn shadow_policies_hold_up_no_reload() {
+    let (_upstream, gateway, _) = scene(&open("first", "/"), &open("next", "/")).await;
+    assert_eq!(gateway.get("/a", &[]).await.status, 200);
+    let pipe = gateway.path("next/pipe.cedar");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let file = gateway.path("next/app.cedar");
+    let writing = tokio::spawn(async move {
+        for turn in 0..200 {
+            fs::write(&file, open(&format!("next-{turn}"), "/")).expect("written");
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
+    });
+    gateway.write("policies/app.cedar", &open("first", "/other"));
+    gateway.until("the policy is in force", async || gateway.get("/a", &[]).await.status == 401).await;
+    writing.abort();
+    let (code, told) = told(&gateway, "check");
+    assert!(code == Some(1) && told.contains("pipe.cedar: is no file"), "{told}");
 }

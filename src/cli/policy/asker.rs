@@ -148,6 +148,7 @@ fn known(paths: BTreeSet<GroupPath>, roles: BTreeMap<GroupPath, Role>) -> Groups
         read: SystemTime::UNIX_EPOCH,
         version: next_version(),
         stale: false,
+        aside: None,
     }
 }
 

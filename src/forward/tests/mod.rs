@@ -69,6 +69,7 @@ pub(super) fn known(paths: &[&str]) -> Membership {
         read: SystemTime::now(),
         version: VERSION.fetch_add(1, Ordering::Relaxed),
         stale: false,
+        aside: None,
     })
 }
 
