@@ -219,29 +219,51 @@ fn verdict(result: Result<bool, Fault>) -> ExitCode {
 
 fn complain(fault: &Fault) {
     let mut out = io::stderr().lock();
+    let terminal = out.is_terminal();
     let text = match fault {
-        Fault::Config(errors) => errors.render(io::stderr().is_terminal()),
+        Fault::Config(errors) => errors.render(terminal),
         // What comes from a configuration is rendered already.
         Fault::Line(line) if line.starts_with("error") => line.clone(),
         Fault::Line(line) => format!("error: {line}"),
     };
     // A closed output leaves nobody to tell.
-    let _ = writeln!(out, "{text}");
+    let _ = writeln!(out, "{}", if terminal { harmless(&text) } else { text });
 }
 
 /// Writes a result to standard output. Whoever closes it early wants no more, which is no fault.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
+    let text = text.trim_end_matches('\n');
+    let text = if out.is_terminal() { harmless(text) } else { text.to_owned() };
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// The same for a terminal: of what orders it about, in names and policies that others wrote, only line ends, tabs and colours stay.
+fn harmless(text: &str) -> String {
+    let colour = |rest: &str| {
+        let orders = rest.strip_prefix("\u{1b}[")?;
+        orders
+            .trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ';')
+            .starts_with('m')
+            .then_some(())
+    };
+    let mark = |(at, letter): (usize, char)| match letter {
+        '\n' | '\t' => letter,
+        '\u{1b}' if colour(&text[at..]).is_some() => letter,
+        letter if is_odd(letter) => '?',
+        letter => letter,
+    };
+    text.char_indices().map(mark).collect()
+}
+
+/// A control character, or one that turns the direction of text.
+fn is_odd(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What others wrote, fit for a terminal and cut to `length` characters.
 fn clean(text: &str, length: usize) -> String {
-    let plain = text.chars().map(|letter| match letter {
-        letter if letter.is_control() => '?',
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
-        letter => letter,
-    });
+    let plain = text.chars().map(|letter| if is_odd(letter) { '?' } else { letter });
     let mut cut: String = plain.clone().take(length).collect();
     if plain.count() > length {
         cut.pop();
@@ -254,6 +276,19 @@ fn clean(text: &str, length: usize) -> String {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn what_others_wrote_orders_no_terminal_about() {
+        for (text, expected) in [
+            ("a\tb\n", "a\tb\n"),
+            ("\u{1b}[1;31merror\u{1b}[0m", "\u{1b}[1;31merror\u{1b}[0m"),
+            ("\u{1b}[2J\u{1b}]0;x\u{7}", "?[2J?]0;x?"),
+            ("\u{1b}[1;\u{202e}m\r", "?[1;?m?"),
+            ("\u{9b}2J\u{1b}", "?2J?"),
+        ] {
+            assert_eq!(harmless(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound() {
