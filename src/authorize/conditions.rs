@@ -1,16 +1,17 @@
 //! Policies taken apart: each of their conditions by itself, and whether it holds, for people who ask why.
 
 use super::{
-    Authorize, context,
+    Authorize,
+    asking::Asking,
+    context, entities,
     facts::Facts,
     policies::Loaded,
     reach::is_about,
-    slice::Slice,
     words::{Action, Attribute, Kind, Reads, Scope, Uid},
 };
 use crate::{
     canonical::Judged,
-    principal::{Membership, Principal},
+    principal::{Asker, Membership, Principal},
     route::Route,
 };
 use cedar_policy::{
@@ -228,8 +229,7 @@ fn text(clause: &Clause) -> String {
 
 /// What conditions are held against: a principal on a route, and perhaps a request of theirs.
 pub(super) struct Bench<'a> {
-    authorize: &'a Authorize,
-    slice: &'a Slice,
+    asking: &'a Asking<'a>,
     request: Option<Request>,
     kind: Kind,
     unknown: Option<(&'a str, Option<HashSet<Uid>>)>,
@@ -238,27 +238,23 @@ pub(super) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// For a request; without one only conditions can be asked that say the same of each.
-    pub(super) fn of(
-        authorize: &'a Authorize,
-        slice: &'a Slice,
-        principal: &'a Principal,
-        request: Option<(&Judged, SystemTime)>,
-    ) -> Self {
+    pub(super) fn of(asking: &'a Asking<'a>, principal: &'a Principal, request: Option<(&Judged, SystemTime)>) -> Self {
+        let Asking { authorize, asker, route, matching, .. } = asking;
         let context = match request {
             Some((judged, now)) => context::context(Reads::ALL, judged, principal.strength(), now),
             None => Some(Context::empty()),
         };
         let action = request.and_then(|(judged, _)| Action::asked(&judged.asked)).unwrap_or(Action::Get);
         let action = authorize.actions[action as usize].clone();
-        let (asker, resource) = (slice.principal.clone(), slice.resource.clone());
-        let request = context.and_then(|context| Request::new(asker, action, resource, context, None).ok());
-        let unknown = slice.asker.provider().and_then(|provider| match principal.membership()? {
+        let (uid, resource) = (matching.uid.to_cedar(), entities::route(route).uid());
+        let request = context.and_then(|context| Request::new(uid, action, resource, context, None).ok());
+        let unknown = asker.provider().and_then(|provider| match principal.membership()? {
             Membership::Unknown(_) => Some((provider, None)),
             Membership::Known(groups) if groups.unread.is_empty() => None,
             Membership::Known(groups) => Some((provider, Some(authorize.named.among(provider, &groups.unread)))),
         });
-        let (kind, nowhere) = (Kind::asking(&slice.asker), super::is_nowhere(&slice.asker));
-        Self { authorize, slice, request, kind, unknown, nowhere }
+        let (kind, nowhere) = (Kind::asking(asker), super::is_nowhere(asker));
+        Self { asking, request, kind, unknown, nowhere }
     }
 
     /// Whether the condition holds.
@@ -267,7 +263,7 @@ impl<'a> Bench<'a> {
         if self.hinges(part) {
             return Holds::Unknown;
         }
-        let response = self.authorize.engine.is_authorized(request, &part.set, &self.slice.entities);
+        let response = self.asking.authorize.engine.is_authorized(request, &part.set, self.asking.entities());
         match response.decision() {
             _ if response.diagnostics().errors().next().is_some() => Holds::Error,
             Verdict::Allow => Holds::Yes,
@@ -309,8 +305,9 @@ impl Authorize {
     /// Every policy about this route, what is done, and such principals, with each of its conditions; in order.
     pub fn readings(&self, principal: &Principal, judged: &Judged, route: &Route, now: SystemTime) -> Vec<Reading> {
         let Some(action) = Action::asked(&judged.asked) else { return Vec::new() };
-        let slice = self.slice(principal, route);
-        let bench = Bench::of(self, &slice, principal, Some((judged, now)));
+        let matching = self.matching(&Asker::of(principal), principal.membership(), route);
+        let asking = Asking::new(self, principal, route, &matching);
+        let bench = Bench::of(&asking, principal, Some((judged, now)));
         let is_meant = |facts: &Facts| facts.principal.kind().is_none_or(|kind| kind == bench.kind);
         let about = self.book.policies.iter().filter(|loaded| {
             let facts = &loaded.facts;

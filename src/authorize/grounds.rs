@@ -4,7 +4,9 @@
 //! Cedar evaluates every part of a condition that asks nothing of the request. Here is only what `&&`, `||` and `!` make of it.
 
 use super::{
-    Authorize, Matching, entities,
+    Authorize, Matching,
+    asking::Asking,
+    entities,
     policies::Loaded,
     reach::is_about,
     words::{Action, Actions},
@@ -14,7 +16,7 @@ use crate::{
     route::Route,
 };
 use cedar_policy::{
-    Context, Entities, EvalResult, Expression, Request, eval_expression,
+    Context, EvalResult, Expression, Request, eval_expression,
     pst::{BinaryOp, Clause, Expr, Template, UnaryOp, Var},
 };
 use std::{
@@ -168,29 +170,7 @@ pub(super) fn said(policy: &Loaded) -> String {
     format!("{effect} ({principal}, {action}, {resource}){}", clauses.collect::<String>())
 }
 
-/// Whoever asks, for Cedar. The entities are made when the first condition needs them.
-struct Asking<'a> {
-    authorize: &'a Authorize,
-    asker: Asker,
-    route: &'a Route,
-    matching: &'a Matching,
-    entities: std::cell::OnceCell<Entities>,
-}
-
-impl<'a> Asking<'a> {
-    fn new(authorize: &'a Authorize, principal: &Principal, route: &'a Route, matching: &'a Matching) -> Self {
-        Self { authorize, asker: Asker::of(principal), route, matching, entities: std::cell::OnceCell::new() }
-    }
-
-    fn entities(&self) -> &Entities {
-        self.entities.get_or_init(|| {
-            let Matching { parents, groups, .. } = self.matching;
-            let all = entities::asker(&self.asker, parents, groups).into_iter().chain([entities::route(self.route)]);
-            let entities = self.authorize.hierarchy.clone().add_entities(all, None);
-            entities.expect("an asker, a route and actions have different types, and no cycle")
-        })
-    }
-
+impl Asking<'_> {
     /// What Cedar says of each part that asks nothing of the request. An error leaves a part open.
     fn answers(&self, condition: &Condition, action: Action) -> Answers {
         if condition.parts.iter().all(|part| part.ask.is_none()) {

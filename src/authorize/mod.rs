@@ -4,6 +4,7 @@
 //! nothing at all where an equal request was decided before.
 
 mod anonymous;
+mod asking;
 mod change;
 mod conditions;
 mod context;
@@ -50,7 +51,7 @@ use crate::{
     refusal::Note,
     route::Route,
 };
-use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Request};
+use cedar_policy::{Authorizer, Entities, Entity, EntityUid, PolicySet, Request};
 pub use change::{MembershipChange, Step};
 pub use conditions::{About, Condition, Holds, Reading, Written};
 use context::Inputs;
@@ -398,13 +399,19 @@ impl Authorize {
         route: &Route,
         subset: impl FnOnce(Vec<u32>) -> Arc<Subset>,
     ) -> Slice {
-        let Matching { uid, parents, groups, candidates, hinging, places } = self.matching(&asker, membership, route);
+        let matching = self.matching(&asker, membership, route);
         let resource = entities::route(route);
         let asked = resource.uid();
-        let all = entities::asker(&asker, &parents, &groups).into_iter().chain([resource]);
-        let entities = self.hierarchy.clone().add_entities(all, None);
-        let entities = entities.expect("an asker, a route and actions have different types, and no cycle");
+        let entities = self.entities(&asker, &matching, resource);
+        let Matching { uid, candidates, hinging, places, .. } = matching;
         Slice::new(asker, uid.to_cedar(), asked, entities, subset(candidates), hinging, places)
+    }
+
+    /// Whoever asks, what they are in, and the route.
+    fn entities(&self, asker: &Asker, matching: &Matching, route: Entity) -> Entities {
+        let all = entities::asker(asker, &matching.parents, &matching.groups).into_iter().chain([route]);
+        let entities = self.hierarchy.clone().add_entities(all, None);
+        entities.expect("an asker, a route and actions have different types, and no cycle")
     }
 
     /// The policies whose scopes fit `asker` on `route`, and what of it hinges on something that nobody knows.

@@ -1,13 +1,17 @@
 //! What one principal may do on a route, and who may make one request: read from the policies that the engine would use.
 
 use super::{
-    Authorize,
+    Authorize, Matching,
+    asking::Asking,
     conditions::{Bench, Holds, Part, Written},
     reach::is_about,
-    slice::Slice,
     words::Action,
 };
-use crate::{canonical::Judged, principal::Principal, route::Route};
+use crate::{
+    canonical::Judged,
+    principal::{Asker, Principal},
+    route::Route,
+};
 use std::{cell::OnceCell, time::SystemTime};
 
 /// Said of a forbid by which a job is refused as long as nobody can say in which project it runs.
@@ -51,18 +55,20 @@ impl Authorize {
 impl Rights<'_> {
     /// The policies of the slice by which this principal's requests to the route are decided, but those that never apply; in order.
     pub fn of(&self, principal: &Principal, route: &Route) -> Vec<Right> {
-        let slice = self.authorize.slice(principal, route);
-        let bench = Bench::of(self.authorize, &slice, principal, None);
-        let mut rights: Vec<_> = slice.subset.members.iter().filter_map(|number| self.right(*number, &bench)).collect();
-        rights.extend(self.displacing(&slice));
+        let matching = self.authorize.matching(&Asker::of(principal), principal.membership(), route);
+        let asking = Asking::new(self.authorize, principal, route, &matching);
+        let bench = Bench::of(&asking, principal, None);
+        let mut rights: Vec<_> = matching.candidates.iter().filter_map(|number| self.right(*number, &bench)).collect();
+        rights.extend(self.displacing(&matching));
         rights
     }
 
     /// The policies about this request that apply to somebody, in order.
     pub fn openings(&self, judged: &Judged, route: &Route, now: SystemTime) -> Vec<Opening> {
         let Some(action) = Action::asked(&judged.asked) else { return Vec::new() };
-        let slice = self.authorize.slice(&Principal::Anonymous, route);
-        let bench = Bench::of(self.authorize, &slice, &Principal::Anonymous, Some((judged, now)));
+        let matching = self.authorize.matching(&Asker::Nobody, None, route);
+        let asking = Asking::new(self.authorize, &Principal::Anonymous, route, &matching);
+        let bench = Bench::of(&asking, &Principal::Anonymous, Some((judged, now)));
         let about = |number: &u32| {
             let facts = &self.authorize.book.get(*number).facts;
             facts.actions.contains(action) && is_about(facts, route)
@@ -97,9 +103,9 @@ impl Rights<'_> {
         }
     }
 
-    fn displacing<'a>(&'a self, slice: &'a Slice) -> impl Iterator<Item = Right> + 'a {
+    fn displacing<'a>(&'a self, matching: &'a Matching) -> impl Iterator<Item = Right> + 'a {
         let right = |number: &u32| Right { conditions: vec![NOWHERE.to_owned()], ..self.bare(*number) };
-        slice.places.iter().map(right)
+        matching.places.iter().map(right)
     }
 
     fn opening(&self, number: u32, bench: &Bench<'_>) -> Option<Opening> {
