@@ -49,6 +49,8 @@ pub enum Verdict {
     Allowed,
     /// The request was denied.
     Denied,
+    /// What a line says of it, such as `Blocked`.
+    Said(&'static str),
 }
 
 impl Query {
@@ -87,11 +89,11 @@ fn names(user: &Value, wanted: &str) -> bool {
 
 impl Verdict {
     fn matches(self, event: &Value) -> bool {
-        event["action_id"]
-            == match self {
-                Self::Allowed => 1,
-                Self::Denied => 2,
-            }
+        match self {
+            Self::Allowed => event["action_id"] == 1,
+            Self::Denied => event["action_id"] == 2,
+            Self::Said(disposition) => event["disposition"] == disposition,
+        }
     }
 }
 

@@ -94,6 +94,7 @@ fn request(event: &Value, line: &mut String) {
         let _ = write!(line, "  {duration}ms");
     }
     field(line, "id", text(event, &["metadata", "correlation_uid"]));
+    quoted(line, "detail", text(event, &["status_detail"]));
     quoted(line, "cause", text(event, &["unmapped", "cause"]));
 }
 
@@ -163,6 +164,21 @@ mod tests {
             line.contains("201  gitlab:102 (ben)  - -  route=deploy-api  job=301  project=acme/shop/api  ref=main")
         );
         assert!(!line.contains('\u{1b}'), "{line}");
+    }
+
+    /// Why a body was refused is told in the line, not only in the record.
+    #[test]
+    fn a_line_has_the_detail_of_a_refusal() {
+        let record = json!({ "kind": "event", "event": {
+            "class_uid": 4002, "time": 0, "disposition": "Blocked", "http_response": { "code": 400 },
+            "status_code": "invalid_body", "status_detail": "`/templateRef` of the body is not a string",
+            "unmapped": { "phase": "request" },
+        } });
+        let line = line(&record).expect("a line");
+        assert!(
+            line.ends_with("  reason=invalid_body  detail=\"`/templateRef` of the body is not a string\""),
+            "{line}"
+        );
     }
 
     /// A client chooses what a token says of itself, before anybody has signed it.

@@ -626,6 +626,8 @@ async fn search_finds_by_person_path_decision_policy_request_and_time() {
     assert_eq!(count(Query { user: Some("gitlab:907".into()), ..all() }), 30);
     assert_eq!(count(Query { path: Some("/a".into()), ..all() }), 20);
     assert_eq!(count(Query { verdict: Some(Verdict::Denied), ..all() }), 10);
+    assert_eq!(count(Query { verdict: Some(Verdict::Said("Blocked")), ..all() }), 10);
+    assert_eq!(count(Query { verdict: Some(Verdict::Said("Rejected")), ..all() }), 0);
     assert_eq!(count(Query { policy: Some("p1".into()), ..all() }), 20);
     assert_eq!(count(Query { policy: Some("p".into()), ..all() }), 0);
     assert_eq!(count(Query { route: Some("backstage".into()), ..all() }), 30);

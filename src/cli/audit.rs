@@ -43,7 +43,7 @@ pub struct SearchArgs {
     #[arg(long)]
     route: Option<String>,
     /// What was decided
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, ignore_case = true)]
     decision: Option<VerdictArg>,
     /// The id of a policy that decided
     #[arg(long, value_name = "ID")]
@@ -70,8 +70,19 @@ pub struct SearchArgs {
 pub enum VerdictArg {
     /// The request was allowed
     Allowed,
-    /// The request was denied
+    /// The request was denied, for whatever reason
     Denied,
+    /// By a policy
+    Blocked,
+    /// Nobody known asked
+    Unauthorized,
+    /// It could not be read, or was too much
+    Rejected,
+    /// Something failed
+    Error,
+    /// The right ended while it was going on
+    #[value(alias = "access revoked")]
+    Revoked,
 }
 
 impl SearchArgs {
@@ -84,6 +95,11 @@ impl SearchArgs {
             verdict: self.decision.map(|verdict| match verdict {
                 VerdictArg::Allowed => Verdict::Allowed,
                 VerdictArg::Denied => Verdict::Denied,
+                VerdictArg::Blocked => Verdict::Said("Blocked"),
+                VerdictArg::Unauthorized => Verdict::Said("Unauthorized"),
+                VerdictArg::Rejected => Verdict::Said("Rejected"),
+                VerdictArg::Error => Verdict::Said("Error"),
+                VerdictArg::Revoked => Verdict::Said("Access Revoked"),
             }),
             policy: self.policy.clone(),
             request: self.request.clone(),

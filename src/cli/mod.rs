@@ -329,6 +329,16 @@ mod tests {
         }
     }
 
+    /// What a line of the trail says of a request can be looked for, in whichever case.
+    #[test]
+    fn decisions_are_looked_for_in_the_words_that_are_printed() {
+        for word in ["allowed", "Denied", "Blocked", "UNAUTHORIZED", "Rejected", "Error", "Access Revoked"] {
+            let line = ["vestibule", "audit", "search", "--decision", word];
+            assert!(Arguments::try_parse_from(line).is_ok(), "{word}");
+        }
+        assert!(Arguments::try_parse_from(["vestibule", "audit", "search", "--decision", "fine"]).is_err());
+    }
+
     #[test]
     fn the_trail_is_read_without_a_configuration_if_both_places_are_named() {
         let arguments = Arguments::try_parse_from(["vestibule", "-c", "/nowhere/vestibule.yaml", "check"])
