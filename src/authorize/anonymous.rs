@@ -1,4 +1,5 @@
-//! What a policy says of somebody whom we do not know, as far as can be told before there is a request.
+//! What a policy says of somebody of whom we know nothing, or only that they are signed in, as far as can be told before there is
+//! a request.
 
 use super::{
     facts::Facts,
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 /// True unless the policy never permits `Anonymous` anything on `route`, which its resource scope fits.
 pub(super) fn may_be_permitted(policy: &Policy, facts: &Facts, route: &Route) -> bool {
-    facts.permits && hinges_on(policy, facts, route).is_some()
+    facts.permits && hinges_on(policy, facts, Somebody { kind: Kind::Anonymous, route }).is_some()
 }
 
 /// One condition that hinges on the request, and how it has to come out for the policy to apply.
@@ -23,37 +24,33 @@ pub(super) struct Hinge {
     pub(super) wanted: bool,
 }
 
-/// The conditions under which a policy applies to `Anonymous` on `route`, which its resource scope fits; all of them must come out
+/// The conditions under which a policy applies to somebody on a route, which its resource scope fits; all of them must come out
 /// as wanted. `None` if it never applies there.
-pub(super) fn hinges_on(policy: &Policy, facts: &Facts, route: &Route) -> Option<Vec<Hinge>> {
-    if !is_meant(&facts.principal) {
+pub(super) fn hinges_on(policy: &Policy, facts: &Facts, somebody: Somebody<'_>) -> Option<Vec<Hinge>> {
+    if !somebody.may_be_meant(&facts.principal) {
         return None;
     }
-    let (nobody, mut hinges) = (Nobody { route }, Vec::new());
+    let mut hinges = Vec::new();
     for clause in policy.to_pst().ok()?.body().clauses() {
         let (condition, wanted) = match clause {
             Clause::When(condition) => (condition, true),
             Clause::Unless(condition) => (condition, false),
         };
-        if nobody.holds(condition) == Some(!wanted) {
+        if somebody.holds(condition) == Some(!wanted) {
             return None;
         }
-        nobody.hinges(condition, wanted, &mut hinges);
+        somebody.hinges(condition, wanted, &mut hinges);
     }
     Some(hinges)
 }
 
-fn is_meant(principal: &Scope) -> bool {
-    match principal {
-        Scope::Any => true,
-        Scope::Is(kind) | Scope::IsIn(kind, _) => *kind == Kind::Anonymous,
-        Scope::Eq(uid) | Scope::In(uid) => uid.kind == Kind::Anonymous,
-    }
-}
-
-/// `Anonymous` on a route: both have no parents, one has no attributes, the other its labels.
-struct Nobody<'a> {
-    route: &'a Route,
+/// Somebody of a type on a route. `Anonymous` has no parents and no attributes; of a person nothing more is known. A route has no
+/// parents, and its labels.
+#[derive(Clone, Copy)]
+pub(super) struct Somebody<'a> {
+    /// `Anonymous` or `User`.
+    pub(super) kind: Kind,
+    pub(super) route: &'a Route,
 }
 
 /// A value that is known.
@@ -63,10 +60,20 @@ enum Known {
     Entity(Uid),
 }
 
-impl Nobody<'_> {
+impl Somebody<'_> {
+    /// Whether a principal scope fits, or may fit.
+    fn may_be_meant(self, principal: &Scope) -> bool {
+        match principal {
+            Scope::Any => true,
+            Scope::Is(kind) | Scope::IsIn(kind, _) => *kind == self.kind,
+            Scope::Eq(uid) => uid.kind == self.kind,
+            Scope::In(uid) => uid.kind == self.kind || (self.kind == Kind::User && uid.kind.is_membership()),
+        }
+    }
+
     /// Whether a condition holds; `None` where that depends on the request. One that cannot be evaluated permits nothing, so
     /// that what it would say does not matter.
-    fn holds(&self, expr: &Expr) -> Option<bool> {
+    pub(super) fn holds(&self, expr: &Expr) -> Option<bool> {
         match expr {
             Expr::Literal(Literal::Bool(is)) => Some(*is),
             Expr::UnaryOp { op: UnaryOp::Not, expr } => self.holds(expr).map(|is| !is),
@@ -75,14 +82,14 @@ impl Nobody<'_> {
             Expr::BinaryOp { op: BinaryOp::Eq | BinaryOp::In, left, right } => self.is_among(left, right),
             Expr::BinaryOp { op: BinaryOp::NotEq, left, right } => self.is_among(left, right).map(|is| !is),
             Expr::Is { expr, entity_type, in_expr } => {
-                let Known::Entity(uid) = self.known(expr)? else { return None };
+                let is_of_type = Kind::of(entity_type) == Some(self.kind_of(expr)?);
                 match in_expr {
-                    Some(parent) if Kind::of(entity_type) == Some(uid.kind) => self.is_among(expr, parent),
-                    _ => Some(Kind::of(entity_type) == Some(uid.kind)),
+                    Some(parent) if is_of_type => self.is_among(expr, parent),
+                    _ => Some(is_of_type),
                 }
             }
             Expr::HasAttr { expr, attrs } => match **expr {
-                Expr::Var(Var::Principal) => Some(false),
+                Expr::Var(Var::Principal) => (self.kind == Kind::Anonymous).then_some(false),
                 Expr::Var(Var::Resource) => Some(self.route.labels.contains_key(attrs.first().as_str())),
                 _ => None,
             },
@@ -123,17 +130,45 @@ impl Nobody<'_> {
         }
     }
 
+    fn kind_of(&self, expr: &Expr) -> Option<Kind> {
+        match (expr, self.known(expr)) {
+            (Expr::Var(Var::Principal), _) => Some(self.kind),
+            (_, Some(Known::Entity(uid))) => Some(uid.kind),
+            _ => None,
+        }
+    }
+
     fn known(&self, expr: &Expr) -> Option<Known> {
         match expr {
             Expr::Literal(Literal::String(text)) => Some(Known::Text(text.to_string())),
             Expr::Literal(Literal::EntityUID(uid)) => Uid::of(uid).map(Known::Entity),
-            Expr::Var(Var::Principal) => Some(Known::Entity(Uid::new(Kind::Anonymous, "anonymous"))),
+            Expr::Var(Var::Principal) => {
+                (self.kind == Kind::Anonymous).then(|| Known::Entity(Uid::new(Kind::Anonymous, "anonymous")))
+            }
             Expr::Var(Var::Resource) => Some(Known::Entity(Uid::new(Kind::Route, self.route.name.as_str()))),
             Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Resource) => {
                 self.route.labels.get(attr.as_str()).cloned().map(Known::Text)
             }
             _ => None,
         }
+    }
+}
+
+/// Whether a condition asks about the principal, the resource or the like.
+pub(super) fn asks(expr: &Expr, var: &Var) -> bool {
+    let ask = |expr: &Arc<Expr>| asks(expr, var);
+    match expr {
+        Expr::Var(own) => own == var,
+        Expr::UnaryOp { expr, .. }
+        | Expr::Like { expr, .. }
+        | Expr::GetAttr { expr, .. }
+        | Expr::HasAttr { expr, .. } => ask(expr),
+        Expr::BinaryOp { left, right, .. } => ask(left) || ask(right),
+        Expr::Is { expr, in_expr, .. } => ask(expr) || in_expr.iter().any(ask),
+        Expr::IfThenElse { cond, then_expr, else_expr } => [cond, then_expr, else_expr].into_iter().any(ask),
+        Expr::Set(items) => items.iter().any(ask),
+        Expr::Record(fields) => fields.values().any(ask),
+        _ => false,
     }
 }
 

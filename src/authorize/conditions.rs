@@ -118,6 +118,11 @@ impl Holds {
 }
 
 impl Reading {
+    /// Nothing that anybody does on this route makes it apply: what it says of the route itself is not so.
+    pub fn is_elsewhere(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.holds == Holds::No && condition.about == [About::Route])
+    }
+
     /// The conditions that are not met.
     pub fn lacking(&self) -> impl Iterator<Item = &Condition> {
         self.conditions.iter().filter(|condition| condition.holds != Holds::Yes)
@@ -284,6 +289,13 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// What stands behind a condition that fails is never evaluated: it is not met, and nothing is wrong with it.
+fn guard(conditions: &mut [Condition]) {
+    let failed = conditions.iter().position(|condition| condition.holds == Holds::No).unwrap_or(conditions.len());
+    let behind = conditions[failed..].iter_mut().filter(|condition| condition.holds == Holds::Error);
+    behind.for_each(|condition| condition.holds = Holds::No);
+}
+
 impl Written {
     pub(super) fn of(loaded: &Loaded) -> Self {
         Self {
@@ -314,7 +326,9 @@ impl Authorize {
             is_meant(facts) && facts.actions.contains(action) && is_about(facts, route)
         });
         let reading = |loaded: &Loaded| {
-            let conditions = Part::all(&loaded.policy).into_iter().map(|part| bench.condition(part)).collect();
+            let mut conditions: Vec<_> =
+                Part::all(&loaded.policy).into_iter().map(|part| bench.condition(part)).collect();
+            guard(&mut conditions);
             Reading { policy: Written::of(loaded), conditions }
         };
         about.map(reading).collect()
@@ -360,7 +374,7 @@ mod tests {
             (r#"principal.ref == "main""#, Holds::Yes, About::Claims),
             ("principal.ref_protected", Holds::No, About::Claims),
             ("principal has environment", Holds::No, About::Claims),
-            (r#"principal.environment == "production""#, Holds::Error, About::Claims),
+            (r#"principal.environment == "production""#, Holds::No, About::Claims),
             (r#"principal.user in Group::"gitlab:release""#, Holds::No, About::Membership),
         ];
         let expected: Vec<_> =

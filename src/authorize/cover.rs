@@ -13,6 +13,9 @@ use std::collections::HashMap;
 /// What a policy is about, without its actions: resource, principal, and its conditions as text.
 type Cell = (Scope, Scope, String);
 
+/// Policies that one warning names.
+const NAMED: usize = 24;
+
 /// The first policy of each cell, effect and set of actions: one is enough to say that another adds nothing.
 type Cells<'a> = HashMap<(bool, Cell), Vec<(Actions, &'a Loaded)>>;
 
@@ -37,15 +40,22 @@ impl Idle {
             }
         }
         let mut idle = Self::default();
+        let mut covering: Vec<(&Loaded, Vec<&Loaded>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for (policy, cell) in &known {
             if policy.facts.permits
                 && let Some(forbid) = wider(&cells, false, policy, cell)
             {
                 idle.overruled.push(overruled(policy, forbid));
             } else if let Some(other) = wider(&cells, policy.facts.permits, policy, cell) {
-                idle.shadowed.push(shadowed(policy, other));
+                let place = *places.entry(&*other.id).or_insert_with(|| {
+                    covering.push((other, Vec::new()));
+                    covering.len() - 1
+                });
+                covering[place].1.push(policy);
             }
         }
+        idle.shadowed = covering.iter().map(|(other, covered)| shadowed(other, covered)).collect();
         idle
     }
 }
@@ -80,12 +90,21 @@ fn overruled(policy: &Loaded, forbid: &Loaded) -> PolicyError {
     .beside(forbid.spot.clone(), "the forbid is here")
 }
 
-fn shadowed(policy: &Loaded, other: &Loaded) -> PolicyError {
-    let (effect, does) = if policy.facts.permits { ("permit", "permits") } else { ("forbid", "forbids") };
-    let message = format!("the {effect} `{}` changes nothing: `{}` {does} all of it already", policy.id, other.id);
-    PolicyError::at(policy.spot.clone(), message)
-        .help("take it away, or narrow the other")
-        .beside(other.spot.clone(), "the other policy is here")
+/// What `other` says already: one warning, however many policies that is true of.
+fn shadowed(other: &Loaded, covered: &[&Loaded]) -> PolicyError {
+    let (effect, does) = if other.facts.permits { ("permit", "permits") } else { ("forbid", "forbids") };
+    if let [policy] = covered {
+        let message = format!("the {effect} `{}` changes nothing: `{}` {does} all of it already", policy.id, other.id);
+        return PolicyError::at(policy.spot.clone(), message)
+            .help("take it away, or narrow the other")
+            .beside(other.spot.clone(), "the other policy is here");
+    }
+    let shown: Vec<_> = covered.iter().take(NAMED).map(|policy| format!("`{}`", policy.id)).collect();
+    let more = covered.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (count, id) = (covered.len(), &other.id);
+    let message = format!("the {effect} `{id}` {does} all that {count} others do: {}{more}", shown.join(", "));
+    PolicyError::at(other.spot.clone(), message).help("take them away, or narrow this one")
 }
 
 fn cell(policy: &Loaded) -> Cell {
@@ -246,12 +265,27 @@ mod tests {
                         when { context.path like "/a/*" };"#;
         assert_eq!(found(&[narrow, wide]), ["the permit `a` changes nothing: `b` permits all of it already"]);
         assert_eq!(found(&[wide, wide]), ["the permit `b` changes nothing: `a` permits all of it already"]);
-        assert_eq!(found(&[wide, narrow, narrow]).len(), 2);
-        let conditional = wide.replace(';', "when { context.host == \"x\" };");
+        let conditional = wide.replace(';', "when { context.host == \"app.test\" };");
         assert_eq!(found(&[narrow, &conditional]), [""; 0]);
         let forbid = r#"forbid (principal is Job, action, resource);"#;
         assert_eq!(found(&[forbid, forbid]), ["the forbid `b` changes nothing: `a` forbids all of it already"]);
         assert_eq!(found(&[forbid, wide]), [""; 0]);
+    }
+
+    /// Somebody who left a wide permit in reads of it once.
+    #[test]
+    fn all_that_one_policy_holds_already_is_told_at_once() {
+        let (wide, other) = ("permit (principal is User, action, resource);", "permit (principal, action, resource);");
+        let narrow = r#"permit (principal is User in Group::"okta:acme/x", action, resource == Route::"r");"#;
+        assert_eq!(found(&[narrow, wide, narrow]), ["the permit `b` permits all that 2 others do: `a`, `c`"]);
+        let mut many = vec![narrow; 30];
+        many.push(wide);
+        many.extend(["forbid (principal is Job, action, resource);"; 2]);
+        let told = found(&many[5..]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("the permit `z` permits all that 25 others do: `a`, `b`,"), "{told:?}");
+        assert!(told[0].ends_with("`x` and 1 more"), "{told:?}");
+        assert_eq!(found(&[narrow, wide, other]), ["the permit `c` permits all that 2 others do: `a`, `b`"]);
     }
 
     #[test]

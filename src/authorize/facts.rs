@@ -3,7 +3,7 @@
 use super::words::{Actions, Attribute, Kind, Reads, Scope, Uid};
 use cedar_policy::{
     Policy,
-    pst::{BinaryOp, Clause, Effect, Expr, Literal, PatternElem, Template, UnaryOp, Var},
+    pst::{BinaryOp, Clause, Effect, Expr, Literal, Template, UnaryOp, Var},
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -28,8 +28,6 @@ pub(super) struct Facts {
     pub(super) barring: Vec<Uid>,
     /// A permit that reads `path` in a place where a difference lets more through.
     pub(super) path_negated: bool,
-    /// Texts and patterns that it compares with `path_folded`, which is never like them.
-    pub(super) unfolded: Vec<String>,
     /// Its conditions ask who it is.
     pub(super) asks_principal: bool,
     /// Its conditions ask what is done.
@@ -60,7 +58,6 @@ impl Facts {
             members: Vec::new(),
             barring: Vec::new(),
             path_negated: false,
-            unfolded: Vec::new(),
             asks_principal: false,
             asks_action: false,
             body_fields: BTreeSet::new(),
@@ -145,13 +142,8 @@ impl Facts {
             }
             Expr::UnaryOp { op: UnaryOp::Not, expr } => self.walk(expr, sign.negated())?,
             Expr::UnaryOp { expr, .. } => self.walk(expr, sign)?,
-            Expr::Like { expr, pattern } => {
-                self.folded_like(expr, pattern);
-                self.walk(expr, sign)?;
-            }
+            Expr::Like { expr, .. } => self.walk(expr, sign)?,
             Expr::BinaryOp { op, left, right } => {
-                self.folded_is(left, right);
-                self.folded_is(right, left);
                 if *op == BinaryOp::In {
                     self.ask_about(left)?;
                     self.ask_behind(left, right)?;
@@ -181,28 +173,6 @@ impl Facts {
             _ => return None,
         }
         Some(())
-    }
-
-    /// Notes the texts among `other` that a folded path never is.
-    fn folded_is(&mut self, path: &Expr, other: &Expr) {
-        match other {
-            Expr::Literal(Literal::String(text)) if is_folded_path(path) => {
-                self.folded_like(path, &text.chars().map(PatternElem::Char).collect::<Vec<_>>());
-            }
-            Expr::Set(items) => items.iter().for_each(|item| self.folded_is(path, item)),
-            _ => {}
-        }
-    }
-
-    /// Notes a pattern that no folded path is like: with an upper-case letter, or with one slash too many or too few.
-    fn folded_like(&mut self, path: &Expr, pattern: &[PatternElem]) {
-        let upper = pattern.iter().any(|part| matches!(part, PatternElem::Char('A'..='Z')));
-        let rootless = matches!(pattern.first(), Some(PatternElem::Char(first)) if *first != '/');
-        let slash = pattern.len() > 1 && matches!(pattern.last(), Some(PatternElem::Char('/')));
-        if is_folded_path(path) && (upper || rootless || slash) {
-            let written = pattern.iter().map(|part| if let PatternElem::Char(letter) = part { *letter } else { '*' });
-            self.unfolded.push(written.collect());
-        }
     }
 
     fn literal(&mut self, literal: &Literal, sign: Sign) -> Option<()> {
@@ -271,10 +241,6 @@ impl Sign {
             Self::Either => Self::Either,
         }
     }
-}
-
-fn is_folded_path(expr: &Expr) -> bool {
-    is_of_context(expr, Attribute::PathFolded)
 }
 
 /// `context.` and this attribute.

@@ -12,6 +12,9 @@ use std::{
 /// Policies kept per action and cell to tell a refused person about; more would help nobody.
 const TOLD: u8 = 32;
 
+/// The same of those about labels, of which few concern one route.
+const LABELLED: usize = 1024;
+
 /// Every policy under its resource scope and principal scope.
 ///
 /// The resource of a cell is a route, or `None` for policies about all routes.
@@ -37,6 +40,7 @@ pub(super) struct Members {
     /// Permits whose authors say something, a few of each action.
     pub(super) told: Vec<u32>,
     tellers: [u8; 8],
+    labelled: usize,
 }
 
 impl Index {
@@ -118,7 +122,12 @@ impl Members {
         let about = || Action::ALL.into_iter().filter(|action| actions.contains(*action));
         about().for_each(|action| self.counts[action as usize] += 1);
         let says = policy.reason.is_some() || policy.remedy.is_some();
-        if says && about().any(|action| self.tellers[action as usize] < TOLD) {
+        if says && policy.asks_labels() {
+            if self.labelled < LABELLED {
+                self.labelled += 1;
+                self.told.push(number);
+            }
+        } else if says && about().any(|action| self.tellers[action as usize] < TOLD) {
             about().for_each(|action| self.tellers[action as usize] = self.tellers[action as usize].saturating_add(1));
             self.told.push(number);
         }

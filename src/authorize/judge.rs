@@ -7,7 +7,7 @@ use super::{
     slice::Slice,
     words::{Action, Attribute, Kind},
 };
-use crate::refusal::Note;
+use crate::{refusal::Note, route::Route};
 use cedar_policy::{AuthorizationError, Decision as Verdict, PolicyId, Response};
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,7 +41,7 @@ impl Book {
     }
 
     /// What Cedar's answer about `slice` means. Any error refuses, and a forbid needs no other policy's consent.
-    pub(super) fn judge(&self, slice: &Slice, route: &str, action: Action, response: &Response) -> Decision {
+    pub(super) fn judge(&self, slice: &Slice, route: &Route, action: Action, response: &Response) -> Decision {
         let determining = self.sorted(response.diagnostics().reason());
         let permitted = response.decision() == Verdict::Allow;
         let displaced =
@@ -120,13 +120,14 @@ impl Book {
     }
 
     /// Nobody unknown is told of permits: their remedy is to sign in.
-    fn not_permitted(&self, slice: &Slice, route: &str, action: Action) -> Decision {
+    fn not_permitted(&self, slice: &Slice, route: &Route, action: Action) -> Decision {
         let refused = self.decision(Outcome::NotPermitted, &[]);
         let (kind, Some(provider)) = (Kind::asking(&slice.asker), slice.asker.provider()) else { return refused };
         let own = || self.own_permits(slice, action);
         let conditional = own().any(|number| self.get(number).facts.mentions_in_conditions(kind, provider));
         let held = own().filter(|number| self.get(*number).facts.member_scope().is_some()).count();
-        let all: u32 = self.index.members(provider, route).map(|members| members.counts[action as usize]).sum();
+        let all: u32 =
+            self.index.members(provider, route.name.as_str()).map(|members| members.counts[action as usize]).sum();
         let misses = kind != Kind::Job && (all as usize) > held; // no scope is about groups of the person behind a job
         Decision {
             notes: self.notes(self.telling(slice, route, action).into_iter()),
@@ -137,14 +138,18 @@ impl Book {
 
     /// Permits whose authors say something to whoever is refused: those that ask for another membership, a few of each action, then
     /// those that ask for one in their conditions. Of a job's all: whoever wrote the pipeline can do something about every condition.
-    pub(super) fn telling(&self, slice: &Slice, route: &str, action: Action) -> Vec<u32> {
+    /// What is about routes with other labels concerns nobody here.
+    pub(super) fn telling(&self, slice: &Slice, route: &Route, action: Action) -> Vec<u32> {
         let (kind, Some(provider)) = (Kind::asking(&slice.asker), slice.asker.provider()) else { return Vec::new() };
-        let says = |number: &u32| self.get(*number).reason.is_some() || self.get(*number).remedy.is_some();
+        let says = |number: &u32| {
+            let policy = self.get(*number);
+            (policy.reason.is_some() || policy.remedy.is_some()) && policy.may_be_about(route)
+        };
         if kind == Kind::Job {
             return self.own_permits(slice, action).filter(says).collect();
         }
-        let missed = self.index.members(provider, route).flat_map(|members| &members.told).copied();
-        let missed = missed.filter(|number| {
+        let missed = self.index.members(provider, route.name.as_str()).flat_map(|members| &members.told).copied();
+        let missed = missed.filter(says).filter(|number| {
             let facts = &self.get(*number).facts;
             facts.actions.contains(action) && slice.subset.members.binary_search(number).is_err()
         });

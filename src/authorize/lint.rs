@@ -2,9 +2,11 @@
 
 use super::{
     PolicyError, anonymous,
+    compared::Comparisons,
     facts::Facts,
     mistake::Spot,
     nearest::{hint, nearest},
+    never, policies, scopes,
     sources::Source,
     words::{Action, Attribute, Kind, Scope, Uid},
 };
@@ -19,10 +21,10 @@ use cedar_policy::Policy;
 use std::sync::Arc;
 
 /// What is wrong, and what to do about it; that may be empty.
-type Told = (String, String);
+pub(super) type Told = (String, String);
 
 /// The words near which it stands, and what is wrong with them.
-type Mistakes = Vec<(String, Told)>;
+pub(super) type Mistakes = Vec<(String, Told)>;
 
 /// What policies may name.
 #[derive(Clone, Copy)]
@@ -33,33 +35,37 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Adds every mistake of one policy, which starts at `start` of `source`; where it is not `valid`, nobody can say what it reads.
+    /// Every mistake of one policy, which starts at `start` of `source`. `cedar` is what Cedar's validator says of it: where that is
+    /// anything, nobody can say what the policy reads, and what only follows from a mistake that is told here is left out.
     pub(super) fn policy(
         &self,
         source: &Source,
         start: usize,
-        (policy, facts, valid): (&Policy, &Facts, bool),
-        errors: &mut Vec<PolicyError>,
-    ) {
-        let mut mistakes = Mistakes::new();
+        (policy, facts): (&Policy, &Facts),
+        mut cedar: Vec<PolicyError>,
+    ) -> Vec<PolicyError> {
+        let is_valid = cedar.is_empty();
+        let mut mistakes = scopes::mistakes(policy);
+        self.bodies(facts, &mut mistakes);
+        cedar.retain(|error| mistakes.is_empty() || !follows(error, facts));
         open_scope(facts, &mut mistakes);
         self.names(facts, &mut mistakes);
         strangers(facts, &mut mistakes);
         self.unreadable(facts, &mut mistakes);
-        self.bodies(facts, &mut mistakes);
-        if valid {
+        if is_valid {
             self.paths(facts, &mut mistakes);
+            mistakes.extend(never::mistakes(self, facts, &Comparisons::of(policy)));
         }
-        unfolded(facts, &mut mistakes);
         self.lent(policy, facts, &mut mistakes);
         for (near, (message, help)) in mistakes {
             let span =
                 found(&source.text[start..], &near).map_or(start..start, |at| start + at..start + at + near.len());
             let error = PolicyError::at(Spot::new(source, span), message).help(help);
-            if !errors.contains(&error) {
-                errors.push(error);
+            if !cedar.contains(&error) {
+                cedar.push(error);
             }
         }
+        cedar
     }
 
     /// Routes and providers that do not exist, and ids that are not `provider:path`.
@@ -114,7 +120,7 @@ impl Known<'_> {
     }
 
     /// What the ids of people, groups and projects may begin with.
-    fn namespaces(&self, kind: Kind) -> Vec<&str> {
+    pub(super) fn namespaces(&self, kind: Kind) -> Vec<&str> {
         let issuers = self.issuers.iter().filter(|issuer| match kind {
             Kind::Project => issuer.has_jobs(),
             Kind::Namespace => true,
@@ -241,13 +247,12 @@ impl Known<'_> {
     fn bodies(&self, facts: &Facts, mistakes: &mut Mistakes) {
         let routes = || self.routes.iter().filter(|route| may_match(&facts.resource, route));
         let rules = || routes().flat_map(|route| &*route.body_fields).filter(|rule| may_name(facts, rule));
-        for field in &facts.body_fields {
-            if rules().flat_map(|rule| &rule.fields).any(|known| known.name == *field) {
-                continue;
-            }
+        let known = || rules().flat_map(|rule| &rule.fields).map(|known| &*known.name);
+        for field in facts.body_fields.iter().filter(|field| !known().any(|known| known == &***field)) {
             let message = format!("`context.body.{field}` is never there");
-            let help = "declare it in a rule of `body_fields`, for a request that this policy is about".to_owned();
-            mistakes.push((field.to_string(), (message, help)));
+            let declare = "declare it in a rule of `body_fields`, for a request that this policy is about";
+            let near = nearest(field, known()).map(|near| format!("did you mean `{near}`?"));
+            mistakes.push((field.to_string(), (message, near.unwrap_or_else(|| declare.to_owned()))));
         }
     }
 
@@ -267,7 +272,8 @@ impl Known<'_> {
     }
 }
 
-fn may_name(facts: &Facts, rule: &BodyRule) -> bool {
+/// Whether the policy is about what a rule of `body_fields` names, as far as the method tells.
+pub(super) fn may_name(facts: &Facts, rule: &BodyRule) -> bool {
     Action::of(&rule.method).is_some_and(|action| facts.actions.contains(action))
 }
 
@@ -338,16 +344,14 @@ fn strangers(facts: &Facts, mistakes: &mut Mistakes) {
     }
 }
 
-/// What is compared with a folded path has to be folded too, or it never fits.
-fn unfolded(facts: &Facts, mistakes: &mut Mistakes) {
-    for text in &facts.unfolded {
-        let message = format!("`context.path_folded` never fits `{text}`");
-        let help = "it begins with `/`, is in lower case and has no slash at its end";
-        mistakes.push((format!("\"{text}\""), (message, help.into())));
-    }
+/// Whether what Cedar says of a policy only follows from a mistake in its scope, or from a field of the body that is never there.
+fn follows(error: &PolicyError, facts: &Facts) -> bool {
+    let is_unknown = |field: &Arc<str>| error.message == format!("attribute `body.{field}` in context not found");
+    policies::is_impossible(error) || facts.body_fields.iter().any(is_unknown)
 }
 
-fn may_match(resource: &Scope, route: &Route) -> bool {
+/// Whether the resource scope fits the route.
+pub(super) fn may_match(resource: &Scope, route: &Route) -> bool {
     match resource {
         Scope::Any => true,
         Scope::Is(kind) => *kind == Kind::Route,

@@ -100,6 +100,93 @@ error: unrecognized action `Action::"GTE"`
   |
   = help: did you mean `Action::"GET"`?"#;
 
+    a_method_in_lower_case_is_shown: r#"
+@id("a")
+permit (principal, action == Action::"get", resource);
+"#, r#"
+error: unrecognized action `Action::"get"`
+ --> test.cedar:2:30
+  |
+2 | permit (principal, action == Action::"get", resource);
+  |                              ^^^^^^^^^^^^^
+  |
+  = help: did you mean `Action::"GET"`?"#;
+
+    another_method_in_lower_case_is_shown: r#"
+@id("a")
+permit (principal, action in [Action::"GET", Action::"delete"], resource);
+"#, r#"
+error: unrecognized action `Action::"delete"`
+ --> test.cedar:2:46
+  |
+2 | permit (principal, action in [Action::"GET", Action::"delete"], resource);
+  |                                              ^^^^^^^^^^^^^^^^
+  |
+  = help: did you mean `Action::"DELETE"`?"#;
+
+    a_group_of_actions_is_shown: r#"
+@id("a")
+permit (principal, action == Action::"read", resource);
+"#, r#"
+error: `read` is a group of actions
+ --> test.cedar:2:30
+  |
+2 | permit (principal, action == Action::"read", resource);
+  |                              ^^^^^^^^^^^^^^
+  |
+  = help: write `action in Action::"read"`"#;
+
+    a_group_of_actions_in_a_condition_is_shown: r#"
+@id("a")
+permit (principal, action, resource)
+when { action == Action::"write" };
+"#, r#"
+error: `write` is a group of actions
+ --> test.cedar:3:18
+  |
+3 | when { action == Action::"write" };
+  |                  ^^^^^^^^^^^^^^^
+  |
+  = help: write `action in Action::"write"`"#;
+
+    a_group_that_is_taken_for_somebody_is_shown: r#"
+@id("a")
+permit (principal == Group::"gitlab:acme", action, resource);
+"#, r#"
+error: `Group::"gitlab:acme"` never asks for anything: it is what a `User` is in
+ --> test.cedar:2:22
+  |
+2 | permit (principal == Group::"gitlab:acme", action, resource);
+  |                      ^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: write `principal is User in Group::"gitlab:acme"`"#;
+
+    a_field_that_no_rule_declares_is_shown: r#"
+@id("a")
+forbid (principal, action, resource)
+when { context.body has owner && context.body.owner == "x" };
+"#, r#"
+error: `context.body.owner` is never there
+ --> test.cedar:3:25
+  |
+3 | when { context.body has owner && context.body.owner == "x" };
+  |                         ^^^^^
+  |
+  = help: declare it in a rule of `body_fields`, for a request that this policy is about"#;
+
+    a_field_that_is_not_asked_for_first_is_shown_once: r#"
+@id("a")
+forbid (principal, action, resource)
+when { context.body.owner == "x" };
+"#, r#"
+error: `context.body.owner` is never there
+ --> test.cedar:3:21
+  |
+3 | when { context.body.owner == "x" };
+  |                     ^^^^^
+  |
+  = help: declare it in a rule of `body_fields`, for a request that this policy is about"#;
+
     an_unknown_route_is_shown: r#"
 @id("a")
 permit (principal is User, action, resource == Route::"portl");

@@ -24,6 +24,12 @@ impl Spot {
         Self { source: source.clone(), span: start..start + length }
     }
 
+    /// So many bytes, that many behind where this begins.
+    pub(super) fn behind(&self, distance: usize, length: usize) -> Self {
+        let start = self.span.start + distance;
+        Self::new(&self.source, start..start + length)
+    }
+
     /// `portal.cedar:12:3`, or the configuration key that the source comes from.
     pub(super) fn place(&self) -> String {
         self.source.place(self.span.start)

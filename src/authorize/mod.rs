@@ -6,11 +6,13 @@
 mod anonymous;
 mod asking;
 mod change;
+mod compared;
 mod conditions;
 mod context;
 mod cover;
 mod entities;
 mod facts;
+mod gaps;
 mod grounds;
 mod index;
 mod judge;
@@ -20,6 +22,7 @@ mod messages;
 mod mistake;
 mod mutants;
 mod nearest;
+mod never;
 mod open;
 mod policies;
 mod reach;
@@ -27,6 +30,7 @@ mod rights;
 #[cfg(test)]
 mod roles;
 mod schema;
+mod scopes;
 mod search;
 mod seen;
 mod shadow;
@@ -371,7 +375,7 @@ impl Authorize {
             return self.book.without_policy(Outcome::Failed);
         };
         let response = self.engine.is_authorized(&request, policies, &slice.entities);
-        self.book.judge(slice, route.name.as_str(), action, &response)
+        self.book.judge(slice, route, action, &response)
     }
 
     /// The slice of `principal` on `route`: kept from an earlier request, or built now.

@@ -1,12 +1,20 @@
 //! The nearest of some known words, for messages about words that nobody knows.
 
-/// The word of `known` that differs from `word` by the fewest edits, if by few enough to be meant.
+use crate::text::distance;
+use std::cmp::min;
+
+/// The word of `known` that differs from `word` by the fewest edits, if by few enough to be meant. Upper and lower case count only
+/// where nothing else tells two of them apart.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).clamp(1, 3);
+    let edits = |candidate: &str| {
+        let exact = distance(word, candidate);
+        (min(exact, distance(&word.to_lowercase(), &candidate.to_lowercase())), exact)
+    };
     known
         .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(edits, _)| *edits <= allowed)
+        .map(|candidate| (edits(candidate), candidate))
+        .filter(|((edits, _), _)| *edits <= allowed)
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -20,22 +28,6 @@ pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Cl
     if all.is_empty() { String::new() } else { format!("expected one of {}", all.join(", ")) }
 }
 
-/// Edits (insert, delete, replace) from one word to the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +37,8 @@ mod tests {
         assert_eq!(nearest("portl", ["api", "portal"]), Some("portal"));
         assert_eq!(nearest("github", ["okta", "gitlab"]), Some("gitlab"));
         assert_eq!(nearest("x", ["okta", "gitlab"]), None);
+        assert_eq!(nearest("get", ["PUT", "GET"]), Some("GET"));
+        assert_eq!(nearest("GTE", ["PUT", "GET"]), Some("GET"));
+        assert_eq!(nearest("Portal", ["PORTAL", "portal"]), Some("portal"));
     }
 }

@@ -1,17 +1,18 @@
-//! What is open to somebody whom we do not know: the thing to look at first when policies are read by others.
+//! What is open to somebody whom we do not know, or who is only signed in: the thing to look at first when policies are read by
+//! others.
 
 use super::{
     Authorize,
-    anonymous::{Hinge, hinges_on},
+    anonymous::{Hinge, Somebody, asks, hinges_on},
     policies::Loaded,
     reach::is_about,
-    words::Actions,
+    words::{Actions, Kind, Scope},
 };
 use crate::{principal::Name, route::Route};
 use cedar_policy::pst::{BinaryOp, Expr, Literal, PatternElem, Var};
 use std::sync::Arc;
 
-/// One policy that permits `Anonymous` something on one route.
+/// One policy that permits something on one route, whoever asks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Open {
     /// The route.
@@ -32,17 +33,36 @@ impl Authorize {
     /// All that is open to those who are not signed in, in the order of the routes. What policies permit to them and others forbid
     /// them for certain is left out, and so is a route with `step_up`, which is for people who are signed in.
     pub fn open(&self, routes: &[Route]) -> Vec<Open> {
-        routes.iter().filter(|route| route.step_up.is_none()).flat_map(|route| self.open_at(route)).collect()
+        let open = |route| self.open_at(Somebody { kind: Kind::Anonymous, route });
+        routes.iter().filter(|route| route.step_up.is_none()).flat_map(open).collect()
     }
 
-    fn open_at(&self, route: &Route) -> Vec<Open> {
+    /// All that is open to everybody who is signed in, whoever that is and in whichever group, in the order of the routes. What is
+    /// open to those who are not signed in as well is left out, and so are routes that take nobody's people.
+    pub fn open_to_signed_in(&self, routes: &[Route]) -> Vec<Open> {
+        let open = self.open(routes);
+        let is_open = |it: &Open| open.iter().any(|other| (&other.route, &other.policy) == (&it.route, &it.policy));
+        let takes = |route: &&Route| !route.providers.is_empty() || !route.token_issuers.is_empty();
+        let known = routes.iter().filter(takes).flat_map(|route| self.open_at(Somebody { kind: Kind::User, route }));
+        known.filter(|it| !is_open(it)).collect()
+    }
+
+    fn open_at(&self, somebody: Somebody<'_>) -> Vec<Open> {
+        let route = somebody.route;
         let about = self.book.policies.iter().filter(|policy| is_about(&policy.facts, route));
-        let meant = about.filter_map(|policy| Some((policy, hinges_on(&policy.policy, &policy.facts, route)?)));
+        let meant = about.filter_map(|policy| Some((policy, hinges_on(&policy.policy, &policy.facts, somebody)?)));
         let (permits, forbids): (Vec<_>, Vec<_>) = meant.partition(|(policy, _)| policy.facts.permits);
-        let (always, perhaps): (Vec<_>, Vec<_>) = forbids.into_iter().partition(|(_, hinges)| hinges.is_empty());
+        let whoever = |(policy, hinges): &(&Loaded, Vec<Hinge>)| {
+            let scope = &policy.facts.principal;
+            (*scope == Scope::Any || *scope == Scope::Is(somebody.kind) || somebody.kind == Kind::Anonymous)
+                && !hinges.iter().any(|hinge| asks(&hinge.condition, &Var::Principal))
+        };
+        let is_certain = |forbid: &(&Loaded, Vec<Hinge>)| forbid.1.is_empty() && whoever(forbid);
+        let (always, perhaps): (Vec<_>, Vec<_>) = forbids.into_iter().partition(is_certain);
         let mut shut = Actions::default();
         always.iter().for_each(|(policy, _)| shut.add(policy.facts.actions));
-        let opens = permits.into_iter().map(|(policy, hinges)| (policy, policy.facts.actions.without(shut), hinges));
+        let permits = permits.into_iter().filter(|permit| somebody.kind == Kind::Anonymous || whoever(permit));
+        let opens = permits.map(|(policy, hinges)| (policy, policy.facts.actions.without(shut), hinges));
         let some = opens.filter(|(_, actions, _)| actions.meets(*actions));
         some.map(|(policy, actions, hinges)| {
             let forbids = perhaps.iter().map(|(forbid, _)| *forbid).filter(|it| it.facts.actions.meets(actions));
@@ -185,6 +205,58 @@ mod tests {
             ),
         ] {
             assert_eq!(open(&format!("{permit} @id(\"b\") {forbid}")), expected, "{forbid}");
+        }
+    }
+
+    /// A group, a role, a person or anything else about them is narrower; what is open to anybody is told elsewhere.
+    #[test]
+    fn what_is_open_to_everybody_who_is_signed_in_is_told() {
+        let mut routes = routes();
+        routes[0].providers = ["okta".parse().expect("a name")].into();
+        let open = |text: &str| -> Vec<String> {
+            let providers = [crate::authorize::testing::oidc("okta")];
+            let checked = load(text, &routes, &providers).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let found = Authorize::new(checked).expect("policies").open_to_signed_in(&routes);
+            let line = |it: &Open| {
+                let (actions, paths, conditions) = (it.actions.join(","), it.paths.join(","), it.conditions.join("; "));
+                format!("{} {actions} [{paths}] [{conditions}] {}", it.route, it.forbids.join(","))
+                    .trim_end()
+                    .to_owned()
+            };
+            found.iter().map(line).collect()
+        };
+        for (policy, expected) in [
+            ("permit (principal is User, action, resource);", vec!["portal read,write [] []"]),
+            (
+                r#"permit (principal, action, resource) when { principal is User && context.path like "/a/*" };"#,
+                vec!["portal read,write [/a/*] []"],
+            ),
+            (
+                "permit (principal, action, resource) unless { principal is Anonymous };",
+                vec!["portal read,write [] []"],
+            ),
+            ("permit (principal, action, resource);", vec![]),
+            ("permit (principal is Job, action, resource);", vec![]),
+            (r#"permit (principal is User in Group::"okta:a", action, resource);"#, vec![]),
+            (r#"permit (principal == User::"okta:1", action, resource);"#, vec![]),
+            (r#"permit (principal is User, action, resource) when { principal in Group::"okta:a" };"#, vec![]),
+            (
+                r#"permit (principal is User, action, resource) when { principal has email && principal.email like "*@acme.com" };"#,
+                vec![],
+            ),
+        ] {
+            assert_eq!(open(&format!("@id(\"a\") {policy}")), expected, "{policy}");
+        }
+        let permit = "@id(\"a\") permit (principal is User, action, resource);";
+        for (forbid, expected) in [
+            (r#"forbid (principal, action in Action::"write", resource);"#, "portal read [] []"),
+            (r#"forbid (principal is User in Group::"okta:a", action, resource);"#, "portal read,write [] [] b"),
+            (
+                r#"forbid (principal, action, resource) unless { principal in Group::"okta:a" };"#,
+                "portal read,write [] [] b",
+            ),
+        ] {
+            assert_eq!(open(&format!("{permit} @id(\"b\") {forbid}")), [expected], "{forbid}");
         }
     }
 

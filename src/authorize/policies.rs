@@ -2,15 +2,23 @@
 
 use super::{
     PolicyError,
+    anonymous::{Somebody, asks},
+    compared::parts,
     facts::Facts,
     lint::Known,
     mistake::Spot,
+    nearest::nearest,
     schema,
     sources::{self, Source},
+    words::{Action, Kind},
 };
 use crate::route::Route;
 use aws_lc_rs::digest;
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    ffi::DetailedError,
+    pst::{BinaryOp, Clause, Expr, Var},
+};
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 /// The name of the checked-in schema, in the directory of the policies.
@@ -29,12 +37,30 @@ pub(super) struct Loaded {
     pub(super) spot: Spot,
     pub(super) reason: Option<Arc<str>>,
     pub(super) remedy: Option<Arc<str>>,
+    /// Its conditions that ask for labels of the route, and how they have to come out; of permits whose authors say something.
+    labels: Vec<(Arc<Expr>, bool)>,
 }
 
 impl Loaded {
     /// The text as its author wrote it.
     pub(super) fn text(&self) -> String {
         self.policy.to_cedar().unwrap_or_else(|| self.policy.to_string())
+    }
+
+    /// False where the labels of the route, which its resource scope fits, keep it from ever applying there.
+    pub(super) fn may_be_about(&self, route: &Route) -> bool {
+        let somebody = Somebody { kind: Kind::User, route };
+        self.labels.iter().all(|(condition, wanted)| somebody.holds(condition) != Some(!wanted))
+    }
+
+    /// It is a permit that is told of, and about routes with some label.
+    pub(super) fn asks_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// Where these words stand in it; where it begins, if they are written in another way.
+    pub(super) fn near(&self, words: &str) -> Spot {
+        self.text().find(words).map_or_else(|| self.spot.clone(), |at| self.spot.behind(at, words.len()))
     }
 }
 
@@ -91,7 +117,8 @@ pub(super) fn check_one(
     let mut loader = Loader::new(known, schema);
     let id = loader.name(source, 0, policy);
     let policy = policy.new_id(PolicyId::new(id.as_deref().unwrap_or_default()));
-    loader.validate(source, 0, &policy);
+    let found = loader.validate(source, 0, &policy);
+    loader.errors.extend(found);
     match (id, Facts::of(&policy)) {
         (Some(id), Some(facts)) if loader.errors.is_empty() => Ok(loaded(source, 0, id, policy, facts)),
         (_, Some(_)) => Err(loader.errors),
@@ -106,8 +133,30 @@ fn loaded(source: &Source, start: usize, id: Arc<str>, policy: Policy, facts: Fa
     let annotation = |key| policy.annotation(key).map(Arc::from);
     let (reason, remedy) = (annotation("reason"), annotation("remedy"));
     let spot = Spot::new(source, start..start);
-    Loaded { id, policy, facts, place: spot.place(), spot, reason, remedy }
+    let is_told = facts.permits && (reason.is_some() || remedy.is_some());
+    let labels = if is_told { labels(&policy) } else { Vec::new() };
+    Loaded { id, policy, facts, place: spot.place(), spot, reason, remedy, labels }
 }
+
+/// The conditions of a policy that are about the route alone, and whether they have to hold.
+fn labels(policy: &Policy) -> Vec<(Arc<Expr>, bool)> {
+    let Ok(policy) = policy.to_pst() else { return Vec::new() };
+    let mut found = Vec::new();
+    for clause in policy.body().clauses() {
+        let (condition, joined, wanted) = match clause {
+            Clause::When(condition) => (condition, BinaryOp::And, true),
+            Clause::Unless(condition) => (condition, BinaryOp::Or, false),
+        };
+        let mut all = Vec::new();
+        parts(condition, joined, &mut all);
+        all.retain(|part| asks(part, &Var::Resource) && !OTHERS.iter().any(|other| asks(part, other)));
+        found.extend(all.into_iter().map(|part| (part, wanted)));
+    }
+    found
+}
+
+/// What a condition about the route alone does not ask for.
+const OTHERS: [Var; 3] = [Var::Principal, Var::Action, Var::Context];
 
 fn unreadable(source: &Source, start: usize) -> PolicyError {
     PolicyError::at(Spot::new(source, start..start), "the policy uses syntax that cannot be analysed")
@@ -177,14 +226,15 @@ impl<'a> Loader<'a> {
         let known = self.errors.len();
         let id = self.name(source, start, policy);
         let policy = policy.new_id(PolicyId::new(id.as_deref().unwrap_or_default()));
-        let valid = self.validate(source, start, &policy);
+        let found = self.validate(source, start, &policy);
         let Some(facts) = Facts::of(&policy) else {
+            self.errors.extend(found);
             if self.errors.len() == known {
                 self.errors.push(unreadable(source, start));
             }
             return;
         };
-        self.lint.policy(source, start, (&policy, &facts, valid), &mut self.errors);
+        self.errors.extend(self.lint.policy(source, start, (&policy, &facts), found));
         let Some(id) = id.filter(|_| self.errors.len() == known) else { return };
         self.loaded.push(loaded(source, start, id, policy, facts));
     }
@@ -217,21 +267,22 @@ impl<'a> Loader<'a> {
         None
     }
 
-    /// Whether Cedar finds nothing wrong; what it does is added, in the order of the text.
-    fn validate(&mut self, source: &Source, start: usize, policy: &Policy) -> bool {
-        let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return false };
+    /// What Cedar finds wrong, in the order of the text.
+    fn validate(&self, source: &Source, start: usize, policy: &Policy) -> Vec<PolicyError> {
+        let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return vec![unreadable(source, start)] };
         let result = self.validator.validate(&alone, ValidationMode::Strict);
         let mut found: Vec<DetailedError> = result.validation_errors().map(DetailedError::from).collect();
         if found.is_empty() {
             found = result.validation_warnings().map(DetailedError::from).collect(); // else they only follow from errors
         }
         found.sort_by_key(|error| error.source_locations.first().map(|label| label.loc.start));
+        let mut errors = Vec::new();
         for error in found.iter().map(|error| detailed(source, start, error)) {
-            if !self.errors.contains(&error) {
-                self.errors.push(error);
+            if !errors.contains(&error) {
+                errors.push(error);
             }
         }
-        found.is_empty()
+        errors
     }
 }
 
@@ -241,6 +292,11 @@ fn start(policy: &Policy) -> usize {
 
 /// What helps where Cedar says only that a policy can never apply.
 const IMPOSSIBLE: &str = "a condition never holds, or it is about another type than the scope";
+
+/// Whether Cedar says only that a policy can never apply, and not why.
+pub(super) fn is_impossible(error: &PolicyError) -> bool {
+    ["policy is impossible", "unable to find an applicable action"].iter().any(|begin| error.message.starts_with(begin))
+}
 
 /// Why the text of a file does not parse.
 pub fn unparsed(file: &str, text: &str, error: &DetailedError) -> PolicyError {
@@ -253,9 +309,17 @@ fn detailed(source: &Source, start: usize, error: &DetailedError) -> PolicyError
     let span = label.map_or(start..start, |label| label.loc.start..label.loc.end);
     let message = for_all_actions(unnamed(&error.message));
     let usual = if message.contains("impossible") { IMPOSSIBLE } else { "" };
+    let help = action_meant(&message).unwrap_or_else(|| error.help.as_deref().map_or(usual, unnamed).to_owned());
     PolicyError::at(Spot::new(source, span), message)
         .expected(label.and_then(|label| label.label.as_deref()).unwrap_or_default())
-        .help(error.help.as_deref().map_or(usual, unnamed))
+        .help(help)
+}
+
+/// The action that was meant where Cedar knows none of that name: Cedar's own guess takes `get` for `PUT`.
+fn action_meant(message: &str) -> Option<String> {
+    let word = message.strip_prefix("unrecognized action `Action::\"")?.split('"').next()?;
+    let known = Action::ALL.map(Action::as_str).into_iter().chain(Action::GROUPS);
+    nearest(word, known).map(|near| format!("did you mean `Action::\"{near}\"`?"))
 }
 
 fn unnamed(text: &str) -> &str {

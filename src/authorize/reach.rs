@@ -3,6 +3,7 @@
 use super::{
     Authorize, PolicyError,
     facts::Facts,
+    gaps,
     mistake::Spot,
     policies::Loaded,
     words::{Kind, Scope},
@@ -43,7 +44,8 @@ impl Authorize {
         });
         let permits = self.book.policies.iter().filter(|policy| policy.facts.permits);
         let stranded = permits.filter_map(|policy| stranded(policy, routes, issuers));
-        self.idle.shadowed.iter().cloned().chain(stranded).chain(unpinned).collect()
+        let gaps = gaps::warnings(&self.book.policies, routes);
+        self.idle.shadowed.iter().cloned().chain(gaps).chain(stranded).chain(unpinned).collect()
     }
 
     /// Permits for jobs of a project by its path alone, each with its place and the path: whoever gets the path next is let in.

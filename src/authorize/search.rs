@@ -91,7 +91,7 @@ impl Authorize {
         }
         let Some(mut trial) = Trial::of(self, principal, inquiry, FOR_ONE_REFUSAL) else { return decision };
         let Inquiry { action, judged, strength, route, .. } = trial.inquiry;
-        let mut telling = self.book.telling(slice, route.name.as_str(), action);
+        let mut telling = self.book.telling(slice, route, action);
         telling.truncate(FOR_ONE_REFUSAL); // each takes a decision at least
         let mut reads = slice.subset.reads;
         telling.iter().for_each(|number| reads.add(self.book.get(*number).facts.reads));

@@ -1,7 +1,7 @@
 //! The step as a whole: what it decides, and that slices and caches decide nothing else.
 
 use super::{
-    Authorize, Decision, Outcome, PolicyError,
+    Authorize, Decision, Outcome, PolicyError, gaps,
     testing::{
         asked, gitlab, gitlab_with_api, jobs, load, load_with, mistakes_with, oidc, placed, provider, route, services,
         user, with_body,
@@ -501,6 +501,54 @@ fn a_namespace_of_gitlab_keeps_nobody_out() {
     }
 }
 
+/// Whoever is refused reads what they could do, and not what concerns routes with other labels.
+#[test]
+fn nobody_is_told_of_policies_about_other_labels() {
+    let (mut orders, mut invoices) = (route("orders"), route("invoices"));
+    orders.labels.insert("team".into(), "orders".into());
+    invoices.labels.insert("team".into(), "invoices".into());
+    let routes = [placed(0, &orders), placed(1, &invoices), placed(2, &route("bare"))];
+    let team = |team: &str, whom: &str, also: &str| {
+        format!(
+            "@id(\"{team}{}\") @reason(\"{team}\") permit (principal is User{whom}, action, resource is Route) when {{ resource \
+             has team && resource.team == \"{team}\" }}{also};",
+            if also.is_empty() { "" } else { "-too" }
+        )
+    };
+    let texts = ["orders", "invoices"].map(|name| {
+        let also = format!(" when {{ principal in Group::\"gitlab:{name}\" }}");
+        team(name, &format!(" in Group::\"gitlab:{name}\""), "") + &team(name, "", &also)
+    });
+    let authorize = authorize_on(&texts.concat(), &routes);
+    let told = |route: &Route| {
+        let judged = Judged::from(asked("GET", "/"));
+        let decision = authorize.decide(&user("1", &[], 1), &judged, route, UNIX_EPOCH);
+        assert_eq!(decision.outcome, Outcome::NotPermitted);
+        decision.notes.iter().map(|note| note.policy.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&routes[0]), ["orders", "orders-too"]);
+    assert_eq!(told(&routes[1]), ["invoices", "invoices-too"]);
+    assert_eq!(told(&routes[2]), [""; 0]);
+}
+
+/// However many teams have a policy of their own, the one of this route is told.
+#[test]
+fn the_policy_of_the_own_label_is_told_among_many() {
+    let mut all: Vec<Route> = (0..40).map(|number| route(&format!("r{number}"))).collect();
+    all.iter_mut().for_each(|route| drop(route.labels.insert("team".into(), route.name.to_string())));
+    let policy = |route: &Route| {
+        let team = &route.name;
+        format!(
+            "@id(\"{team}\") @reason(\"{team}\") permit (principal is User in Group::\"gitlab:{team}\", action, resource is \
+             Route) when {{ resource has team && resource.team == \"{team}\" }};\n"
+        )
+    };
+    let authorize = authorize_on(&all.iter().map(policy).collect::<String>(), &all);
+    let (judged, last) = (Judged::from(asked("GET", "/")), placed(39, &all[39]));
+    let decision = authorize.decide(&user("1", &[], 1), &judged, &last, UNIX_EPOCH);
+    assert_eq!(decision.notes.iter().map(|note| &*note.policy).collect::<Vec<_>>(), ["r39"]);
+}
+
 #[test]
 fn policies_that_work_are_not_errors() {
     let cases = [
@@ -561,8 +609,11 @@ fn the_policies_in_the_documents_are_good() {
     for (name, policy) in blocks.chain([example]) {
         let routes = DOCUMENTED.map(|name| with_body(route(name), &["template_ref"]));
         let providers = [gitlab_with_api("gitlab")];
-        let mistakes = load_with(policy, &routes, &providers, &issuers).err().unwrap_or_default();
-        assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{policy}");
+        let checked = load_with(policy, &routes, &providers, &issuers);
+        let checked = checked.unwrap_or_else(|mistakes| panic!("{name}: {mistakes:?}\n{policy}"));
+        assert_eq!(gaps::warnings(&checked.policies, &routes), [], "{name}: {policy}");
+        let laid = crate::review::format::formatted(policy).unwrap_or_else(|error| panic!("{name}: {error}\n{policy}"));
+        assert_eq!(laid, policy, "{name} is not laid out as `policy fmt` does it");
         seen += 1;
     }
     assert!(seen >= 10, "{seen} policies");

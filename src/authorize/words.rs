@@ -179,6 +179,9 @@ impl Action {
     pub(super) const ALL: [Self; 8] =
         [Self::Get, Self::Head, Self::Options, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Connect];
 
+    /// The groups that actions are in.
+    pub(super) const GROUPS: [&'static str; 2] = ["read", "write"];
+
     /// The action of a method; none for methods that the schema does not know.
     pub(super) fn of(method: &Method) -> Option<Self> {
         Self::ALL.into_iter().find(|action| *action != Self::Connect && action.as_str() == method.as_str())
@@ -257,7 +260,7 @@ impl Actions {
     /// `read` and `write` where all actions of the group are in the set, else their own names.
     pub(super) fn words(self) -> Vec<&'static str> {
         let mut words = Vec::new();
-        for group in ["read", "write"] {
+        for group in Action::GROUPS {
             let all = Action::ALL.into_iter().filter(|action| action.group() == group);
             if all.clone().all(|action| self.contains(action)) {
                 words.push(group);

@@ -247,7 +247,7 @@ impl<'a> Explanation<'a> {
         let mut permits: Vec<_> = self
             .readings
             .iter()
-            .filter(|reading| reading.policy.permits && reading.lacking().next().is_some())
+            .filter(|reading| reading.policy.permits && reading.lacking().next().is_some() && !reading.is_elsewhere())
             .collect();
         permits.sort_by_key(|reading| reading.lacking().count());
         permits

@@ -2,6 +2,7 @@
 
 use crate::canonical::Canonical;
 use http::Method;
+use serde_json::{Map, Value};
 use std::{fmt, sync::Arc};
 
 /// Requests by one method to one path, whose body is read whole before they are decided about.
@@ -21,6 +22,34 @@ impl BodyRule {
     /// It names this request.
     pub fn names(&self, asked: &Canonical) -> bool {
         self.method == asked.method && *self.path == *asked.target.folded
+    }
+
+    /// A body that has every declared field, as JSON on one line.
+    pub fn example(&self) -> String {
+        let mut body = Value::Null;
+        for field in &self.fields {
+            let value = match field.reading {
+                Reading::String => "…",
+                Reading::BackstageRef => "template:default/name",
+            };
+            put(&mut body, field.pointer.steps(), value);
+        }
+        body.to_string()
+    }
+}
+
+/// Puts a text where the steps lead. A step that is a number is a place in a list, which begins with 0.
+fn put(at: &mut Value, steps: &[Step], text: &str) {
+    let Some((first, rest)) = steps.split_first() else { return *at = text.into() };
+    match (first.name.parse::<usize>(), &mut *at) {
+        (Ok(0), Value::Null) => *at = Value::Array(vec![Value::Null]),
+        (_, Value::Null) => *at = Value::Object(Map::new()),
+        _ => {}
+    }
+    match at {
+        Value::Array(items) => items.iter_mut().take(1).for_each(|item| put(item, rest, text)),
+        Value::Object(members) => put(members.entry(&*first.name).or_insert(Value::Null), rest, text),
+        _ => {}
     }
 }
 
@@ -156,6 +185,24 @@ mod tests {
         for text in ["", "templateRef", "#/a", "/a~", "/a~2", "/~é"] {
             assert_eq!(Pointer::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_example_has_every_field_where_it_is_read() {
+        let field = |name: &str, pointer: &str, reading| BodyField {
+            name: name.into(),
+            pointer: Pointer::parse(pointer).expect("a pointer"),
+            reading,
+            optional: true,
+        };
+        let fields = vec![
+            field("template_ref", "/templateRef", Reading::BackstageRef),
+            field("owner", "/values/owner", Reading::String),
+            field("first", "/values/list/0", Reading::String),
+        ];
+        let rule = BodyRule { method: Method::POST, path: "/tasks".into(), max: 1024, fields };
+        let expected = r#"{"templateRef":"template:default/name","values":{"owner":"…","list":["…"]}}"#;
+        assert_eq!(rule.example(), expected);
     }
 
     /// Spellings that Backstage takes for one entity are one value.

@@ -21,11 +21,7 @@ use std::{collections::BTreeSet, fs, io::IsTerminal, path::Path};
 /// # Errors
 /// One line, if nothing can be asked. A configuration that cannot be read is a mistake as well.
 pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
-    let mut verdict = Verdict::of(config::load_with_places(file), |settings| {
-        let mut known = Known::of(&load(settings.policies.as_deref(), settings)?, settings);
-        known.beside(settings);
-        Ok(known)
-    });
+    let mut verdict = Verdict::of(config::load_with_places(file), || config::load_for_review(file), known);
     if live {
         verdict.look()?;
     }
@@ -35,6 +31,12 @@ pub(super) fn run(file: &Path, json: bool, live: bool) -> Result<bool, String> {
         print(&verdict.text(std::io::stdout().is_terminal()));
     }
     Ok(verdict.good())
+}
+
+fn known(settings: &Settings) -> Result<Known, Vec<PolicyError>> {
+    let mut known = Known::of(&load(settings.policies.as_deref(), settings)?, settings);
+    known.beside(settings);
+    Ok(known)
 }
 
 fn load(directory: Option<&Path>, settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
@@ -54,6 +56,8 @@ struct Known {
     groups: BTreeSet<String>,
     /// What they open to those who are not signed in.
     open: Vec<Open>,
+    /// What they open to everybody who is signed in.
+    signed_in: Vec<Open>,
 }
 
 impl Known {
@@ -64,6 +68,7 @@ impl Known {
             odd: policies.warnings(&settings.routes, &settings.token_issuers),
             groups: policies.groups(),
             open: policies.open(&settings.routes),
+            signed_in: policies.open_to_signed_in(&settings.routes),
         }
     }
 
@@ -82,9 +87,14 @@ impl Known {
 
 /// What a check found.
 enum Verdict {
-    Unreadable(ConfigErrors),
+    /// A configuration that cannot be served, and what is wrong and odd about its policies; none where it cannot be read without its
+    /// secrets either.
+    Unfit(ConfigErrors, Option<(Vec<PolicyError>, Vec<PolicyError>)>),
     Read(Box<Read>),
 }
+
+/// Said where nobody can tell what the policies are about.
+const NOT_LOOKED_AT: &str = "policies were not looked at: what is wrong above comes first";
 
 /// What a check found of a configuration that can be read.
 struct Read {
@@ -100,17 +110,25 @@ struct Read {
 impl Verdict {
     fn of(
         loaded: Result<(Settings, Places), ConfigErrors>,
+        for_review: impl FnOnce() -> Result<Settings, ConfigErrors>,
         policies: impl FnOnce(&Settings) -> Result<Known, Vec<PolicyError>>,
     ) -> Self {
+        let found = |settings: &Settings| {
+            let (mut known, mut wrong) = match policies(settings) {
+                Ok(known) => (known, Vec::new()),
+                Err(errors) => (Known::default(), errors),
+            };
+            wrong.append(&mut known.wrong);
+            (known, wrong)
+        };
         let (settings, places) = match loaded {
             Ok(loaded) => loaded,
-            Err(errors) => return Self::Unreadable(errors),
+            Err(errors) => {
+                let found = for_review().ok().as_ref().map(found);
+                return Self::Unfit(errors, found.map(|(known, wrong)| (wrong, known.odd)));
+            }
         };
-        let (mut known, mut wrong) = match policies(&settings) {
-            Ok(known) => (known, Vec::new()),
-            Err(errors) => (Known::default(), errors),
-        };
-        wrong.append(&mut known.wrong);
+        let (known, wrong) = found(&settings);
         let closed = known.closed.iter().map(|index| closed(&settings, &places, *index).to_string());
         let odd = settings.warnings.iter().cloned().chain(uncovered(&settings, &places));
         let warnings = odd.chain(closed).chain(open_keys(&settings.keys)).collect();
@@ -127,23 +145,40 @@ impl Verdict {
 
     fn good(&self) -> bool {
         match self {
-            Self::Unreadable(_) => false,
+            Self::Unfit(..) => false,
             Self::Read(read) => read.policies.is_empty() && read.count(Level::Fault) == 0,
         }
     }
 
     fn text(&self, colour: bool) -> String {
         match self {
-            Self::Unreadable(errors) => errors.render(colour),
+            Self::Unfit(errors, policies) => {
+                let policies = match policies {
+                    None => NOT_LOOKED_AT.to_owned(),
+                    Some((wrong, odd)) if wrong.is_empty() && odd.is_empty() => "policies: no mistake".to_owned(),
+                    Some((wrong, odd)) => {
+                        let shown = [show_errors(wrong, colour), show_warnings(odd, colour)];
+                        shown.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n")
+                    }
+                };
+                format!("{}\n\n{policies}", errors.render(colour).trim_end())
+            }
             Self::Read(read) => read.text(colour),
         }
     }
 
     fn json(&self) -> Json {
         match self {
-            Self::Unreadable(errors) => {
-                let errors: Vec<_> = errors.all().iter().map(config_error).collect();
-                json!({ "ok": false, "errors": errors, "warnings": [] })
+            Self::Unfit(errors, policies) => {
+                let (wrong, odd) = policies.as_ref().map(|(wrong, odd)| (&**wrong, &**odd)).unwrap_or_default();
+                let errors = errors.all().iter().map(config_error).chain(wrong.iter().map(PolicyError::json));
+                let warnings: Vec<_> = odd.iter().map(ToString::to_string).collect();
+                json!({
+                    "ok": false,
+                    "errors": errors.collect::<Vec<_>>(),
+                    "warnings": warnings,
+                    "policies_checked": policies.is_some(),
+                })
             }
             Self::Read(read) => {
                 let mut json = read.json();
@@ -166,11 +201,13 @@ impl Read {
         let register = settings.providers.iter().filter(|_| well).flat_map(|one| register(settings, one));
         let live = self.live.iter().flatten().map(|finding| self.line(finding));
         let tally = self.live.is_some().then(|| self.tally());
-        let open = open::text(&self.known.open);
+        let open = open::text(open::STRANGERS, &self.known.open);
+        let signed_in = open::text(open::SIGNED_IN, &self.known.signed_in);
         errors
             .chain(warnings)
             .chain(summary)
             .chain(open)
+            .chain(signed_in)
             .chain(register)
             .chain(live)
             .chain(tally)
@@ -204,6 +241,7 @@ impl Read {
             "errors": errors,
             "warnings": warnings,
             "open": open::json(&self.known.open),
+            "open_to_signed_in": open::json(&self.known.signed_in),
             "routes": settings.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
             "providers": settings.providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(),
             "policies": settings.policies,
@@ -342,10 +380,14 @@ mod tests {
         (directory, config::load_with_places(&file).expect("a valid configuration"))
     }
 
+    fn no_review() -> Result<Settings, ConfigErrors> {
+        unreachable!("what can be served is not read again")
+    }
+
     #[test]
     fn says_what_is_odd_and_that_it_is_fit_to_run() {
         let (directory, loaded) = sample();
-        let verdict = Verdict::of(Ok(loaded), |_| Ok(Known::default()));
+        let verdict = Verdict::of(Ok(loaded), no_review, |_| Ok(Known::default()));
         assert!(verdict.good());
         let at = directory.path().display();
         let expected = format!(
@@ -364,7 +406,7 @@ mod tests {
     fn a_wrong_policy_is_a_no() {
         let (_directory, loaded) = sample();
         let error = PolicyError::new("policies/a.cedar:1:2", "no `@id`");
-        let verdict = Verdict::of(Ok(loaded), |_| Err(vec![error]));
+        let verdict = Verdict::of(Ok(loaded), no_review, |_| Err(vec![error]));
         assert!(!verdict.good());
         assert!(verdict.text(false).starts_with("error: policies/a.cedar:1:2: no `@id`\n"));
         assert_eq!(verdict.json()["errors"][0]["place"], "policies/a.cedar:1:2");
@@ -373,15 +415,47 @@ mod tests {
     #[test]
     fn a_configuration_that_cannot_be_read_is_a_no() {
         let loaded = config::load_with_places(Path::new("/nowhere/vestibule.yaml"));
-        let verdict = Verdict::of(loaded, |_| Ok(Known::default()));
+        let verdict = Verdict::of(
+            loaded,
+            || config::load_for_review(Path::new("/nowhere/vestibule.yaml")),
+            |_| Ok(Known::default()),
+        );
         assert!(!verdict.good());
         assert_eq!(verdict.json()["ok"], false);
+        assert_eq!(verdict.json()["policies_checked"], false);
+        assert!(verdict.text(false).ends_with(NOT_LOOKED_AT), "{}", verdict.text(false));
+    }
+
+    /// Somebody who has not made the secrets yet learns of all mistakes at once.
+    #[test]
+    fn policies_are_checked_while_a_secret_is_missing() {
+        let (directory, (settings, _)) = sample();
+        fs::remove_file(directory.path().join("secret")).expect("it is there");
+        let check = |wrong: Vec<PolicyError>| {
+            Verdict::of(
+                config::load_with_places(&settings.file),
+                || config::load_for_review(&settings.file),
+                |_| {
+                    if wrong.is_empty() { Ok(Known::default()) } else { Err(wrong) }
+                },
+            )
+        };
+        let verdict = check(vec![PolicyError::new("policies/a.cedar:1:2", "no `@id`")]);
+        let text = verdict.text(false);
+        assert!(!verdict.good() && text.contains("providers[0].client_secret"), "{text}");
+        assert!(text.ends_with("\n\nerror: policies/a.cedar:1:2: no `@id`"), "{text}");
+        let json = verdict.json();
+        assert_eq!(
+            (&json["policies_checked"], &json["errors"][1]["place"]),
+            (&json!(true), &json!("policies/a.cedar:1:2"))
+        );
+        assert!(check(Vec::new()).text(false).ends_with("\n\npolicies: no mistake"));
     }
 
     #[test]
     fn a_route_that_nobody_may_reach_is_told() {
         let (directory, loaded) = sample();
-        let verdict = Verdict::of(Ok(loaded), |_| Ok(Known { closed: vec![0], ..Known::default() }));
+        let verdict = Verdict::of(Ok(loaded), no_review, |_| Ok(Known { closed: vec![0], ..Known::default() }));
         let expected = format!(
             "warning: {}/vestibule.yaml:6: nobody may reach the route `portal`; write `allow` there, or a `permit` with `resource == Route::\"portal\"`\n",
             directory.path().display()
@@ -401,7 +475,7 @@ mod tests {
             policy: "public-pages".into(),
             forbids: Vec::new(),
         };
-        let verdict = Verdict::of(Ok(loaded), |_| Ok(Known { open: vec![open], ..Known::default() }));
+        let verdict = Verdict::of(Ok(loaded), no_review, |_| Ok(Known { open: vec![open], ..Known::default() }));
         let expected =
             "\nopen to those who are not signed in:\n  portal  read  /public/*  by `public-pages`\nredirect URI";
         assert!(verdict.good() && verdict.text(false).contains(expected), "{}", verdict.text(false));
@@ -411,7 +485,7 @@ mod tests {
     #[test]
     fn p62_a_finding_is_one_line_with_its_place_and_what_to_do() {
         let (directory, loaded) = sample();
-        let mut verdict = Verdict::of(Ok(loaded), |_| Ok(Known::default()));
+        let mut verdict = Verdict::of(Ok(loaded), no_review, |_| Ok(Known::default()));
         let Verdict::Read(read) = &mut verdict else { panic!("a configuration that can be read") };
         read.live = Some(vec![
             Finding::new(Level::Good, "session store", "state", "can be opened"),

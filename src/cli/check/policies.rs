@@ -32,13 +32,18 @@ struct Report {
     warnings: Vec<PolicyError>,
     /// What is open to those who are not signed in; none where the policies cannot be read.
     open: Option<Vec<Open>>,
+    /// What is open to everybody who is signed in.
+    signed_in: Vec<Open>,
 }
 
 impl Report {
     fn of(loaded: Result<Authorize, Vec<PolicyError>>, settings: &Settings, places: &Places) -> Self {
         let policies = match loaded {
             Ok(policies) => policies,
-            Err(errors) => return Self { policies: 0, digest: None, errors, warnings: Vec::new(), open: None },
+            Err(errors) => {
+                let (warnings, signed_in) = (Vec::new(), Vec::new());
+                return Self { policies: 0, digest: None, errors, warnings, open: None, signed_in };
+            }
         };
         let mut known = Known::of(&policies, settings);
         known.beside(settings);
@@ -49,6 +54,7 @@ impl Report {
             errors: known.wrong,
             warnings: known.odd.into_iter().chain(routes).collect(),
             open: Some(known.open),
+            signed_in: known.signed_in,
         }
     }
 
@@ -57,8 +63,9 @@ impl Report {
         let warnings = (!self.warnings.is_empty()).then(|| show_warnings(&self.warnings, colour) + "\n");
         let open = self.open.iter().flat_map(|open| match open.is_empty() {
             true => vec!["nothing is open to those who are not signed in".to_owned()],
-            false => open::text(open),
+            false => open::text(open::STRANGERS, open),
         });
+        let open = open.chain(open::text(open::SIGNED_IN, &self.signed_in));
         errors.into_iter().chain(warnings).chain([self.summary()]).chain(open).collect::<Vec<_>>().join("\n")
     }
 
@@ -80,6 +87,7 @@ impl Report {
             "errors": self.errors.iter().map(PolicyError::json).collect::<Vec<_>>(),
             "warnings": self.warnings.iter().map(PolicyError::json).collect::<Vec<_>>(),
             "open": self.open.as_deref().map(open::json),
+            "open_to_signed_in": self.open.as_ref().map(|_| open::json(&self.signed_in)),
         })
     }
 }
@@ -111,10 +119,12 @@ mod tests {
     #[test]
     fn good_policies_are_counted() {
         let good = report("@id(\"all\") permit (principal is User, action, resource);");
-        let text = "1 policy, no mistake\nnothing is open to those who are not signed in";
+        let text = "1 policy, no mistake\nnothing is open to those who are not signed in\nopen to everybody who is signed in:\n  \
+                    portal  read, write  every path  by `all`\n  api     read, write  every path  by `all`";
         assert_eq!((good.text(false).as_str(), good.errors.len()), (text, 0));
         let json = good.json();
         assert_eq!((&json["ok"], &json["policies"], &json["open"]), (&json!(true), &json!(1), &json!([])));
+        assert_eq!(json["open_to_signed_in"][1]["route"], "api");
     }
 
     #[test]

@@ -1,10 +1,15 @@
-//! What is open to those who are not signed in, as the checks tell it.
+//! What is open to those who are not signed in, and to everybody who is, as the checks tell it.
 
 use crate::authorize::Open;
 use serde_json::{Value as Json, json};
 
+/// What those who are not signed in may do.
+pub(in crate::cli) const STRANGERS: &str = "open to those who are not signed in:";
+/// What everybody may do who is signed in, whoever that is.
+pub(in crate::cli) const SIGNED_IN: &str = "open to everybody who is signed in:";
+
 /// A line for each, in columns, under a title.
-pub(in crate::cli) fn text(open: &[Open]) -> Vec<String> {
+pub(in crate::cli) fn text(title: &str, open: &[Open]) -> Vec<String> {
     let wide = |of: fn(&Open) -> String| open.iter().map(|it| of(it).chars().count()).max().unwrap_or_default();
     let (route, actions, paths) = (wide(|it| it.route.to_string()), wide(actions), wide(paths));
     let line = |it: &Open| {
@@ -12,7 +17,7 @@ pub(in crate::cli) fn text(open: &[Open]) -> Vec<String> {
         let start = format!("  {:route$}  {what:actions$}  {where_:paths$}", it.route.as_str());
         format!("{start}  by `{}`{}", it.policy, more(it))
     };
-    let title = (!open.is_empty()).then(|| "open to those who are not signed in:".to_owned());
+    let title = (!open.is_empty()).then(|| title.to_owned());
     title.into_iter().chain(open.iter().map(line)).collect()
 }
 
@@ -69,14 +74,14 @@ mod tests {
     #[test]
     fn each_is_one_line_in_columns() {
         assert_eq!(
-            text(&sample()),
+            text(STRANGERS, &sample()),
             [
                 "open to those who are not signed in:",
                 "  portal  read         /public/*   by `a`, when context.query == \"\", unless forbidden by `b`",
                 "  api     read, write  every path  by `a`",
             ]
         );
-        assert_eq!(text(&[]), [""; 0]);
+        assert_eq!(text(SIGNED_IN, &[]), [""; 0]);
     }
 
     #[test]

@@ -168,6 +168,40 @@ fn a_job_is_told_which_claims_are_missing_and_what_its_person_lacks() {
     assert_eq!(json["person_behind"]["id"], "User::\"gitlab:1\"");
 }
 
+/// A policy about labels that this route does not have is about others, and what a failed condition guards is not wrong.
+#[test]
+fn what_can_never_hold_here_is_no_advice() {
+    let policies = r#"
+@id("orders") permit (principal is User in Group::"gitlab:orders", action, resource is Route)
+when { resource has team && resource.team == "orders" };
+@id("invoices") permit (principal is User in Group::"gitlab:invoices", action, resource is Route)
+when { resource has team && resource.team == "invoices" };
+@id("verified") permit (principal is User, action, resource == Route::"portal")
+when { principal has email && principal.email like "*@acme.test" };
+"#;
+    let (_directory, settings, _) = site(POLICIES);
+    let mut settings = settings;
+    settings.routes[0].labels.insert("team".into(), "orders".into());
+    settings.routes[1].labels.insert("team".into(), "invoices".into());
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("all.cedar"), policies).expect("written");
+    let (routes, providers, issuers) = (&settings.routes, &settings.providers, &settings.token_issuers);
+    let authorize = Authorize::load(Some(directory.path()), routes, providers, issuers);
+    let authorize = authorize.unwrap_or_else(|errors| panic!("{errors:?}"));
+    let cast = Cast::of(CAST, "cast.yaml", &settings).expect("a cast");
+    let told = |url: &str| {
+        let asking = Asking::of("GET", url, More::default(), &settings).expect("it is asked");
+        let principal = cast.get("ada").expect("a name of the cast");
+        let explanation = Explanation::of(&authorize, &asking, Some("ada"), principal);
+        (explanation.text(), explanation.json())
+    };
+    let (text, json) = told("/x");
+    assert!(text.contains("`orders`") && !text.contains("invoices"), "{text}");
+    assert!(text.contains("needs: principal.email like \"*@acme.test\"") && !text.contains("cannot be"), "{text}");
+    assert_eq!(json["near"].as_array().map(Vec::len), Some(2), "{json}");
+    assert!(!told("https://deploy.test/v1/").0.contains("orders"));
+}
+
 #[test]
 fn a_principals_policy_is_a_table_of_every_route() {
     let (_directory, settings, authorize) = site(POLICIES);
