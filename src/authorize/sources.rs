@@ -9,7 +9,7 @@ use crate::{config::Allow, route::GroupPattern};
 use std::{
     fs, io,
     ops::Range,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -84,8 +84,14 @@ pub(super) fn files(directory: &Path, errors: &mut Vec<PolicyError>) -> Vec<Sour
 pub fn paths(directory: &Path, errors: &mut Vec<PolicyError>) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     list(directory, DEPTH, &mut paths, errors);
+    paths.iter_mut().for_each(|path| *path = tidy(path));
     paths.sort();
     paths
+}
+
+/// The same path without the `.` in it, as people write it.
+pub fn tidy(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// The text of a file of policies, without byte order mark.

@@ -166,8 +166,12 @@ impl Meaning<'_, '_> {
 
     /// A path of the file system, from where the file stands.
     pub(super) fn path(&self, text: &str) -> PathBuf {
-        let relative = text.strip_prefix("./").unwrap_or(text);
-        self.base.join(relative)
+        let is_here = self.base.as_os_str().is_empty();
+        match text {
+            "." | "./" if is_here => PathBuf::from("."),
+            "." | "./" => self.base.to_owned(),
+            _ => self.base.join(text.strip_prefix("./").unwrap_or(text)),
+        }
     }
 
     /// Reads a file that the configuration names, of at most `longest` bytes; a change of it is one of the configuration.

@@ -64,6 +64,12 @@ impl Asking {
         Site::of(settings).ask(method, url, more)
     }
 
+    /// A body as the rule of `body_fields` wants it that names this request, where nobody has read one.
+    pub fn missing_body(&self) -> Option<String> {
+        let rule = self.route.body_rule(&self.judged.asked).filter(|_| self.judged.is_unread())?;
+        Some(rule.example())
+    }
+
     /// Who asks as the gateway sees them here: nobody, where the route takes no people of their provider or no tokens of their
     /// issuer.
     pub fn seen(&self, principal: &Principal) -> Principal {

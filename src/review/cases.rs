@@ -1,7 +1,7 @@
 //! Requests with the decisions that are expected of the policies, and what the policies decide.
 
 use super::{
-    asking::{Asking, More, Site, class},
+    asking::{Asking, More, Site, class, usual},
     cast::{ANONYMOUS, Cast, SHARED, files, text},
     file::{AcceptedFile, CaseFile, CastFile, ExpectFile},
     placed,
@@ -12,16 +12,21 @@ use crate::{
     config::{Document, Settings},
     moment,
     principal::Principal,
+    text::distance,
 };
 use std::{
     collections::BTreeSet,
     fmt,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 /// The directory of case files, below that of the policies.
 pub const DIRECTORY: &str = "tests";
+
+/// Ids that a message about an unknown one shows.
+const NEAREST: usize = 5;
 
 /// Cases, and everybody whom they name.
 pub struct Suite {
@@ -178,6 +183,16 @@ impl Case {
     /// Where it stands: `FILE:LINE`.
     pub fn place(&self) -> String {
         format!("{}:{}", self.file, self.line)
+    }
+
+    /// How the request comes where it is not as usual, such as ` (websocket, from 192.0.2.7)`.
+    pub fn how(&self) -> String {
+        let asked = &self.asking.judged.asked;
+        let socket = asked.websocket.then(|| "websocket".to_owned());
+        let from = (asked.client != Ipv4Addr::LOCALHOST).then(|| format!("from {}", asked.client));
+        let at = (self.asking.now != usual()).then(|| format!("at {}", moment::to_the_second(self.asking.now)));
+        let all: Vec<_> = [socket, from, at].into_iter().flatten().collect();
+        if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
     }
 }
 
@@ -358,7 +373,9 @@ impl Reader<'_, '_, '_> {
     /// Says that no policy has this id, if so.
     fn id(&mut self, key: &str, id: &str) {
         if !self.ids.contains(id) {
-            let known = self.ids.iter().map(|id| &**id);
+            let mut known: Vec<&str> = self.ids.iter().map(|id| &**id).collect();
+            known.sort_by_key(|known| distance(id, known));
+            known.truncate(NEAREST);
             self.document.unknown(key, format!("no policy has the id `{id}`"), id, known);
         }
     }

@@ -6,7 +6,7 @@ use super::{
     placed,
 };
 use crate::{
-    authorize::PolicyError,
+    authorize::{PolicyError, sources},
     config::{Document, Settings, TokenIssuerSettings, TokenKind},
     group::{GroupPath, Role},
     moment, oidc,
@@ -157,7 +157,7 @@ pub(super) fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Vec<Pol
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         !hidden && path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
     };
-    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_cast).collect();
+    let mut files: Vec<_> = entries.into_iter().map(|entry| sources::tidy(&entry.path())).filter(is_cast).collect();
     files.sort();
     Ok(files)
 }
@@ -372,6 +372,10 @@ impl Casting<'_, '_, '_> {
     }
 
     fn path(&mut self, key: &str, path: &str) -> Option<GroupPath> {
+        if let Some((message, expected)) = misnamed(path, self.settings) {
+            self.document.refuse(key, message, expected);
+            return None;
+        }
         let parsed = path.parse();
         parsed
             .map_err(|error: crate::group::GroupPathError| {
@@ -390,6 +394,22 @@ impl Casting<'_, '_, '_> {
         }
         when
     }
+}
+
+/// Why a path of a group is none, and what to write: it names a provider, as policies do, or it is a pattern, as those of `allow` are.
+pub fn misnamed(path: &str, settings: &Settings) -> Option<(String, String)> {
+    let providers = settings.providers.iter().map(|provider| &provider.name);
+    let issuers = settings.token_issuers.iter().flat_map(|issuer| [&issuer.name, issuer.namespace()]);
+    let own = path.split_once(':').filter(|(begin, _)| providers.chain(issuers).any(|name| name.as_str() == *begin));
+    let plain = own.map_or(path, |(_, path)| path);
+    if let Some(tree) = plain.strip_suffix("/**") {
+        let message = format!("`{path}` is a pattern, and nobody is in a pattern");
+        return Some((message, format!("write each group that they are in, such as `{tree}`")));
+    }
+    own.map(|(_, group)| {
+        let expected = format!("write `{group}`: the provider is that of the person");
+        (format!("`{path}` names a provider"), expected)
+    })
 }
 
 /// The job of a token of `issuer` with these claims, as it is made of a real one.

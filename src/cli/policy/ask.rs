@@ -20,6 +20,9 @@ use std::{net::IpAddr, time::SystemTime};
 /// The longest line, in characters; what is longer was written by others.
 const LONGEST_LINE: usize = 2000;
 
+/// What people most often write in lower case.
+const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
+
 /// How a request comes, beside its method and URL.
 #[derive(Args, Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct HowArguments {
@@ -59,6 +62,9 @@ pub struct AccessArguments {
     /// A name of a cast, or `anonymous`.
     #[arg(value_name = "WHO")]
     name: Option<String>,
+    /// The same, as `policy explain` has it.
+    #[arg(long = "as", value_name = "NAME", conflicts_with = "name")]
+    named: Option<String>,
     #[command(flatten)]
     pub(super) asker: AskerArguments,
 }
@@ -66,11 +72,12 @@ pub struct AccessArguments {
 /// Who may do what.
 #[derive(Args, Clone, Debug, Eq, PartialEq)]
 pub struct WhoArguments {
-    /// Such as `https://portal.example.com/docs/`; a path alone is below `public_url`.
-    url: String,
-    /// What is done there.
-    #[arg(long, value_name = "METHOD", default_value = "GET")]
-    method: String,
+    /// Such as `https://portal.example.com/docs/`; a path alone is below `public_url`. A method may stand before it.
+    #[arg(required = true, num_args = 1..=2, value_names = ["URL"])]
+    request: Vec<String>,
+    /// What is done there. Default: `GET`.
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
     #[command(flatten)]
     cast: CastArguments,
     #[command(flatten)]
@@ -89,15 +96,24 @@ impl HowArguments {
             body: self.body.clone(),
             ..More::default()
         };
+        known_method(method)?;
         let asking = Asking::of(method, url, more, settings)?;
-        match asking.judged.is_unread() {
-            true => Err(format!(
-                "policies know the body of this request, by a rule of `body_fields` of route `{}`: say it with `--body`, such as \
-                 `--body '{{}}'`",
+        match asking.missing_body() {
+            Some(example) => Err(format!(
+                "a rule of `body_fields` of route `{}` reads this request's body: say it with `--body`, such as `--body '{example}'`",
                 asking.route.name
             )),
-            false => Ok(asking),
+            None => Ok(asking),
         }
+    }
+}
+
+/// Methods are in upper case. Of those in lower case policies would know nothing.
+fn known_method(method: &str) -> Result<(), String> {
+    let upper = method.to_ascii_uppercase();
+    match method != upper && METHODS.contains(&&*upper) {
+        true => Err(format!("`{method}` is no method that policies know: write `{upper}`")),
+        false => Ok(()),
     }
 }
 
@@ -117,9 +133,10 @@ impl AccessArguments {
     /// Lists what they may do. False: nothing.
     pub(super) fn run(&self, settings: &Settings, json: bool) -> Result<bool, String> {
         let now = SystemTime::now();
-        let principal = self.asker.principal(self.name.as_deref(), settings, now)?;
+        let name = self.name.as_deref().or(self.named.as_deref());
+        let principal = self.asker.principal(name, settings, now)?;
         let (authorize, site) = (load(settings)?, Site::of(settings));
-        let access = Access::of(&authorize.rights(), &site, settings, self.name.as_deref(), &principal, now);
+        let access = Access::of(&authorize.rights(), &site, settings, name, &principal, now);
         say(json, || access.json(), || access.text());
         Ok(access.permits_something())
     }
@@ -128,7 +145,12 @@ impl AccessArguments {
 impl WhoArguments {
     /// Lists who may. False: nobody of the cast.
     pub(super) fn run(&self, settings: &Settings, json: bool) -> Result<bool, String> {
-        let asking = self.how.ask(&self.method, &self.url, settings)?;
+        let (method, url) = match (&*self.request, self.method.as_deref()) {
+            ([url], method) => (method.unwrap_or("GET"), url),
+            ([method, url], None) => (&**method, url),
+            _ => return Err("the method is said in one way: before the URL, or by `--method`".to_owned()),
+        };
+        let asking = self.how.ask(method, url, settings)?;
         let cast = self.cast.read(settings)?;
         let authorize = load(settings)?;
         let who = Who::of(&authorize, &asking, &cast);

@@ -11,7 +11,7 @@ use crate::{
     },
     review::{
         cases::DIRECTORY,
-        cast::{ANONYMOUS, Cast},
+        cast::{ANONYMOUS, Cast, misnamed},
     },
     text::distance,
 };
@@ -87,9 +87,13 @@ impl AskerArguments {
     ) -> Result<Principal, String> {
         let ways = usize::from(name.is_some()) + usize::from(self.user.is_some()) + usize::from(self.token);
         if ways != 1 {
-            return Err("who asks is said in one way: by a name of a cast, by `--user`, or by `--token`".to_owned());
+            return Err(match ways {
+                0 => "say who asks: `--as NAME`, `--user PROVIDER:SUBJECT` or `--token`",
+                _ => "who asks is said in one way: by a name of a cast, by `--user`, or by `--token`",
+            }
+            .to_owned());
         }
-        let groups = self.groups()?;
+        let groups = self.groups(settings)?;
         if let Some(user) = &self.user {
             let person = person(user, settings)?;
             let membership = Membership::Known(groups.unwrap_or_else(|| known(BTreeSet::new(), BTreeMap::new())));
@@ -116,14 +120,14 @@ impl AskerArguments {
         cast.at(name, now).ok_or_else(|| unknown(name, &cast))
     }
 
-    fn groups(&self) -> Result<Option<Groups>, String> {
+    fn groups(&self, settings: &Settings) -> Result<Option<Groups>, String> {
         let mut paths = BTreeSet::new();
         let mut roles: BTreeMap<GroupPath, Role> = BTreeMap::new();
         for text in &self.group {
-            paths.insert(text.parse().map_err(|error| format!("`--group`: {error}"))?);
+            paths.insert(group("--group", text, settings)?);
         }
         for text in &self.role {
-            let (path, role) = role(text)?;
+            let (path, role) = role(text, settings)?;
             paths.insert(path.clone());
             let held = roles.entry(path).or_insert(role);
             *held = role.max(*held);
@@ -132,11 +136,18 @@ impl AskerArguments {
     }
 }
 
-fn role(text: &str) -> Result<(GroupPath, Role), String> {
+fn group(option: &str, text: &str, settings: &Settings) -> Result<GroupPath, String> {
+    match misnamed(text, settings) {
+        Some((message, expected)) => Err(format!("`{option}`: {message}; {expected}")),
+        None => text.parse().map_err(|error| format!("`{option}`: {error}")),
+    }
+}
+
+fn role(text: &str, settings: &Settings) -> Result<(GroupPath, Role), String> {
     let expected =
         || format!("`--role`: `{text}` is no role in a group, expected one such as `acme/platform#maintainer`");
     let (path, role) = text.rsplit_once('#').ok_or_else(expected)?;
-    Ok((path.parse().map_err(|error| format!("`--role`: {error}"))?, role.parse().map_err(|()| expected())?))
+    Ok((group("--role", path, settings)?, role.parse().map_err(|()| expected())?))
 }
 
 fn known(paths: BTreeSet<GroupPath>, roles: BTreeMap<GroupPath, Role>) -> Groups {

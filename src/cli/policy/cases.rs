@@ -2,7 +2,7 @@
 
 use super::mistakes;
 use crate::{
-    authorize::{Authorize, Mutant},
+    authorize::{Authorize, Mutant, Outcome, sources},
     cli::print,
     config::Settings,
     review::{
@@ -38,7 +38,16 @@ pub struct TestArguments {
 pub(super) fn run(arguments: &TestArguments, settings: &Settings, as_json: bool) -> Result<bool, String> {
     let authorize = super::load(settings).map_err(|errors| mistakes(&errors))?;
     let files = match (arguments.files.as_slice(), &settings.policies) {
-        ([], Some(policies)) => cases::below(policies).map_err(|errors| mistakes(&errors))?,
+        ([], Some(policies)) => {
+            let tests = sources::tidy(&policies.join(cases::DIRECTORY));
+            if !tests.is_dir() {
+                return Err(format!(
+                    "no cases yet: write {}, see docs/policy-tests.md",
+                    tests.join("NAME.yaml").display()
+                ));
+            }
+            cases::below(policies).map_err(|errors| mistakes(&errors))?
+        }
         ([], None) => return Err("there is no directory `policies`: name the files of cases".to_owned()),
         (files, _) => files.to_vec(),
     };
@@ -191,10 +200,15 @@ impl<'s> Report<'s> {
 fn told(verdict: &Verdict<'_>) -> String {
     let case = verdict.case;
     let mut said = vec![
-        format!("    {}: {}", case.who, case.request),
+        format!("    {}: {}{}", case.who, case.request, case.how()),
         format!("    expected {}", case.expect),
         format!("    found    {}", verdict.found()),
     ];
+    if let Some(example) = case.asking.missing_body().filter(|_| verdict.decision.outcome == Outcome::Failed) {
+        said.push(format!(
+            "    a rule of `body_fields` reads this request's body: give the case one, such as `body: '{example}'`"
+        ));
+    }
     if case.stranger {
         said.push(format!(
             "    `{}` is nobody there: route `{}` takes no people of their provider, or no tokens of their issuer",

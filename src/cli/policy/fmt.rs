@@ -64,8 +64,15 @@ impl FmtArguments {
             paths.push(settings()?.policies.ok_or_else(|| Fault::Line(nothing.to_owned()))?);
         }
         let (mut files, mut errors) = (Vec::new(), Vec::new());
-        for path in paths {
-            if path.is_dir() { files.extend(sources::paths(&path, &mut errors)) } else { files.push(path) }
+        for path in &paths {
+            if path.is_dir() { files.extend(sources::paths(path, &mut errors)) } else { files.push(path.clone()) }
+        }
+        if files.is_empty() && errors.is_empty() {
+            let names: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+            return Err(Fault::Line(format!(
+                "there is nothing to lay out: no `*.cedar` file below {}",
+                names.join(", ")
+            )));
         }
         faults.extend(errors);
         Ok(files)
