@@ -62,6 +62,8 @@ pub enum Change {
     ClauseNegated(Place),
     /// One of several conditions of a clause, joined by `&&` or `||`, is not there.
     PartRemoved(Place, usize),
+    /// A pattern of a clause has no slash before the star at its end: `/docs/*` is `/docs*`.
+    PatternWidened(Place, usize),
 }
 
 /// Which clause of a policy, and its text.
@@ -94,6 +96,7 @@ impl fmt::Display for Change {
             Self::ClauseRemoved(place) => write!(f, "without `{}`", place.text),
             Self::ClauseNegated(place) => write!(f, "with the opposite of `{}`", place.text),
             Self::PartRemoved(place, _) => write!(f, "without the part `{}`", place.text),
+            Self::PatternWidened(place, _) => write!(f, "with the pattern `{}`", place.text),
         }
     }
 }
@@ -145,14 +148,18 @@ impl Mutants<'_> {
         policies::check_one(&source, &policy, self.known, &self.schema)
     }
 
-    /// Paths that the policies ask for, a `*` filled in.
+    /// Paths that the policies ask for, a `*` filled in, and those beside what is asked for as a folder.
     pub fn paths(&self) -> BTreeSet<String> {
         let mut paths = BTreeSet::new();
         for policy in &self.authorize.book.policies {
             let Some(template) = template(policy) else { continue };
             for Clause::When(expr) | Clause::Unless(expr) in template.clauses() {
                 asked(expr, &mut |_, pattern| {
-                    paths.insert(pattern.iter().map(|part| char_of(part).unwrap_or('x')).collect());
+                    let filled =
+                        |pattern: &[PatternElem]| pattern.iter().map(|part| char_of(part).unwrap_or('x')).collect();
+                    let path: String = filled(pattern);
+                    let beside = folder(pattern).map(filled).map(|folder: String| [format!("{folder}x"), folder]);
+                    paths.extend(beside.into_iter().flatten().chain([path]));
                 });
             }
         }
@@ -261,6 +268,10 @@ fn changes(policy: &Loaded) -> Vec<Change> {
         let parts = parts(clause);
         let removed = parts.iter().enumerate().filter(|_| parts.len() > 1);
         changes.extend(removed.map(|(part, expr)| Change::PartRemoved(place(expr.to_string()), part)));
+        let (Clause::When(expr) | Clause::Unless(expr)) = clause;
+        let mut wider = Vec::new();
+        widened(expr, usize::MAX - 1, &mut wider);
+        changes.extend((0..).zip(wider).map(|(at, text)| Change::PatternWidened(place(text), at)));
     }
     changes
 }
@@ -282,6 +293,7 @@ fn changed(policy: &Loaded, change: &Change) -> Option<Template> {
         Change::ClauseRemoved(place) => return with(template, place.index, |_| None),
         Change::ClauseNegated(place) => return with(template, place.index, |clause| Some(negated(clause))),
         Change::PartRemoved(place, part) => return with(template, place.index, |clause| without(clause, *part)),
+        Change::PatternWidened(place, at) => return with(template, place.index, |clause| Some(wider(clause, *at))),
     }
     Some(template)
 }
@@ -334,6 +346,42 @@ fn without(clause: &Clause, part: usize) -> Option<Clause> {
         Clause::When(_) => Clause::When(left),
         Clause::Unless(_) => Clause::Unless(left),
     })
+}
+
+fn wider(clause: &Clause, at: usize) -> Clause {
+    match clause {
+        Clause::When(expr) => Clause::When(widened(expr, at, &mut Vec::new())),
+        Clause::Unless(expr) => Clause::Unless(widened(expr, at, &mut Vec::new())),
+    }
+}
+
+/// The condition without the slash before the star of the pattern at `at`, among those that have one. Adds what each of them would
+/// be to `all`.
+fn widened(expr: &Arc<Expr>, at: usize, all: &mut Vec<String>) -> Arc<Expr> {
+    let mut go = |expr: &Arc<Expr>| widened(expr, at, all);
+    Arc::new(match &**expr {
+        Expr::Like { expr: what, pattern } => {
+            let Some(folder) = folder(pattern) else { return expr.clone() };
+            let pattern = folder.iter().cloned().chain([PatternElem::Wildcard]).collect();
+            let wider = Expr::Like { expr: what.clone(), pattern };
+            all.push(wider.to_string());
+            if all.len() == at + 1 { wider } else { return expr.clone() }
+        }
+        Expr::UnaryOp { op, expr } => Expr::UnaryOp { op: *op, expr: go(expr) },
+        Expr::BinaryOp { op, left, right } => Expr::BinaryOp { op: *op, left: go(left), right: go(right) },
+        Expr::IfThenElse { cond, then_expr, else_expr } => {
+            Expr::IfThenElse { cond: go(cond), then_expr: go(then_expr), else_expr: go(else_expr) }
+        }
+        _ => return expr.clone(),
+    })
+}
+
+/// What stands before a slash and a star at the end of a pattern.
+fn folder(pattern: &[PatternElem]) -> Option<&[PatternElem]> {
+    match pattern {
+        [folder @ .., PatternElem::Char('/'), PatternElem::Wildcard] if !folder.is_empty() => Some(folder),
+        _ => None,
+    }
 }
 
 /// How every path begins that the policy can be about, in lower case: one text for each condition that says so.

@@ -49,6 +49,7 @@ fn the_shipped_policies_are_tested_to_the_last_condition() {
     let failed: Vec<_> = failed.iter().map(|it| format!("{}: found {}", it.case.place(), it.found())).collect();
     assert_eq!(failed, [""; 0]);
     assert_eq!(Coverage::of(&policies, &verdicts).uncovered, []);
+    assert_eq!(policies.warnings(&settings.routes, &settings.token_issuers), []);
     let mutation = Mutation::of(&suite, &policies, &settings).expect("the schema is good");
     let survivors = mutation.survivors.iter();
     let survivors: Vec<_> =
@@ -99,6 +100,30 @@ fn what_a_survivor_says_is_missing_makes_it_fail() {
         assert!(rounds < 10, "{cases}");
     }
     assert!(rounds >= 3, "{cases}");
+}
+
+/// The slash before the star is what keeps `/docs-internal` closed: some case has to say so.
+#[test]
+fn a_pattern_without_its_slash_is_a_change_to_notice() {
+    let settings = settings();
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = r#"@id("docs") permit (principal, action, resource == Route::"portal")
+                  when { context.path == "/docs" || context.path like "/docs/*" };"#;
+    fs::write(directory.path().join("docs.cedar"), text).expect("written");
+    let settings = Settings { policies: Some(directory.path().to_owned()), ..settings };
+    let policies = policies(&settings);
+    let of = |cases: &str| {
+        let text = format!("cases:\n  - {{ as: anonymous, request: GET /docs/a, expect: permit }}\n{cases}");
+        let suite =
+            Suite::of(&text, "x.yaml", &settings, &policies.ids()).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        let survivors = Mutation::of(&suite, &policies, &settings).expect("the schema is good").survivors;
+        let change = r#"with the pattern `context.path like "/docs*"`"#;
+        let survivor = survivors.into_iter().find(|survivor| survivor.mutant.change.to_string() == change);
+        survivor.map(|survivor| survivor.missing.unwrap_or_default())
+    };
+    let missing = of("").expect("nobody noticed");
+    assert_eq!(missing, "- { as: anonymous, request: GET http://portal.localhost:8080/docsx, expect: deny }");
+    assert_eq!(of(&format!("  {missing}\n")), None);
 }
 
 /// A change that nobody has to notice is accepted with its reason; in vain, once somebody does.
@@ -210,6 +235,30 @@ cases:
     assert!(mistakes("people: { anonymous: {} }")[0].contains("somebody else"));
 }
 
+/// Groups are written here as the provider lists them, and not as policies and `allow` name them.
+#[test]
+fn a_group_with_its_provider_is_a_mistake_and_so_is_a_pattern() {
+    let said = mistakes(
+        "people:\n  ann: { groups: [gitlab:acme, acme/shop] }\n  bob: { groups: [acme/**], roles: { gitlab:acme: owner } }\n",
+    );
+    assert_eq!(said.len(), 3, "{said:#?}");
+    for (place, words) in [
+        ("x.yaml:2:19: ", "`gitlab:acme` names a provider; write `acme`: the provider is that of the person"),
+        ("x.yaml:3:19: ", "`acme/**` is a pattern, and nobody is in a pattern; write each group"),
+        ("x.yaml:3:51: ", "write `acme`"),
+    ] {
+        assert!(said.iter().any(|line| line.starts_with(place) && line.contains(words)), "{place}{words}\n{said:#?}");
+    }
+    assert_eq!(mistakes("people: { ann: { groups: [\"other:acme\"] } }"), [""; 0], "a name may have a colon");
+}
+
+/// Of many policies those are named that may be meant.
+#[test]
+fn an_unknown_id_is_told_with_the_nearest() {
+    let said = mistakes("cases: [{ as: anonymous, request: GET /, expect: permit, by: [nothing-like-it] }]");
+    assert_eq!(said[0].matches('`').count(), 2 + 2 * 5, "{said:?}");
+}
+
 /// Times that are written as spans are spans before the request, whenever that is.
 #[test]
 fn sign_ins_are_as_old_as_they_are_written() {
@@ -295,6 +344,13 @@ fn bodies_are_read_as_the_gateway_reads_them() {
     let read = ask("/api/tasks", Some(r#"{"kind": "Production/DNS"}"#)).expect("it is good");
     assert_eq!(read.body.fields(), [("kind".into(), "template:production/dns".into())]);
     assert!(ask("/api/tasks", None).expect("it is good").is_unread());
+    let missing = |url, body: Option<&str>| {
+        let more = More { body: body.map(str::to_owned), ..More::default() };
+        Asking::of("POST", url, more, &settings).expect("it is good").missing_body()
+    };
+    let example = missing("/api/tasks", None).expect("it is missing");
+    assert_eq!(example, r#"{"kind":"template:default/name"}"#);
+    assert_eq!((missing("/api/tasks", Some(&example)), missing("/api/other", None)), (None, None));
     let said = |url, body| ask(url, Some(body)).err().expect("a mistake");
     assert_eq!(said("/api/tasks", "{}"), "`/kind` of the body is missing, a string is expected");
     let nobody = "no rule of `body_fields` of route `api` names this request, so nobody reads its `body`";
