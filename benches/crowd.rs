@@ -11,7 +11,7 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, ExitCode},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 use vestibule::{
     authorize::Authorize,
@@ -88,9 +88,9 @@ fn everybody(directory: &Path) -> f64 {
     let policies = Authorize::load(settings.policies.as_deref(), &settings.routes, &settings.providers, &[]);
     let policies = policies.unwrap_or_else(|errors| panic!("{errors:?}"));
     let (rights, site) = (policies.rights(), Site::of(&settings));
-    let access = cast.iter().map(|(name, principal)| {
-        Access::of(&rights, &site, &settings, Some(name), principal, SystemTime::UNIX_EPOCH).permits_something()
-    });
+    let access = cast
+        .iter()
+        .map(|(name, principal)| Access::of(&rights, &site, &settings, Some(name), principal).permits_something());
     assert!(access.filter(|some| *some).count() > PEOPLE / 2, "people may do something");
     start.elapsed().as_secs_f64()
 }

@@ -3,7 +3,7 @@
 //! Read from the slices that the engine decides by, one for each route.
 
 use super::{
-    asking::{Asking, More, Site},
+    asking::Site,
     told::{effect, entity, methods, policy, short, table},
 };
 use crate::{
@@ -13,7 +13,6 @@ use crate::{
     route::Route,
 };
 use serde_json::{Value, json};
-use std::time::SystemTime;
 
 /// What one principal may do, route by route.
 pub struct Access<'a> {
@@ -38,10 +37,9 @@ impl<'a> Access<'a> {
         settings: &'a Settings,
         name: Option<&'a str>,
         whole: &Principal,
-        now: SystemTime,
     ) -> Self {
         let on_route = |route: &'a Route| {
-            let principal = at_home(site, settings, route, now).map_or(Principal::Anonymous, |it| it.seen(whole));
+            let principal = site.seen(route, whole);
             let is_taken = whole.is_anonymous() || !principal.is_anonymous();
             OnRoute { route, is_taken, rights: rights.of(&principal, route) }
         };
@@ -149,12 +147,4 @@ fn when(right: &Right) -> String {
         true => "always".to_owned(),
         false => format!("{}{fails}", short(&right.conditions.join(" && "))),
     }
-}
-
-/// A request for the route's own path: who is taken there does not hinge on what is asked.
-fn at_home(site: &Site, settings: &Settings, route: &Route, now: SystemTime) -> Option<Asking> {
-    let url = format!("{}://{}{}", settings.public_url.scheme(), route.host, route.path);
-    site.ask("GET", &url, More { at: Some(now), ..More::default() })
-        .ok()
-        .filter(|asking| asking.route.name == route.name)
 }

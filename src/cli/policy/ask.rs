@@ -136,7 +136,7 @@ impl AccessArguments {
         let name = self.name.as_deref().or(self.named.as_deref());
         let principal = self.asker.principal(name, settings, now)?;
         let (authorize, site) = (load(settings)?, Site::of(settings));
-        let access = Access::of(&authorize.rights(), &site, settings, name, &principal, now);
+        let access = Access::of(&authorize.rights(), &site, settings, name, &principal);
         say(json, || access.json(), || access.text());
         Ok(access.permits_something())
     }

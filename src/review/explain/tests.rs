@@ -208,8 +208,7 @@ fn a_principals_policy_is_a_table_of_every_route() {
     let cast = Cast::of(CAST, "cast.yaml", &settings).expect("a cast");
     let of = |name| {
         let principal = cast.get(name).expect("a name of the cast");
-        let now = at("2026-11-30T12:00:00Z");
-        let access = Access::of(&authorize.rights(), &Site::of(&settings), &settings, Some(name), principal, now);
+        let access = Access::of(&authorize.rights(), &Site::of(&settings), &settings, Some(name), principal);
         (access.text(), access.json(), access.permits_something())
     };
     let (text, json, something) = of("dan");
