@@ -38,6 +38,8 @@ pub struct Suite {
     pub accepted: Vec<Accepted>,
     /// What is served.
     pub site: Site,
+    /// Those of each file.
+    casts: Vec<(String, Cast)>,
 }
 
 /// One request, and how it should be decided.
@@ -52,6 +54,8 @@ pub struct Case {
     pub who: String,
     /// Method and URL as written.
     pub request: String,
+    /// Who asks, as they are described.
+    pub known: Principal,
     /// Who asks, as the gateway sees them there.
     pub principal: Principal,
     /// They are nobody there: the route takes no people of their provider, or no tokens of their issuer.
@@ -105,7 +109,7 @@ impl Suite {
                 .and_then(|cast| suite.add(&text(file)?, &file.display().to_string(), &cast, settings, ids));
             errors.extend(read.err().unwrap_or_default());
         }
-        if errors.is_empty() { Ok(suite) } else { Err(errors) }
+        if errors.is_empty() { Ok(suite.whole()) } else { Err(errors) }
     }
 
     /// Reads cases from a text that stands in the file `name`.
@@ -115,7 +119,12 @@ impl Suite {
     pub fn of(text: &str, name: &str, settings: &Settings, ids: &BTreeSet<Arc<str>>) -> Result<Self, Vec<PolicyError>> {
         let mut suite = Self::empty(settings);
         suite.add(text, name, &Cast::default(), settings, ids)?;
-        Ok(suite)
+        Ok(suite.whole())
+    }
+
+    fn whole(mut self) -> Self {
+        self.cast = Cast::joined(std::mem::take(&mut self.casts));
+        self
     }
 
     /// What these policies decide in each case.
@@ -124,7 +133,13 @@ impl Suite {
     }
 
     fn empty(settings: &Settings) -> Self {
-        Self { cases: Vec::new(), cast: Cast::default(), accepted: Vec::new(), site: Site::of(settings) }
+        Self {
+            cases: Vec::new(),
+            cast: Cast::default(),
+            accepted: Vec::new(),
+            site: Site::of(settings),
+            casts: Vec::new(),
+        }
     }
 
     fn add(
@@ -160,7 +175,7 @@ impl Suite {
         document.finish().map_err(failed)?;
         self.cases.extend(cases);
         self.accepted.extend(accepted);
-        self.cast.add(cast);
+        self.casts.push((name.to_owned(), cast));
         Ok(())
     }
 }
@@ -279,6 +294,7 @@ impl Reader<'_, '_, '_> {
             who: who.to_owned(),
             request: request.to_owned(),
             stranger: seen.is_anonymous() && !principal.is_anonymous(),
+            known: principal,
             principal: seen,
             asking,
             expect: Expect { outcome: written.expect?.into(), by },

@@ -11,12 +11,13 @@ use crate::{
     group::{GroupPath, Role},
     moment, oidc,
     principal::{
-        Groups, Membership, MembershipSource, Name, Person, Principal, Service, Strength, Unknown, UserId, next_version,
+        Asker, Groups, Membership, MembershipSource, Name, Person, Principal, Service, Strength, Unknown, UserId,
+        next_version,
     },
 };
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -34,6 +35,8 @@ const LONGEST: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct Cast {
     members: BTreeMap<String, Member>,
+    /// Names that somebody else has in each of several files, and these files.
+    shared: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +48,7 @@ struct Member {
 }
 
 /// A point in time, or a span before the request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum When {
     At(SystemTime),
     Before(Duration),
@@ -54,7 +57,7 @@ enum When {
 impl Default for Cast {
     fn default() -> Self {
         let nobody = Member { principal: Principal::Anonymous, signed_in: None, proved: None };
-        Self { members: BTreeMap::from([(ANONYMOUS.to_owned(), nobody)]) }
+        Self { members: BTreeMap::from([(ANONYMOUS.to_owned(), nobody)]), shared: BTreeMap::new() }
     }
 }
 
@@ -84,17 +87,55 @@ impl Cast {
         Ok(cast)
     }
 
-    /// Everybody in the files of a directory whose names end in `.yaml`, `.yml` or `.json`; of a name that several files have,
-    /// the first one counts.
+    /// Everybody in the files of a directory whose names end in `.yaml`, `.yml` or `.json`.
     ///
     /// # Errors
     /// Every mistake, each with its place.
     pub fn of_directory(directory: &Path, settings: &Settings) -> Result<Self, Vec<PolicyError>> {
-        let mut cast = Self::default();
-        for file in files(directory)? {
-            cast.add(Self::read(&file, settings)?);
+        Self::of_files(&files(directory)?, settings)
+    }
+
+    /// Everybody in these files.
+    ///
+    /// # Errors
+    /// Every mistake, each with its place.
+    pub fn of_files(files: &[PathBuf], settings: &Settings) -> Result<Self, Vec<PolicyError>> {
+        let read = |file: &PathBuf| Ok((file.display().to_string(), Self::read(file, settings)?));
+        files.iter().map(read).collect::<Result<Vec<_>, _>>().map(Self::joined)
+    }
+
+    /// Everybody in these casts, each with the name of its file. Whose name is that of somebody else in another file is called
+    /// `FILE/NAME`.
+    pub fn joined(casts: Vec<(String, Self)>) -> Self {
+        let mut named: BTreeMap<String, Vec<(String, Member)>> = BTreeMap::new();
+        for (file, cast) in casts {
+            for (name, member) in cast.members {
+                let known = named.entry(name).or_default();
+                if !known.iter().any(|(_, other)| other.is(&member)) {
+                    known.push((file.clone(), member));
+                }
+            }
         }
-        Ok(cast)
+        let mut joined = Self::default();
+        for (name, members) in named {
+            if let [(_, only)] = &members[..] {
+                joined.members.insert(name, only.clone());
+                continue;
+            }
+            joined.shared.insert(name.clone(), members.iter().map(|(file, _)| file.clone()).collect());
+            let stems: Vec<String> = members.iter().map(|(file, _)| stem(file)).collect();
+            for (index, (file, member)) in members.into_iter().enumerate() {
+                let is_alone = stems.iter().filter(|stem| **stem == stems[index]).count() == 1;
+                let file = if is_alone { &stems[index] } else { &file };
+                joined.members.insert(format!("{file}/{name}"), member);
+            }
+        }
+        joined
+    }
+
+    /// The files in each of which somebody else has this name.
+    pub fn files_of(&self, name: &str) -> &[String] {
+        self.shared.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The people of `cast.yaml` beside a file, which may be that file itself.
@@ -138,6 +179,11 @@ impl Cast {
     }
 }
 
+/// The name of a file without its directory and ending.
+fn stem(file: &str) -> String {
+    Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// The text of a file that is not too long.
 pub(super) fn text(file: &Path) -> Result<String, Vec<PolicyError>> {
     let fault = |message: String| vec![PolicyError::new(file.display().to_string(), message)];
@@ -149,11 +195,11 @@ pub(super) fn text(file: &Path) -> Result<String, Vec<PolicyError>> {
 }
 
 /// The files of a directory that may be casts, sorted. Names with a leading dot are skipped.
-pub(super) fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Vec<PolicyError>> {
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Vec<PolicyError>> {
     let place = || directory.display().to_string();
     let fault = |error| vec![PolicyError::new(place(), format!("cannot read: {error}"))];
     let entries = std::fs::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(fault)?;
-    let is_cast = |path: &std::path::PathBuf| {
+    let is_cast = |path: &PathBuf| {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         !hidden && path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
     };
@@ -163,6 +209,20 @@ pub(super) fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Vec<Pol
 }
 
 impl Member {
+    /// True if both are the same in all that is known of them.
+    fn is(&self, other: &Self) -> bool {
+        let (one, theirs) = (&self.principal, &other.principal);
+        let membership = match (one.membership(), theirs.membership()) {
+            (Some(Membership::Known(own)), Some(Membership::Known(groups))) => {
+                (&own.paths, &own.roles, &own.unread) == (&groups.paths, &groups.roles, &groups.unread)
+            }
+            (own, groups) => own == groups,
+        };
+        membership
+            && Asker::of(one).is(&Asker::of(theirs))
+            && (one.strength(), self.signed_in, self.proved) == (theirs.strength(), other.signed_in, other.proved)
+    }
+
     fn at(&self, now: SystemTime) -> Principal {
         match &self.principal {
             Principal::User { person, membership, strength } => {
@@ -413,7 +473,7 @@ pub fn misnamed(path: &str, settings: &Settings) -> Option<(String, String)> {
 }
 
 /// The job of a token of `issuer` with these claims, as it is made of a real one.
-fn job_of(issuer: &TokenIssuerSettings, written: &ClaimsFile) -> Result<crate::principal::Job, String> {
+pub(super) fn job_of(issuer: &TokenIssuerSettings, written: &ClaimsFile) -> Result<crate::principal::Job, String> {
     let mut claims = written.clone();
     let pinned = || match &issuer.kind {
         TokenKind::GitlabCi(ci) => {

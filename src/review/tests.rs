@@ -392,6 +392,7 @@ fn a_name_is_described_once() {
     assert_eq!(Suite::read(&[good], &settings, &ids).map(|suite| suite.cases.len()).ok(), Some(1));
     let errors = Suite::read(&[bad], &settings, &ids).err().expect("a mistake");
     assert!(errors[0].to_string().contains("b.yaml:1:16: `ann` is in `cast.yaml` too"), "{errors:?}");
-    let everybody = Cast::of_directory(directory.path(), &settings).expect("the first of a name counts");
-    assert_eq!(everybody.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["ann", "anonymous"]);
+    let everybody = Cast::of_directory(directory.path(), &settings).expect("each has a name");
+    assert_eq!(everybody.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["anonymous", "b/ann", "cast/ann"]);
+    assert_eq!((everybody.get("ann").is_none(), everybody.files_of("ann").len()), (true, 2));
 }

@@ -18,7 +18,7 @@ use crate::{
 use clap::Args;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::SystemTime,
 };
@@ -57,18 +57,14 @@ impl CastArguments {
     /// Everybody who has a name.
     pub(super) fn read(&self, settings: &Settings) -> Result<Cast, String> {
         let lines = |errors: Vec<PolicyError>| super::mistakes(&errors);
-        let Some((first, others)) = self.cast.split_first() else {
-            let tests = settings.policies.as_deref().map(|policies| policies.join(DIRECTORY));
-            return match tests.filter(|tests| tests.is_dir()) {
-                Some(tests) => Cast::of_directory(&tests, settings).map_err(lines),
-                None => Ok(Cast::default()),
-            };
-        };
-        let read = |file: &Path| Cast::read(file, settings).map_err(lines);
-        others.iter().try_fold(read(first)?, |mut cast, file| {
-            cast.add(read(file)?);
-            Ok(cast)
-        })
+        if !self.cast.is_empty() {
+            return Cast::of_files(&self.cast, settings).map_err(lines);
+        }
+        let tests = settings.policies.as_deref().map(|policies| policies.join(DIRECTORY));
+        match tests.filter(|tests| tests.is_dir()) {
+            Some(tests) => Cast::of_directory(&tests, settings).map_err(lines),
+            None => Ok(Cast::default()),
+        }
     }
 }
 
@@ -192,6 +188,15 @@ fn membership(bearer: &Bearer, settings: &Settings) -> Membership {
 }
 
 fn unknown(name: &str, cast: &Cast) -> String {
+    let files = cast.files_of(name);
+    if !files.is_empty() {
+        let known = cast.iter().map(|(known, _)| known).filter(|known| known.ends_with(&format!("/{name}")));
+        let known = known.collect::<Vec<_>>().join("` or `");
+        return format!(
+            "`{name}` is somebody else in each of `{}`: say `{known}`, or name one file with `--cast FILE`",
+            files.join("`, `")
+        );
+    }
     let mut names: Vec<_> = cast.iter().map(|(known, _)| known).collect();
     names.sort_by_key(|known| distance(name, known));
     let near: Vec<_> = names.iter().take(5).copied().collect();
