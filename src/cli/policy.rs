@@ -71,7 +71,7 @@ pub(super) fn run(command: &PolicyCommand, file: &Path, as_json: bool) -> Result
         PolicyCommand::Access(arguments) => arguments.run(&asked(file, &arguments.asker)?, as_json)?,
         PolicyCommand::Who(arguments) => arguments.run(&review()?, as_json)?,
         PolicyCommand::Diff(arguments) => diff::run(arguments, file, as_json)?,
-        PolicyCommand::Snapshot { and } => snapshot::run(&config::load(file)?, and, as_json)?,
+        PolicyCommand::Snapshot { and } => snapshot::run(&config::load_for_members(file)?, and, as_json)?,
     })
 }
 

@@ -44,7 +44,16 @@ pub(super) struct Meaning<'m, 'r> {
 impl Meaning<'_, '_> {
     /// Somebody reviews policies, where neither secrets nor files of TLS may be at hand.
     pub(super) fn is_review(&self) -> bool {
-        self.purpose == Purpose::Review
+        self.purpose != Purpose::Serving
+    }
+
+    /// The secret that this key names need not be at hand.
+    pub(super) fn may_lack(&self, key: &str) -> bool {
+        match self.purpose {
+            Purpose::Serving => false,
+            Purpose::Review => true,
+            Purpose::Members => !key.ends_with(".membership.api.token"),
+        }
     }
 
     /// All settings; none only if a mistake is reported.

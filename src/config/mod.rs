@@ -494,6 +494,14 @@ pub fn load_for_review(file: &Path) -> Result<Settings, ConfigErrors> {
     load_for_review_with_places(file).map(|(settings, _)| settings)
 }
 
+/// The same for whoever reads who is in which group: the tokens of `membership.api` have to be there.
+///
+/// # Errors
+/// Every other mistake at once, each with its place.
+pub fn load_for_members(file: &Path) -> Result<Settings, ConfigErrors> {
+    Ok(parse_for(Purpose::Members, &bytes(file)?, file, &environment())?.settings)
+}
+
 /// The same, with where its keys stand.
 ///
 /// # Errors
@@ -577,6 +585,8 @@ enum Purpose {
     Serving,
     /// Where its secrets and its files of TLS may not be at hand.
     Review,
+    /// The same, but for the tokens with which members are read.
+    Members,
 }
 
 /// Reads a configuration that stands in `file`.

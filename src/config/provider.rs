@@ -120,7 +120,7 @@ pub(super) fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretF
             let found = meaning.path(path);
             meaning.files.push(found.clone());
             let found = match secret::file(&found) {
-                Err(_) if meaning.is_review() => secret::not_at_hand(),
+                Err(_) if meaning.may_lack(key) => secret::not_at_hand(),
                 found => meaning.read(&from, Some(path), |_| found)?,
             };
             (from, found)
@@ -141,7 +141,7 @@ pub(super) fn secret(meaning: &mut Meaning<'_, '_>, key: &str, written: &SecretF
             }
             let environment = meaning.environment;
             let found = match secret::variable(name, environment) {
-                Err(_) if meaning.is_review() => secret::not_at_hand(),
+                Err(_) if meaning.may_lack(key) => secret::not_at_hand(),
                 found => meaning.read(&from, Some(name), |_| found)?,
             };
             (from, found)
