@@ -108,7 +108,7 @@ impl Facts {
     }
 
     /// Whether a membership that it mentions may be one of a principal of this kind, or of the person behind it.
-    fn asks_members(&self, kind: Kind) -> bool {
+    pub(super) fn asks_members(&self, kind: Kind) -> bool {
         self.principal.kind().is_none_or(|own| own == kind) && (kind != Kind::Job || self.job_person)
     }
 

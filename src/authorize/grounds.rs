@@ -44,6 +44,8 @@ pub struct Found {
     pub grounds: Vec<Ground>,
     /// What is refused whatever is permitted: a forbid hinges on groups, or on a place, that nobody knows.
     pub refused: Actions,
+    /// Forbids by place, by which a job is refused as long as nobody knows where it is.
+    pub displacing: Vec<Ground>,
 }
 
 /// Numbers for what policies say, whatever they are called. Equal numbers, equal effect, scope and conditions.
@@ -112,6 +114,18 @@ impl<'a> Grounds<'a> {
         Fitting { matching, marks, certain }
     }
 
+    /// The policies that say what none of the other version does, by `@id`.
+    pub fn unlike(&self, other: &Self) -> BTreeSet<Arc<str>> {
+        let theirs: BTreeSet<u32> = other.marks.iter().copied().collect();
+        let own = self.authorize.book.policies.iter().zip(&self.marks);
+        own.filter(|(_, mark)| !theirs.contains(mark)).map(|(policy, _)| policy.id.clone()).collect()
+    }
+
+    /// The groups that these policies name, of people or of those behind jobs.
+    pub fn groups(&self, ids: &BTreeSet<Arc<str>>) -> BTreeSet<String> {
+        self.authorize.groups_of(&|policy| ids.contains(&policy.id))
+    }
+
     /// What of these can decide, and when.
     pub fn found(&self, principal: &Principal, route: &Route, fitting: &Fitting) -> Found {
         let asking = Asking::new(self.authorize, principal, route, &fitting.matching);
@@ -119,13 +133,17 @@ impl<'a> Grounds<'a> {
         for number in &fitting.matching.candidates {
             self.add(*number, &asking, &mut found.grounds);
         }
-        for action in Action::ALL {
-            let displaced = |number: &u32| self.authorize.book.get(*number).facts.actions.contains(action);
-            if fitting.matching.hinging.forbids(action) || fitting.matching.places.iter().any(displaced) {
-                found.refused.add(Actions::only(action));
-            }
-        }
+        found.displacing.extend(fitting.matching.places.iter().map(|number| self.displacing(*number)));
+        found.displacing.iter().for_each(|ground| found.refused.add(ground.actions));
+        let hinging = Action::ALL.into_iter().filter(|action| fitting.matching.hinging.forbids(*action));
+        hinging.for_each(|action| found.refused.add(Actions::only(action)));
         found
+    }
+
+    fn displacing(&self, number: u32) -> Ground {
+        let policy = self.authorize.book.get(number);
+        let (conditions, actions) = ("where nobody knows the place".into(), policy.facts.actions);
+        Ground { policy: policy.id.clone(), permits: false, actions, conditions }
     }
 
     fn add(&self, number: u32, asking: &Asking<'_>, grounds: &mut Vec<Ground>) {

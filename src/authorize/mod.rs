@@ -4,6 +4,7 @@
 //! nothing at all where an equal request was decided before.
 
 mod anonymous;
+mod applied;
 mod asking;
 mod change;
 mod compared;
@@ -85,7 +86,7 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-pub use theory::{Question, Theory};
+pub use theory::{Question, Theory, Version};
 pub use words::Actions;
 use words::{Action, Attribute, Kind, Reads, Uid};
 

@@ -69,9 +69,15 @@ impl Authorize {
     /// The ids of all groups, namespaces and roles that policies name about people, or about those behind jobs, such as
     /// `gitlab:acme/platform`.
     pub fn groups(&self) -> BTreeSet<String> {
-        let people = self.book.policies.iter().map(|policy| &policy.facts).filter(|facts| is_about_people(facts));
+        self.groups_of(&|_| true)
+    }
+
+    /// The same of some policies.
+    pub(super) fn groups_of(&self, is: &dyn Fn(&Loaded) -> bool) -> BTreeSet<String> {
+        let policies: Vec<_> = self.book.policies.iter().filter(|policy| is(policy)).map(|it| &it.facts).collect();
+        let people = policies.iter().filter(|facts| is_about_people(facts));
         let named = people.flat_map(|facts| &facts.uids).filter(|uid| uid.kind.is_membership());
-        let behind = self.book.policies.iter().map(|policy| &policy.facts).filter(|facts| facts.job_person);
+        let behind = policies.iter().filter(|facts| facts.job_person);
         let behind = behind.flat_map(|facts| &facts.uids).filter(|uid| matches!(uid.kind, Kind::Group | Kind::Role));
         named.chain(behind).map(|uid| uid.id.to_string()).collect()
     }

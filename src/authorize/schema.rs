@@ -23,6 +23,14 @@ fn body(routes: &[Route]) -> String {
     if fields.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", fields.join(", ")) }
 }
 
+/// The same where the context has these truth values too.
+pub(super) fn with_flags(routes: &[Route], flags: &BTreeSet<String>) -> Result<Schema, String> {
+    let flags: String = flags.iter().map(|flag| format!("  {}: Bool,\n", attribute(flag))).collect();
+    let text = text(routes).replacen("  body: ", &format!("{flags}  body: "), 1);
+    let (schema, _) = Schema::from_cedarschema_str(&text).map_err(|error| error.to_string())?;
+    Ok(schema)
+}
+
 /// The schema as Cedar uses it.
 pub(super) fn schema(routes: &[Route]) -> Result<Schema, String> {
     let (schema, _) = Schema::from_cedarschema_str(&text(routes)).map_err(|error| error.to_string())?;

@@ -14,6 +14,7 @@ use super::{
     policies::{self, Checked},
     schema,
     testing::{asked, gitlab_with_api, job, jobs, oidc, paths, person, placed, route, services, source, with_body},
+    theory::{Question, Theory, Version},
     words::{Action, Actions, Attribute, Kind, Reads, Uid},
 };
 use crate::{
@@ -734,6 +735,91 @@ proptest! {
             prop_assert!(outcome != Outcome::Permitted || reasons.iter().all(|id| !overruled.contains(id)));
             let without = whole(&left, &asks).0;
             prop_assert!(outcome == without || outcome == Outcome::Failed, "{:?} and {:?}", outcome, without);
+        }
+    }
+}
+
+/// The routes of one version, open to everybody, the first with this label.
+fn version(tier: Option<&'static str>) -> Vec<Route> {
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect::<Vec<_>>();
+    let mut routes: Vec<Route> = (0..).zip(&*ROUTES).map(|(index, route)| placed(index, route)).collect();
+    for route in &mut routes {
+        (route.providers, route.token_issuers) = (names(&["a", "b"]).into(), names(&["ci", "s"]).into());
+    }
+    routes[0].labels = tier.map(|tier| ("tier".to_owned(), tier.to_owned())).into_iter().collect();
+    routes
+}
+
+impl Asks {
+    fn action(&self) -> Action {
+        let name = if self.websocket { "connect" } else { self.method };
+        Action::ALL.into_iter().find(|action| action.as_str() == name).expect("an action of the schema")
+    }
+
+    /// This is one of those that nobody knows, as a question has it.
+    fn lacks(&self, what: &str) -> bool {
+        match what.split_once("::") {
+            Some((kind, id)) => self.is_open(kind, id.trim_matches('"')),
+            None => self.is_nowhere(),
+        }
+    }
+}
+
+/// What Cedar says of one side of a question, and whether some policy fails.
+fn answered(question: &Question, side: usize, asks: &Asks, route: &Route) -> (bool, bool) {
+    let (principal, judged) = (asks.principal(), asks.judged());
+    let resource = entities::route(route);
+    let action = Uid::new(Kind::Action, asks.action().as_str()).to_cedar();
+    let context = context::context(Reads::ALL, &judged, principal.strength(), asks.now()).expect("a context");
+    let flags = question
+        .unknown
+        .iter()
+        .map(|(flag, what)| (flag.clone(), cedar_policy::RestrictedExpression::new_bool(asks.lacks(what))));
+    let flags = cedar_policy::Context::from_pairs(flags).expect("no name twice");
+    let context = context.merge(flags).expect("no name twice");
+    let request = Request::new(asks.uid().to_cedar(), action, resource.uid(), context, None).expect("a request");
+    let all = asks.entities(&principal).into_iter().chain([resource]);
+    let entities = Entities::from_entities(all, Some(&SCHEMA)).expect("entities fit the schema");
+    let response = Authorizer::new().is_authorized(&request, &question.worlds[0][side], &entities);
+    (response.decision() == Decision::Allow, response.diagnostics().errors().next().is_some())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// What a solver is asked about two versions decides every request as the gateway does with each, be groups, places or both
+    /// unknown; so that where it finds no difference, and no policy of one version alone may fail, there is none.
+    #[test]
+    fn what_a_solver_is_asked_decides_as_the_gateway(
+        before in prop::collection::vec(policy(), 1..6),
+        (kept, added) in (prop::bits::u8::ANY, prop::collection::vec(policy(), 0..4)),
+        tiers in prop::array::uniform2(select(&[Some("x"), Some("x"), Some("y"), None][..])),
+        requests in alike(),
+    ) {
+        let after = (0..).zip(&before).filter(|(number, _)| kept & 1 << number != 0).map(|(_, policy)| policy);
+        let sets = [Set::of(&before), Set::of(&after.chain(&added).cloned().collect::<Vec<_>>())];
+        let routes = tiers.map(version);
+        let issuers = [jobs("ci", "a"), services("s")];
+        let side = |number: usize| {
+            Version { policies: &sets[number].sliced, routes: &routes[number], issuers: &issuers }
+        };
+        let theory = Theory::of(side(0), side(1)).expect("a theory");
+        for asks in requests {
+            let kind = asks.uid().kind.as_str();
+            let is_about = |it: &&Question| it.principal == kind && it.actions.contains(asks.action());
+            let question = theory.questions.iter().find(is_about).expect("every request is asked about");
+            prop_assert!(question.provisos.is_empty());
+            let decided = [0, 1].map(|number| {
+                let route = &routes[number][asks.route];
+                sets[number].sliced.decide(&asks.principal(), &asks.judged(), route, asks.now())
+            });
+            let answered = [0, 1].map(|number| answered(question, number, &asks, &routes[number][asks.route]));
+            for number in [0, 1] {
+                let (permits, fails) = answered[number];
+                prop_assert_eq!(permits && !fails, decided[number].permits(), "{} {:?}", number, decided[number]);
+            }
+            let is_alike = answered[0].0 == answered[1].0 && question.fallible.is_empty();
+            prop_assert!(!(is_alike || question.is_same) || decided[0].permits() == decided[1].permits());
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Who gains and who loses between two versions of policies: for each principal, route and action, which policies could permit
 //! or forbid, and under which conditions.
 
-use super::{asking, cast::Cast};
+use super::{
+    anybody::anybody,
+    asking,
+    cast::Cast,
+    served::{self, Setting},
+};
 use crate::{
     authorize::{Actions, Authorize, Fitting, Found, Ground, Grounds, Marks},
     config::Settings,
@@ -57,14 +62,25 @@ pub struct Change {
     pub before: Right,
     /// What is permitted after.
     pub after: Right,
-    /// The `@id`s of the policies that make the difference.
-    pub policies: BTreeSet<Arc<str>>,
+    /// The policies that make the difference.
+    pub policies: BTreeSet<Cause>,
     /// Whom it concerns, by their names in the population, sorted.
     pub names: Vec<String>,
     /// How many of these are people.
     pub people: usize,
+    /// Of whom nothing is known but whose they are, by what they are called; beside the population.
+    pub anybody: Vec<String>,
     /// The smallest group that all of them are in, and whether nobody else is, where all are people.
     pub group: Option<(String, bool)>,
+}
+
+/// A policy that makes a difference.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Cause {
+    /// Its `@id`.
+    pub id: Arc<str>,
+    /// It forbids; otherwise it permits.
+    pub forbids: bool,
 }
 
 /// Policies whose text is not the same on both sides, by `@id`.
@@ -85,8 +101,26 @@ pub struct Difference {
     pub changes: Vec<Change>,
     /// Changes of the policies themselves.
     pub texts: Texts,
+    /// What else differs between two configurations.
+    pub settings: Vec<Setting>,
     /// Groups that policies name and nobody in the population is in.
     pub strangers: Vec<String>,
+    /// Those of these that policies name which only one side has.
+    pub unmet: Vec<String>,
+    /// Policies that only one side has and that are about nobody in the population.
+    pub untold: Vec<Arc<str>>,
+}
+
+impl Difference {
+    /// True if the population shows all that the policies could change, and nothing changes.
+    pub fn is_nothing(&self) -> bool {
+        self.changes.is_empty() && self.settings.is_empty()
+    }
+
+    /// True if some policy differs of which the population shows nothing.
+    pub fn is_open(&self) -> bool {
+        !self.unmet.is_empty() || !self.untold.is_empty()
+    }
 }
 
 impl Right {
@@ -139,27 +173,43 @@ impl Way {
 pub fn compare(before: Side<'_>, after: Side<'_>, cast: &Cast) -> Difference {
     let mut marks = Marks::default();
     let sides = [Prepared::of(before, &mut marks), Prepared::of(after, &mut marks)];
-    let everybody: Vec<(&str, &Principal)> = cast.iter().collect();
+    let anybody = anybody([after.settings, before.settings]);
+    let own = cast.iter().count();
+    let everybody: Vec<(&str, &Principal)> =
+        cast.iter().chain(anybody.iter().map(|(name, principal)| (name.as_str(), principal))).collect();
+    let [one, other] = &sides;
+    let mut alone = [one.grounds.unlike(&other.grounds), other.grounds.unlike(&one.grounds)];
+    let named = [one.grounds.groups(&alone[0]), other.grounds.groups(&alone[1])];
     let routes: Vec<&Name> = names(&sides).filter(|name| !alike(&sides, name)).collect();
     let mut rights: HashMap<Altered, BTreeMap<Name, Concerned>> = HashMap::new();
     for (number, (_, principal)) in (0..).zip(&everybody) {
         for route in routes.iter().copied() {
-            for (altered, policies) in altered(&sides, principal, route) {
+            let seen = sides.each_ref().map(|side| side.at(principal, route));
+            let Some(found) = found(&sides, &seen) else { continue };
+            for (alone, found) in alone.iter_mut().zip(&found) {
+                let met = found.grounds.iter().chain(&found.displacing);
+                met.for_each(|ground| _ = alone.remove(&ground.policy));
+            }
+            for (altered, policies) in altered(&found) {
                 let concerned = rights.entry(altered).or_default().entry(route.clone()).or_default();
                 concerned.who.push(number);
                 concerned.policies.extend(policies);
             }
         }
     }
-    let crowds = Crowds::of(&everybody);
+    let crowds = Crowds::of(&everybody, own);
     let mut changes: Vec<Change> = rights.into_iter().flat_map(|(altered, at)| crowds.changes(&altered, at)).collect();
-    let key =
-        |it: &Change| (it.way, it.routes.clone(), std::cmp::Reverse(it.names.len()), it.actions, it.names.clone());
+    let key = |it: &Change| {
+        (it.way, it.routes.clone(), std::cmp::Reverse(it.names.len()), it.actions, it.names.clone(), it.anybody.clone())
+    };
     changes.sort_by_cached_key(key);
     Difference {
         changes,
         texts: Texts::of(before.policies, after.policies),
-        strangers: crowds.strangers(after.policies),
+        settings: served::settings(before.settings, after.settings),
+        strangers: crowds.strangers(after.policies.groups()),
+        unmet: crowds.strangers(named.into_iter().flatten().collect()),
+        untold: alone.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect(),
     }
 }
 
@@ -169,14 +219,14 @@ type Altered = (Actions, Right, Right);
 #[derive(Default)]
 struct Concerned {
     who: Vec<u32>,
-    policies: BTreeSet<Arc<str>>,
+    policies: BTreeSet<Cause>,
 }
 
 /// Routes that concern the same principals.
 #[derive(Default)]
 struct Together {
     routes: Vec<Name>,
-    policies: BTreeSet<Arc<str>>,
+    policies: BTreeSet<Cause>,
 }
 
 /// One side, ready to be asked often.
@@ -226,25 +276,28 @@ fn alike(sides: &[Prepared<'_>; 2], name: &Name) -> bool {
     takes(one) == takes(other) && its == theirs && sides[0].grounds.about(one) == sides[1].grounds.about(other)
 }
 
-/// The rights of one principal on one route that are not the same on both sides, and the policies that make the difference.
-fn altered(sides: &[Prepared<'_>; 2], principal: &Principal, route: &Name) -> Vec<(Altered, BTreeSet<Arc<str>>)> {
+/// What can decide about one principal on one route, on both sides; none where that is plainly the same.
+fn found(sides: &[Prepared<'_>; 2], seen: &[Option<Seen<'_, '_>>; 2]) -> Option<[Found; 2]> {
     let [before, after] = sides;
-    let seen = sides.each_ref().map(|side| side.at(principal, route));
-    if let [Some(one), Some(other)] = &seen
+    if let [Some(one), Some(other)] = seen
         && one.fitting.agrees(&other.fitting)
         && one.route.labels == other.route.labels
         && one.principal.is_anonymous() == other.principal.is_anonymous()
     {
-        return Vec::new();
+        return None;
     }
-    let found = [before.found(seen[0].as_ref()), after.found(seen[1].as_ref())];
-    let mut all: Vec<(Altered, BTreeSet<Arc<str>>)> = Vec::new();
+    Some([before.found(seen[0].as_ref()), after.found(seen[1].as_ref())])
+}
+
+/// The rights of one principal on one route that are not the same on both sides, and the policies that make the difference.
+fn altered(found: &[Found; 2]) -> Vec<(Altered, BTreeSet<Cause>)> {
+    let mut all: Vec<(Altered, BTreeSet<Cause>)> = Vec::new();
     for action in Actions::each() {
         let [one, other] = found.each_ref().map(|found| Right::of(found, action));
         if one == other {
             continue;
         }
-        let policies = unlike(&found, action);
+        let policies = unlike(found, action);
         match all.iter_mut().find(|((_, before, after), ids)| (before, after, ids) == (&one, &other, &policies)) {
             Some(((actions, ..), _)) => actions.add(action),
             None => all.push(((action, one, other), policies)),
@@ -254,13 +307,15 @@ fn altered(sides: &[Prepared<'_>; 2], principal: &Principal, route: &Name) -> Ve
 }
 
 /// The policies of one side that say what none of the other does.
-fn unlike(found: &[Found; 2], action: Actions) -> BTreeSet<Arc<str>> {
-    let [before, after] =
-        found.each_ref().map(|found| found.grounds.iter().filter(|it| it.actions.meets(action)).collect::<Vec<_>>());
+fn unlike(found: &[Found; 2], action: Actions) -> BTreeSet<Cause> {
+    let [before, after] = found.each_ref().map(|found| {
+        let all = found.grounds.iter().chain(&found.displacing);
+        all.filter(|it| it.actions.meets(action)).collect::<Vec<_>>()
+    });
     let says = |one: &Ground, other: &Ground| (one.permits, &one.conditions) == (other.permits, &other.conditions);
     let alone = |own: &[&Ground], others: &[&Ground]| {
         let alone = own.iter().filter(|one| !others.iter().any(|other| says(one, other)));
-        alone.map(|one| one.policy.clone()).collect::<Vec<_>>()
+        alone.map(|one| Cause { id: one.policy.clone(), forbids: !one.permits }).collect::<Vec<_>>()
     };
     alone(&before, &after).into_iter().chain(alone(&after, &before)).collect()
 }
@@ -268,6 +323,8 @@ fn unlike(found: &[Found; 2], action: Actions) -> BTreeSet<Arc<str>> {
 /// Everybody, and the groups that they are in.
 struct Crowds<'a> {
     everybody: &'a [(&'a str, &'a Principal)],
+    /// So many of them are of the population; of the others nothing is known.
+    own: usize,
     /// How many people are in each group.
     sizes: HashMap<(&'a Name, &'a GroupPath), usize>,
     /// People of one provider need no word about which.
@@ -275,14 +332,14 @@ struct Crowds<'a> {
 }
 
 impl<'a> Crowds<'a> {
-    fn of(everybody: &'a [(&'a str, &'a Principal)]) -> Self {
+    fn of(everybody: &'a [(&'a str, &'a Principal)], own: usize) -> Self {
         let mut sizes = HashMap::new();
         let mut providers = BTreeSet::new();
-        for (_, principal) in everybody {
+        for (_, principal) in &everybody[..own] {
             providers.extend(principal.person().map(|person| &person.id.provider));
             memberships(principal).for_each(|group| *sizes.entry(group).or_default() += 1);
         }
-        Self { everybody, sizes, several: providers.len() > 1 }
+        Self { everybody, own, sizes, several: providers.len() > 1 }
     }
 
     /// The routes of one altered right, those together that concern the same people.
@@ -293,16 +350,21 @@ impl<'a> Crowds<'a> {
             together.routes.push(route);
             together.policies.extend(concerned.policies);
         }
-        let change = |(who, Together { routes, policies }): (Vec<u32>, Together)| Change {
-            way: Way::of(before, after),
-            routes,
-            actions: *actions,
-            before: before.clone(),
-            after: after.clone(),
-            policies,
-            people: who.iter().filter(|number| self.one(**number).1.person().is_some()).count(),
-            group: self.group(&who),
-            names: who.iter().map(|number| self.one(*number).0.to_owned()).collect(),
+        let names = |who: &[u32]| who.iter().map(|number| self.one(*number).0.to_owned()).collect();
+        let change = |(who, Together { routes, policies }): (Vec<u32>, Together)| {
+            let (who, others) = who.split_at(who.partition_point(|number| (*number as usize) < self.own));
+            Change {
+                way: Way::of(before, after),
+                routes,
+                actions: *actions,
+                before: before.clone(),
+                after: after.clone(),
+                policies,
+                people: who.iter().filter(|number| self.one(**number).1.person().is_some()).count(),
+                group: self.group(who),
+                names: names(who),
+                anybody: names(others),
+            }
         };
         together.into_iter().map(change).collect()
     }
@@ -323,12 +385,12 @@ impl<'a> Crowds<'a> {
         Some((name, self.sizes[&(provider, path)] == who.len()))
     }
 
-    /// Groups that `policies` name and nobody is in, nor in one below it.
-    fn strangers(&self, policies: &Authorize) -> Vec<String> {
+    /// Those of these groups that nobody is in, nor in one below it.
+    fn strangers(&self, groups: BTreeSet<String>) -> Vec<String> {
         let held: BTreeSet<String> = (self.sizes.keys())
             .flat_map(|(provider, path)| path.lineage().map(move |path| format!("{provider}:{path}")))
             .collect();
-        policies.groups().into_iter().filter(|id| !held.contains(id.split('#').next().unwrap_or(id))).collect()
+        groups.into_iter().filter(|id| !held.contains(id.split('#').next().unwrap_or(id))).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! requests.
 
 pub mod access;
+pub mod anybody;
 pub mod asking;
 pub mod cases;
 pub mod cast;
@@ -19,6 +20,7 @@ pub mod prove;
 #[cfg(test)]
 mod recipes;
 pub mod report;
+pub mod served;
 #[cfg(test)]
 mod tests;
 mod told;

@@ -2,7 +2,8 @@
 
 use super::{
     diff::{Change, Difference, Right, Texts, Way},
-    prove::{Example, Proof, Verdict},
+    prove::{Example, Proof},
+    served::Setting,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
@@ -12,6 +13,9 @@ const NAMES: usize = 5;
 
 /// Changes, and names of one change, that a merge request shows.
 const SHOWN: usize = 50;
+
+/// How a comment begins, by which the next one finds it.
+const MARK: &str = "<!-- vestibule policy diff -->";
 
 /// How one side decides a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,18 +55,25 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// True if nothing that was looked at differs in what it lets anybody do.
+    /// True if nothing that was asked about differs in what it lets anybody do, and all that was asked has an answer.
     pub fn is_equal(&self) -> bool {
-        let proved = match self.proof {
-            Some(Ok(proof)) => proof.environments.iter().all(|it| !it.verdict.differs()),
-            Some(Err(_)) | None => true,
+        let answered = match self.proof {
+            Some(Ok(proof)) => proof.is_whole(),
+            Some(Err(_)) => false,
+            None => !self.difference.is_open(),
         };
-        self.difference.changes.is_empty() && self.samples.is_empty() && proved
+        self.difference.is_nothing() && self.samples.is_empty() && answered
+    }
+
+    /// True if it is shown for everybody that nothing differs.
+    fn is_proved(&self) -> bool {
+        self.proof.is_some_and(|proof| proof.as_ref().is_ok_and(Proof::is_whole))
     }
 
     /// For a terminal.
     pub fn text(&self) -> String {
         let mut lines: Vec<String> = self.difference.changes.iter().flat_map(told).collect();
+        lines.extend(self.difference.settings.iter().map(|setting| format!("config  {setting}")));
         lines.extend(self.samples.iter().map(|Sample { who, request, before, after }| {
             format!("request {request} as {who}: {} → {}", ruling(before), ruling(after))
         }));
@@ -84,22 +95,42 @@ impl Report<'_> {
         if self.tried > 0 {
             notes.push(format!("requests of tests: {} of {} are decided otherwise", self.samples.len(), self.tried));
         }
-        if !self.difference.strangers.is_empty() {
-            let strangers = cut(&self.difference.strangers, NAMES);
+        let Difference { strangers, untold, unmet, .. } = self.difference;
+        if !strangers.is_empty() {
             notes.push(format!(
-                "warning: nobody in the population is in {strangers}, so that no line tells who gains there"
+                "warning: nobody in the population is in {}, so that no line tells who gains there",
+                cut(strangers, NAMES)
             ));
+        }
+        if !untold.is_empty() && !self.is_proved() {
+            notes.push(format!(
+                "warning: nobody in the population is whom {} is about, so that no line tells who gains or loses by it",
+                cut(untold, NAMES)
+            ));
+        }
+        if (!untold.is_empty() || !unmet.is_empty()) && self.proof.is_none() {
+            notes.push(
+                "warning: not all can be told: take a population that has them, or ask with `--prove`".to_owned(),
+            );
         }
         notes.push(format!("{}, over {}", self.tally(), count(self.population, "principal", "principals")));
         notes
     }
 
-    /// `2 gain, 1 changes, 1 loses`, in changes.
+    /// `2 gains, 1 change, 1 loss`.
     fn tally(&self) -> String {
         let of = |way| self.difference.changes.iter().filter(|change| change.way == way).count();
         let words = [(Way::Gain, "gain", "gains"), (Way::Change, "change", "changes"), (Way::Loss, "loss", "losses")];
         let told = words.into_iter().map(|(way, one, more)| count(of(way), one, more)).collect::<Vec<_>>();
-        if self.difference.changes.is_empty() { "no right differs".to_owned() } else { told.join(", ") }
+        let told = match (self.difference.changes.is_empty(), self.difference.is_open() && !self.is_proved()) {
+            (false, _) => told.join(", "),
+            (true, false) => "no right differs".to_owned(),
+            (true, true) => "no right of the population differs".to_owned(),
+        };
+        match self.difference.settings.len() {
+            0 => told,
+            number => format!("{told}, {} otherwise", count(number, "setting", "settings")),
+        }
     }
 
     /// For programs.
@@ -111,14 +142,16 @@ impl Report<'_> {
             "changes": self.difference.changes.iter().map(change_json).collect::<Vec<_>>(),
             "policies": { "added": added, "removed": removed, "changed": changed },
             "requests": { "tried": self.tried, "different": self.samples.iter().map(sample_json).collect::<Vec<_>>() },
+            "settings": self.difference.settings.iter().map(Setting::json).collect::<Vec<_>>(),
             "groups_without_members": self.difference.strangers,
+            "policies_about_nobody": self.difference.untold,
             "proof": self.proof.map(proof_json),
         })
     }
 
     /// For a merge request. What others wrote stands in `<code>`, where nothing in it mentions anybody, links, or orders.
     pub fn markdown(&self) -> String {
-        let mut text = format!("<b>{}</b>\n", escaped(&format!("Policies: {}", self.tally())));
+        let mut text = format!("{MARK}\n<b>{}</b>\n", escaped(&format!("Policies: {}", self.tally())));
         for change in self.difference.changes.iter().take(SHOWN) {
             let (way, actions) = (change.way.as_str(), code(&change.actions.to_string()));
             let _ = write!(text, "<details><summary><b>{way}</b> {actions} on {}: ", code(&routes(change)));
@@ -127,11 +160,16 @@ impl Report<'_> {
             for line in conditions(&change.before, &change.after) {
                 let _ = writeln!(text, "<li>{}</li>", code(&line));
             }
-            let _ = writeln!(text, "<li>by {}</li>", code(&list(&change.policies)));
+            for line in causes(change) {
+                let _ = writeln!(text, "<li>{}</li>", code(&line));
+            }
             let _ = writeln!(text, "<li>{}</li>\n</ul></details>", code(&names(change, SHOWN)));
         }
         if let Some(more) = self.difference.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             let _ = writeln!(text, "<p>and {} that are not shown here</p>", count(more, "change", "changes"));
+        }
+        for setting in &self.difference.settings {
+            let _ = writeln!(text, "<p><b>config</b> {}</p>", code(&setting.to_string()));
         }
         if !self.samples.is_empty() {
             let _ = writeln!(text, "<details><summary>Requests of tests that are decided otherwise</summary>\n<ul>");
@@ -156,18 +194,38 @@ impl Report<'_> {
 /// One change, on several lines.
 fn told(change: &Change) -> Vec<String> {
     let names = names(change, NAMES);
-    let whom = whom(change);
-    let whom = if whom == names { names } else { format!("{whom}: {names}") };
+    let whom = match &own(change)[..] {
+        "" => anybody(change),
+        own if *own == names => with_anybody(change, names),
+        own => with_anybody(change, format!("{own}: {names}")),
+    };
     let mut lines = vec![format!("{:<7} {} on {}: {whom}", change.way.as_str(), change.actions, routes(change))];
     lines.extend(conditions(&change.before, &change.after).iter().map(|line| format!("        {line}")));
-    lines.push(format!("        by {}", list(&change.policies)));
+    lines.extend(causes(change).iter().map(|line| format!("        {line}")));
     lines
 }
 
-/// Whom a change concerns, without names: `all 3 of acme/platform`.
+/// Whom a change concerns, without names: `all 3 of acme/platform, and anybody of gitlab`.
 fn whom(change: &Change) -> String {
+    match own(change) {
+        own if own.is_empty() => anybody(change),
+        own => with_anybody(change, own),
+    }
+}
+
+fn with_anybody(change: &Change, own: String) -> String {
+    if change.anybody.is_empty() { own } else { format!("{own}, and {}", anybody(change)) }
+}
+
+fn anybody(change: &Change) -> String {
+    cut(&change.anybody, NAMES)
+}
+
+/// Whom of the population a change concerns.
+fn own(change: &Change) -> String {
     let (all, people) = (change.names.len(), change.people);
     match (&change.group, &change.names[..]) {
+        (_, []) => String::new(),
         (_, [only]) => only.clone(),
         (Some((group, true)), _) => format!("all {all} of {group}"),
         (Some((group, false)), _) => format!("{all} people of {group}"),
@@ -185,8 +243,22 @@ fn routes(change: &Change) -> String {
     cut(&change.routes.iter().map(ToString::to_string).collect::<Vec<_>>(), NAMES)
 }
 
-fn list(ids: &BTreeSet<Arc<str>>) -> String {
-    if ids.is_empty() { "the configuration of the route".to_owned() } else { cut(&Vec::from_iter(ids), NAMES) }
+/// By which policies, a line for those that permit and one for those that forbid.
+fn causes(change: &Change) -> Vec<String> {
+    let of = |forbids: bool| change.policies.iter().filter(move |it| it.forbids == forbids).map(|it| it.id.clone());
+    let [permits, forbids] = [false, true].map(|forbids| cut(&Vec::from_iter(of(forbids)), NAMES));
+    let way = match change.way {
+        Way::Gain => "no longer forbidden by",
+        Way::Change => "forbidden otherwise by",
+        Way::Loss => "forbidden by",
+    };
+    let told = [("by", permits), (way, forbids)].into_iter().filter(|(_, ids)| !ids.is_empty());
+    let told: Vec<_> = told.map(|(word, ids)| format!("{word} {ids}")).collect();
+    if told.is_empty() {
+        vec!["by the configuration of the route, or by groups that nobody knows".to_owned()]
+    } else {
+        told
+    }
 }
 
 /// The first of them, and how many more there are.
@@ -209,7 +281,7 @@ fn conditions(before: &Right, after: &Right) -> Vec<String> {
         (true, _) | (_, true) => {
             let right = if before.is_nothing() { after } else { before };
             lines.extend(right.permits.iter().filter(|it| !it.is_empty()).map(ToString::to_string));
-            lines.extend(right.forbids.iter().map(|it| format!("but not {it}")));
+            lines.extend(right.forbids.iter().map(|it| format!("but forbidden {}", spoken(it))));
         }
         (false, false) => {
             lines.extend(moved(&before.permits, &after.permits, ["also", "no longer", ""]));
@@ -225,8 +297,7 @@ fn conditions(before: &Right, after: &Right) -> Vec<String> {
 
 fn moved(before: &BTreeSet<Arc<str>>, after: &BTreeSet<Arc<str>>, words: [&str; 3]) -> Option<String> {
     let told = |own: &BTreeSet<Arc<str>>, other: &BTreeSet<Arc<str>>| {
-        let alone = own.difference(other).map(|it| if it.is_empty() { "always" } else { it });
-        alone.collect::<Vec<_>>().join(" or ")
+        own.difference(other).map(|it| spoken(it)).collect::<Vec<_>>().join(" or ")
     };
     let (gone, new) = (told(before, after), told(after, before));
     let [also, no_longer, both] = words;
@@ -235,6 +306,15 @@ fn moved(before: &BTreeSet<Arc<str>>, after: &BTreeSet<Arc<str>>, words: [&str; 
         (true, false) => Some(format!("{also} {new}")),
         (false, true) => Some(format!("{no_longer} {gone}")),
         (false, false) => Some(format!("{both}{gone} → {new}")),
+    }
+}
+
+/// A condition as part of a sentence.
+fn spoken(condition: &str) -> String {
+    match condition.strip_prefix("unless ") {
+        _ if condition.is_empty() => "always".to_owned(),
+        Some(but) if !but.contains(" unless {") && !but.contains(" when {") => format!("outside {but}"),
+        Some(_) | None => condition.to_owned(),
     }
 }
 
@@ -260,9 +340,7 @@ fn proved(proof: &Result<Proof, String>) -> Vec<String> {
             lines.push(format!("        {word}, such as:"));
             lines.extend(example.lines().iter().map(|line| format!("          {line}")));
         }
-        if let Verdict::Undecided(why) = verdict {
-            lines.push(format!("        {why}"));
-        }
+        lines.extend(verdict.reasons().iter().map(|reason| format!("        {reason}")));
     }
     lines
 }
@@ -275,8 +353,9 @@ fn change_json(change: &Change) -> Value {
         "actions": change.actions.names(),
         "before": right(&change.before),
         "after": right(&change.after),
-        "policies": change.policies,
+        "policies": change.policies.iter().map(|it| &it.id).collect::<BTreeSet<_>>(),
         "principals": change.names,
+        "anybody": change.anybody,
         "group": change.group.as_ref().map(|(group, _)| group),
         "whole_group": change.group.as_ref().map(|(_, whole)| whole),
     })
@@ -304,7 +383,7 @@ fn proof_json(proof: &Result<Proof, String>) -> Value {
             "principal": it.principal,
             "actions": it.actions.names(),
             "verdict": it.verdict.as_str(),
-            "why": match &it.verdict { Verdict::Undecided(why) => Some(why), _ => None },
+            "why": it.verdict.reasons(),
             "permitted_only_after": example(looser),
             "permitted_only_before": example(stricter),
         })

@@ -2,7 +2,7 @@
 
 use super::{load, mistakes};
 use crate::{
-    authorize::{Authorize, Decision, Theory},
+    authorize::{self, Authorize, Decision, Theory},
     cli::{Fault, print},
     config::{self, Settings},
     moment::parse_span,
@@ -11,7 +11,7 @@ use crate::{
         cases::{self, Case, Suite, word},
         cast::Cast,
         diff::{Side, compare},
-        prove::{self, Environment, Proof, Verdict},
+        prove::{self, Environment, Proof, Unanswered, Verdict},
         report::{Report, Ruling, Sample},
     },
     route::Destination,
@@ -20,7 +20,7 @@ use cedar_policy_symcc::solver::LocalSolver;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{process::Command, time::timeout};
 
@@ -37,9 +37,13 @@ pub struct DiffArguments {
     #[arg(value_name = "AFTER")]
     after: PathBuf,
     /// Whose rights are compared: a file that `policy snapshot` wrote, or any other with people, jobs and services. May be
-    /// repeated. Default: everybody in `tests/` below the policies of AFTER.
+    /// repeated. Default: everybody in the tests.
     #[arg(long, value_name = "FILE")]
     population: Vec<PathBuf>,
+    /// Whose tests are asked of both versions, and are the population where no file is: those below the policies of this version. A
+    /// merge request's author writes those of AFTER.
+    #[arg(long, value_name = "VERSION", default_value = "after")]
+    tests: Whose,
     /// Have the solver cvc5 find requests that the two versions decide otherwise, whoever asks.
     #[arg(long)]
     prove: bool,
@@ -49,6 +53,15 @@ pub struct DiffArguments {
     /// Write a comment for a merge request.
     #[arg(long)]
     markdown: bool,
+}
+
+/// One of the two versions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Whose {
+    /// BEFORE.
+    Before,
+    /// AFTER.
+    After,
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -64,11 +77,22 @@ struct Version {
 
 impl Version {
     fn read(path: &Path, config: &Path) -> Result<Self, Fault> {
+        if !path.exists() {
+            return Err(Fault::Line(format!(
+                "`{}` is neither a directory of policies nor a configuration",
+                path.display()
+            )));
+        }
         let settings = match path.is_dir() {
             true => Settings { policies: Some(path.to_owned()), ..config::load_for_review(config)? },
             false => config::load_for_review(path)?,
         };
         Ok(Self { policies: load(&settings).map_err(|errors| mistakes(&errors))?, settings })
+    }
+
+    fn version(&self) -> authorize::Version<'_> {
+        let Settings { routes, token_issuers, .. } = &self.settings;
+        authorize::Version { policies: &self.policies, routes, issuers: token_issuers }
     }
 
     fn side(&self) -> Side<'_> {
@@ -91,13 +115,11 @@ impl Version {
     }
 
     /// How this version decides a request, as far as it leads somewhere.
-    fn rule(&self, site: &Site, suite: &Suite, case: &Case) -> Ruling {
+    fn rule(&self, site: &Site, case: &Case) -> Ruling {
         let Ok(Destination::Upstream(route)) = site.routes().find(&case.asking.judged.asked) else {
             return Ruling { word: "no route", policies: Vec::new() };
         };
-        let known = if case.stranger { suite.cast.at(&case.who, case.asking.now) } else { None };
-        let principal = known.unwrap_or_else(|| case.principal.clone());
-        let principal = site.seen(route, &principal);
+        let principal = site.seen(route, &case.known);
         let decision = self.policies.decide(&principal, &case.asking.judged, route, case.asking.now);
         let Decision { outcome, policies, .. } = decision;
         Ruling { word: word(outcome), policies: policies.to_vec() }
@@ -114,8 +136,12 @@ pub(super) fn run(arguments: &DiffArguments, config: &Path, json: bool) -> Resul
     }
     let [before, after] = [&arguments.before, &arguments.after].map(|path| Version::read(path, config));
     let (before, after) = (before?, after?);
-    let suite = after.suite()?;
-    let cast = population(&arguments.population, &suite, &after.settings)?;
+    let own = match arguments.tests {
+        Whose::Before => &before,
+        Whose::After => &after,
+    };
+    let suite = own.suite()?;
+    let cast = population(&arguments.population, &suite, &own.settings)?;
     let difference = compare(before.side(), after.side(), &cast);
     let samples = samples(&before, &after, &suite);
     let proof = arguments.prove.then(|| proof(&before, &after, arguments.limit));
@@ -139,47 +165,55 @@ fn population(files: &[PathBuf], suite: &Suite, settings: &Settings) -> Result<C
     if files.is_empty() {
         return Ok(suite.cast.clone());
     }
-    let mut cast = Cast::default();
-    for file in files {
-        cast.add(Cast::read(file, settings).map_err(|errors| mistakes(&errors))?);
-    }
-    Ok(cast)
+    Ok(Cast::of_files(files, settings).map_err(|errors| mistakes(&errors))?)
 }
 
 /// The requests of tests that the versions decide otherwise.
 fn samples(before: &Version, after: &Version, suite: &Suite) -> Vec<Sample> {
     let sides = [before, after].map(|version| (version, Site::of(&version.settings)));
     let differ = |case: &Case| {
-        let [before, after] = sides.each_ref().map(|(version, site)| version.rule(site, suite, case));
+        let [before, after] = sides.each_ref().map(|(version, site)| version.rule(site, case));
         let (who, request) = (case.who.clone(), case.request.clone());
         (before.word != after.word).then_some(Sample { who, request, before, after })
     };
     suite.cases.iter().filter_map(differ).collect()
 }
 
-/// What a solver finds. Without one there is no proof, which is no fault.
+/// What a solver finds. Without one there is no proof.
 fn proof(before: &Version, after: &Version, limit: Duration) -> Result<Proof, String> {
     let solver = solver()?;
-    let routes: Vec<_> = before.settings.routes.iter().chain(&after.settings.routes).cloned().collect();
-    let theory = Theory::of(&before.policies, &after.policies, &routes)?;
+    let theory = Theory::of(before.version(), after.version())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot run a solver: {error}"))?;
-    let environments = theory.questions.iter().map(|question| {
+    let (mut proof, now) = (Proof::default(), SystemTime::now());
+    for question in &theory.questions {
         let answer = async {
-            let solver = if question.is_same { None } else { Some(started(&solver, limit)?) };
-            match solver {
-                Some(solver) => prove::answer(question, &theory.schema, solver).await,
-                None => Ok(Verdict::Equivalent),
+            match prove::obvious(question) {
+                Some(verdict) => Ok(verdict),
+                None => {
+                    let answer = prove::answer(question, &theory.schema, started(&solver, limit)?, now).await;
+                    answer.map_err(|error| unanswered(&error, &solver))
+                }
             }
         };
         let answer = runtime.block_on(async { timeout(limit, answer).await });
         let late = || Err(format!("no answer within {} s: allow more with `--limit`", limit.as_secs_f64()));
         let verdict = answer.unwrap_or_else(|_| late()).unwrap_or_else(Verdict::Undecided);
-        Environment { principal: question.principal, actions: question.actions, verdict }
-    });
-    Ok(Proof { environments: environments.collect() })
+        proof.add(Environment { principal: question.principal, actions: question.actions, verdict });
+    }
+    Ok(proof)
+}
+
+fn unanswered(error: &Unanswered, solver: &Path) -> String {
+    match error {
+        Unanswered::Ended(said) => {
+            let place = solver.display();
+            format!("cvc5 at `{place}` ended without an answer: is it cvc5 1.3.1 or later? ({said})")
+        }
+        Unanswered::Said(_) => error.to_string(),
+    }
 }
 
 /// Where the solver is: `CVC5`, or `cvc5` on `PATH`.
