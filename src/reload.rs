@@ -34,6 +34,9 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Past this time they are taken as they are.
 const UNSETTLED: Duration = Duration::from_secs(5);
 
+/// Requests that began before a reload are decided by then: a body may take 10 s, a read of groups 2.
+const DECIDING: Duration = Duration::from_secs(20);
+
 /// How often it is looked whether a refused configuration has become well.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,8 @@ pub struct Reloader {
     pub pushed: Arc<Notify>,
     /// When the last push was told, if there was one lately.
     pub closely: Option<Instant>,
+    /// Since when the groups are read that this generation names, and those of the one before.
+    pub both_since: Option<Instant>,
     /// The configuration that this process was started with.
     pub started: Arc<Settings>,
     /// What the generation in force was made of; see [`digest`].
@@ -205,6 +210,11 @@ impl Reloader {
                 }
             };
             self.closely = self.closely.filter(|since| since.elapsed() < CLOSELY);
+            if self.both_since.take_if(|since| since.elapsed() >= DECIDING).is_some() {
+                let state = self.shared.snapshot.load_full();
+                let (named, shadow) = (state.authorize.groups(), state.shadow_groups());
+                self.shared.membership.configure(&state.settings, &named, &shadow);
+            }
             let look = self.fingerprint();
             if !asked && self.closely.is_none() && look == seen && !self.is_mended() {
                 continue;
@@ -277,13 +287,13 @@ impl Reloader {
         }
         self.upkeep.follow(next.routes.all());
         let (settings, groups, shadow) = (next.settings.clone(), next.authorize.groups(), next.shadow_groups());
-        let both = &groups | &before.authorize.groups(); // which decide for a moment
+        let both = &groups | &before.authorize.groups(); // which decide for a while
         self.shared.membership.configure(&settings, &both, &shadow);
         tell(&next);
         count(&next, &self.metrics);
         self.shadow_changed(before, &next);
         self.shared.snapshot.store(Arc::new(next));
-        self.shared.membership.configure(&settings, &groups, &shadow);
+        self.both_since = Some(Instant::now());
         self.metrics.reloaded(true);
         self.happened(None);
         tracing::info!(%digest, ?changed, ?added, ?removed, "configuration and policies reloaded");

@@ -156,18 +156,26 @@ impl Compared {
     }
 }
 
-/// Whether a text is like a pattern.
+/// Whether a text is like a pattern. Where it is not, only the last star before is tried with more: what an earlier one takes could
+/// not help.
 fn fits(pattern: &[PatternElem], text: &str) -> bool {
-    let mut chars = text.chars();
-    match pattern.split_first() {
-        None => text.is_empty(),
-        Some((PatternElem::Char(letter), rest)) => chars.next() == Some(*letter) && fits(rest, chars.as_str()),
-        Some((PatternElem::Wildcard, rest)) => {
-            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-            let mut tails = ends.map(|at| &text[at..]);
-            rest.is_empty() || tails.any(|tail| fits(rest, tail))
+    let text: Vec<char> = text.chars().collect();
+    let (mut place, mut at, mut star) = (0, 0, None);
+    while at < text.len() {
+        match pattern.get(place) {
+            Some(PatternElem::Wildcard) => {
+                place += 1;
+                star = Some((place, at));
+            }
+            Some(PatternElem::Char(letter)) if *letter == text[at] => (place, at) = (place + 1, at + 1),
+            _ => {
+                let Some((behind, taken)) = star else { return false };
+                (place, at) = (behind, taken + 1);
+                star = Some((behind, taken + 1));
+            }
         }
     }
+    pattern[place..].iter().all(|part| matches!(part, PatternElem::Wildcard))
 }
 
 /// The comparison that a condition is, if it is nothing else.
@@ -218,6 +226,29 @@ mod tests {
     fn found(conditions: &str) -> Comparisons {
         let text = format!("permit (principal, action, resource) {conditions};");
         Comparisons::of(&Policy::parse(None, text).expect("the policy parses"))
+    }
+
+    /// What is merged by others is looked at when it is loaded: it costs no more than its length, and no stack.
+    #[test]
+    fn patterns_are_compared_in_the_time_of_their_length() {
+        let stars = |text: &str| -> Vec<PatternElem> {
+            text.chars().map(|c| if c == '*' { PatternElem::Wildcard } else { PatternElem::Char(c) }).collect()
+        };
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("*", "", true),
+            ("a*b*c", "aXbbYc", true),
+            ("a*b*c", "aXcYb", false),
+            ("*ab", "aab", true),
+            ("/x/*", "/x", false),
+            ("a", "ab", false),
+            ("**a**", "ba", true),
+        ] {
+            assert_eq!(fits(&stars(pattern), text), expected, "{pattern} {text}");
+        }
+        assert!(!fits(&stars(&("/".to_owned() + &"*a".repeat(40) + "b")), &("/".to_owned() + &"a".repeat(4_000))));
+        let long = "a".repeat(500_000);
+        assert!(fits(&stars(&format!("{long}*")), &long));
     }
 
     #[test]

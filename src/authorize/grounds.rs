@@ -16,7 +16,7 @@ use crate::{
     route::Route,
 };
 use cedar_policy::{
-    Context, EvalResult, Expression, Request, eval_expression,
+    Context, EvalResult, Expression, PolicyId, Request, eval_expression,
     pst::{BinaryOp, Clause, Expr, Template, UnaryOp, Var},
 };
 use std::{
@@ -119,6 +119,12 @@ impl<'a> Grounds<'a> {
         let theirs: BTreeSet<u32> = other.marks.iter().copied().collect();
         let own = self.authorize.book.policies.iter().zip(&self.marks);
         own.filter(|(_, mark)| !theirs.contains(mark)).map(|(policy, _)| policy.id.clone()).collect()
+    }
+
+    /// The conditions of this policy, beside its scope, ask who it is.
+    pub fn asks_who(&self, policy: &str) -> bool {
+        let number = self.authorize.book.number(&PolicyId::new(policy));
+        number.is_some_and(|number| self.authorize.book.get(number).facts.asks_principal)
     }
 
     /// The groups that these policies name, of people or of those behind jobs.

@@ -119,6 +119,12 @@ impl Known<'_> {
         }
     }
 
+    /// Who can be the provider of a person, or of one behind a job.
+    pub(super) fn vouching(&self) -> Vec<&str> {
+        let issuers = self.issuers.iter().map(|issuer| issuer.namespace());
+        self.providers.iter().map(|provider| &provider.name).chain(issuers).map(Name::as_str).collect()
+    }
+
     /// What the ids of people, groups and projects may begin with.
     pub(super) fn namespaces(&self, kind: Kind) -> Vec<&str> {
         let issuers = self.issuers.iter().filter(|issuer| match kind {

@@ -1,11 +1,13 @@
 //! Texts in conditions that nothing is ever like: what they are compared with is one of a few known values, or has one spelling.
 
 use super::{
+    PolicyError,
     compared::{Compared, Comparisons, Contradiction, Subject},
     facts::Facts,
     lint::{Known, Told, may_match, may_name},
     nearest::hint,
-    words::{Attribute, Kind},
+    policies::Loaded,
+    words::Attribute,
 };
 use crate::{
     canonical::Class,
@@ -19,18 +21,36 @@ pub(super) fn mistakes(known: &Known<'_>, facts: &Facts, compared: &Comparisons)
     never.chain(compared.contradictions.iter().map(contradiction)).collect()
 }
 
+/// Hosts and labels that no route has, where a policy waits for them: routes come and go, and the policies stay right.
+pub(super) fn odd(policies: &[Loaded], routes: &[Route]) -> Vec<PolicyError> {
+    let of = |policy: &Loaded| {
+        let routes: Vec<&Route> = routes.iter().filter(|route| may_match(&policy.facts.resource, route)).collect();
+        let all = Comparisons::of(&policy.policy).all.into_iter().filter(|one| one.widens != Some(false));
+        let odd = all.filter_map(|one| Some((quoted(&one), unserved(&policy.facts, &one, &routes)?)));
+        odd.map(|(near, (message, help))| PolicyError::at(policy.near(&near), message).help(help)).collect::<Vec<_>>()
+    };
+    policies.iter().flat_map(of).collect()
+}
+
+fn unserved(facts: &Facts, one: &Compared, routes: &[&Route]) -> Option<Told> {
+    match &one.subject {
+        Subject::Context(Attribute::Host) => {
+            never("`context.host`", one, &routes.iter().map(|route| route.host.as_str()).collect::<Vec<_>>())
+        }
+        Subject::Label(label) => unlabelled(one, label, facts, routes),
+        Subject::Context(_) | Subject::Provider | Subject::Body(_) => None,
+    }
+}
+
 fn told(known: &Known<'_>, facts: &Facts, one: &Compared) -> Option<Told> {
     let routes = || known.routes.iter().filter(|route| may_match(&facts.resource, route));
     match &one.subject {
         Subject::Context(Attribute::PathFolded) => unfolded(one),
         Subject::Context(Attribute::Path) => rootless(one),
         Subject::Context(Attribute::Class) => never("`context.class`", one, &Class::ALL.map(Class::as_str)),
-        Subject::Context(Attribute::Host) => {
-            never("`context.host`", one, &routes().map(|route| route.host.as_str()).collect::<Vec<_>>())
-        }
-        Subject::Context(_) => None,
-        Subject::Provider => never("the provider of a person", one, &known.namespaces(Kind::User)),
-        Subject::Label(label) => unlabelled(one, label, facts, &routes().collect::<Vec<_>>()),
+        Subject::Context(_) | Subject::Label(_) => None,
+        Subject::Provider if one.widens == Some(false) => None,
+        Subject::Provider => never("the provider of a person", one, &known.vouching()),
         Subject::Body(field) => {
             let rules = routes().flat_map(|route| &*route.body_fields).filter(|rule| may_name(facts, rule));
             let mut fields = rules.flat_map(|rule| &rule.fields).filter(|known| known.name == *field).peekable();
@@ -192,8 +212,11 @@ mod tests {
 
     fn said(policy: &str) -> Vec<String> {
         let text = format!("@id(\"a\") {policy}");
-        let errors = load_with(&text, &routes(), &[gitlab("gitlab")], &[]).err().unwrap_or_default();
-        errors.iter().map(ToString::to_string).collect()
+        let found = match load_with(&text, &routes(), &[gitlab("gitlab")], &[]) {
+            Ok(checked) => odd(&checked.policies, &routes()),
+            Err(errors) => errors,
+        };
+        found.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -256,6 +279,23 @@ mod tests {
         let host =
             said(r#"permit (principal, action, resource == Route::"portal") when { context.host == "api.test" };"#);
         assert!(matches!(&host[..], [only] if only.contains("never `api.test`")), "{host:?}");
+    }
+
+    /// Routes come and go with the configuration: a set that was right is not refused for that.
+    #[test]
+    fn what_no_route_has_now_is_odd_and_no_mistake() {
+        for condition in [
+            r#"resource has tier && resource.tier == "dev""#,
+            r#"resource has tier && (resource.tier == "production" || resource.tier == "dev")"#,
+            r#"context.host == "gone.test""#,
+        ] {
+            let policy = format!("@id(\"a\") forbid (principal, action, resource) when {{ {condition} }};");
+            let checked = load_with(&policy, &routes(), &[gitlab("gitlab")], &[]).expect("it is served");
+            assert_eq!(odd(&checked.policies, &routes()).len(), 1, "{condition}");
+        }
+        for condition in [r#"resource has tier && resource.tier != "dev""#, r#"context.host != "gone.test""#] {
+            assert_eq!(said(&format!("permit (principal, action, resource) when {{ {condition} }};")), [""; 0]);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::{
     facts::Facts,
     gaps,
     mistake::Spot,
+    never,
     policies::Loaded,
     words::{Kind, Scope},
 };
@@ -45,7 +46,8 @@ impl Authorize {
         let permits = self.book.policies.iter().filter(|policy| policy.facts.permits);
         let stranded = permits.filter_map(|policy| stranded(policy, routes, issuers));
         let gaps = gaps::warnings(&self.book.policies, routes);
-        self.idle.shadowed.iter().cloned().chain(gaps).chain(stranded).chain(unpinned).collect()
+        let odd = never::odd(&self.book.policies, routes);
+        self.idle.shadowed.iter().cloned().chain(gaps).chain(odd).chain(stranded).chain(unpinned).collect()
     }
 
     /// Permits for jobs of a project by its path alone, each with its place and the path: whoever gets the path next is let in.

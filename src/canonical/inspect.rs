@@ -128,13 +128,14 @@ fn value(field: &BodyField, found: Found) -> Result<Option<Field>, Refusal> {
 }
 
 /// One `Content-Type`: `application/json`, or `application/` something `+json`, and nothing else but `charset=utf-8`. Frameworks
-/// read other parameters in other ways, `charset*0=utf-7` (RFC 2231) as another `charset`, so that they would read another body.
+/// read a type that only begins like that of a form as one, and other parameters in other ways, `charset*0=utf-7` (RFC 2231) as another `charset`, so that they would read another body.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(kind) = fields::one(headers, header::CONTENT_TYPE) else { return false };
     let (media, parameter) = kind.split_once(';').unwrap_or((kind, "charset=utf-8"));
     let media = media.trim_end_matches([' ', '\t']).to_ascii_lowercase();
     let subtype = media.strip_prefix("application/").unwrap_or_default();
-    let named = subtype == "json" || subtype.strip_suffix("+json").is_some_and(is_token);
+    let named =
+        subtype == "json" || subtype.strip_suffix("+json").is_some_and(|kind| is_token(kind) && !kind.contains("form"));
     let parameter = parameter.trim_matches([' ', '\t']).to_ascii_lowercase();
     named && ["charset=utf-8", "charset=\"utf-8\""].contains(&&*parameter)
 }
@@ -239,6 +240,7 @@ mod tests {
             "application/jsonx",
             "application/json, text/plain",
             "application/+json",
+            "application/x-www-form-urlencoded+json",
             "json",
             "application/json; charset=utf-16",
             "application/json; charset=utf-8; charset=utf-16",

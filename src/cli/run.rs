@@ -275,6 +275,7 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
         asked: watching.asked,
         pushed: hall.shared.login.pushed.clone(),
         closely: None,
+        both_since: None,
         started: settings.clone(),
         taken: watching.taken,
         doors: watching.doors,

@@ -55,6 +55,10 @@ pub(super) struct Directory {
     version: AtomicU64,
     /// Reads of tables.
     reading: Flight,
+    /// Reads of tables that only the shadow policies name.
+    reading_aside: Flight,
+    /// One person at a time is read in those.
+    turn_aside: Semaphore,
     /// Whoever reads one person alone has one of these.
     turns: Semaphore,
     /// What may be read of single people.
@@ -106,6 +110,8 @@ impl Directory {
             alone: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(ALONE).build(),
             version: AtomicU64::new(1),
             reading: Flight::default(),
+            reading_aside: Flight::default(),
+            turn_aside: Semaphore::new(1),
             turns: Semaphore::new(PEOPLE_AT_ONCE),
             budget: Budget::default(),
             changed: Mutex::default(),
@@ -141,13 +147,15 @@ impl Directory {
     /// The group with GitLab's number, if it is named.
     fn numbered(&self, group: u64) -> Option<GroupPath> {
         let tables = self.tables.load();
-        let found = tables.iter().find(|(_, table)| table.group.load(Ordering::Relaxed) == group && group != 0);
+        let named = tables.iter().filter(|(_, table)| !table.is_aside());
+        let found = named.into_iter().find(|(_, table)| table.group.load(Ordering::Relaxed) == group && group != 0);
         found.map(|(path, _)| path.clone())
     }
 
     /// When the table was read that was read longest ago.
     fn oldest(&self) -> Option<SystemTime> {
-        self.tables.load().values().filter_map(|table| table.state.load().read).min()
+        let tables = self.tables.load();
+        tables.values().filter(|table| !table.is_aside()).filter_map(|table| table.state.load().read).min()
     }
 
     /// GitLab says that everybody may have changed. With `narrow`, what somebody loses is not believed to be back for a while.
@@ -169,9 +177,9 @@ impl Directory {
         failing.map(|(path, _)| path.clone()).collect()
     }
 
-    /// How many groups are named.
+    /// How many groups are named, by more than the shadow policies.
     pub(super) fn size(&self) -> usize {
-        self.tables.load().len()
+        self.tables.load().values().filter(|table| !table.is_aside()).count()
     }
 
     /// Takes the groups that policies name now, and those that only the shadow policies name. What is known of those of before
@@ -201,15 +209,18 @@ impl Directory {
         let mut need = Need::Nothing;
         let changed = self.all_changed_since(now);
         for table in self.tables.load().values() {
-            let state = table.state.load();
-            if state.is_backing_off(now) {
-                continue;
+            if !table.is_aside() {
+                need = need.max(table.need(changed, now, clock));
             }
-            let of_table = state.read_since(changed).map_or(Need::Read, |read| clock.need(elapsed(read, now)));
-            let nobody_waits = table.is_aside().then_some(Need::ReadAhead);
-            need = need.max(nobody_waits.map_or(of_table, |most| of_table.min(most)));
         }
         need
+    }
+
+    /// True if what only the shadow policies name is to be read, and nobody does. No request waits for that.
+    pub(super) fn aside_is_due(&self, now: SystemTime, clock: &Clock) -> bool {
+        let changed = self.all_changed_since(now);
+        let is_due = |table: &Arc<Table>| table.is_aside() && table.need(changed, now, clock) > Need::Nothing;
+        self.tables.load().values().any(is_due) && self.reading_aside.is_free()
     }
 
     fn all_changed_since(&self, now: SystemTime) -> Option<SystemTime> {
@@ -233,17 +244,28 @@ impl Directory {
     pub(super) async fn read(&self, older: Duration) {
         let Some(turn) = self.reading.turn().await else { return };
         turn.begin();
+        self.read_tables(older, false, AT_ONCE).await;
+    }
+
+    /// The same of those that only the shadow policies name, one after the other: the others are never kept waiting.
+    pub(super) async fn read_aside(&self, older: Duration) {
+        let Some(turn) = self.reading_aside.turn().await else { return };
+        turn.begin();
+        self.read_tables(older, true, 1).await;
+    }
+
+    async fn read_tables(&self, older: Duration, aside: bool, at_once: usize) {
         let now = SystemTime::now();
         let changed = self.all_changed_since(now);
         let is_due = |table: &Table| {
             let state = table.state.load();
             let fresh = state.read_since(changed).is_some_and(|read| elapsed(read, now) < older);
-            !fresh && !state.is_backing_off(now)
+            table.is_aside() == aside && !fresh && !state.is_backing_off(now)
         };
         let mut due = self.tables.load_full().iter().filter(|(_, table)| is_due(table)).map(both).collect::<Vec<_>>();
         let mut reads = JoinSet::new();
         loop {
-            while reads.len() < AT_ONCE
+            while reads.len() < at_once
                 && let Some((path, table)) = due.pop()
             {
                 let api = self.api.clone();
@@ -265,8 +287,7 @@ impl Directory {
         }
     }
 
-    /// Reads one person in every named group. Nothing is taken unless all of it could be read, but for what only the shadow
-    /// policies name.
+    /// Reads one person in every group that more than the shadow policies name. Nothing is taken unless all of it could be read.
     ///
     /// # Errors
     /// Any [`ApiError`].
@@ -275,9 +296,7 @@ impl Directory {
         let _turn = self.turns.acquire().await;
         let read = SystemTime::now();
         let (mut roles, mut active) = (HashMap::new(), true);
-        let tables = self.tables.load_full();
-        let mut due: Vec<GroupPath> = tables.keys().cloned().collect();
-        let is_aside = |path: &GroupPath| tables.get(path).is_some_and(|table| table.is_aside());
+        let mut due = self.paths(false);
         let mut reads = JoinSet::new();
         loop {
             while reads.len() < AT_ONCE
@@ -291,12 +310,6 @@ impl Directory {
             }
             let Some(done) = reads.join_next().await else { break };
             let Ok((path, member)) = done else { continue };
-            if is_aside(&path) {
-                if let Ok(member) = member {
-                    roles.insert(path, member.and_then(|member| member.role));
-                }
-                continue;
-            }
             let member = member?;
             active &= member.is_none_or(|member| member.role.is_some());
             roles.insert(path, member.and_then(|member| member.role));
@@ -308,6 +321,30 @@ impl Directory {
         }
         self.alone.insert(user, Arc::new(Alone { roles, read }));
         Ok(())
+    }
+
+    /// Reads one person, who was just read alone, in what only the shadow policies name, as far as that can be read. Nobody waits
+    /// for it, and where it is done for somebody else it is left out.
+    pub(super) async fn read_alone_aside(&self, user: &UserId) {
+        let (Some(user), Ok(_turn)) = (number(user), self.turn_aside.try_acquire()) else { return };
+        let Some(alone) = self.alone.get(&user) else { return };
+        let mut roles = HashMap::new();
+        for path in self.paths(true) {
+            let Ok(member) = self.api.member(&path, user, SystemTime::now()).await else { return };
+            roles.insert(path, member.and_then(|member| member.role));
+        }
+        if roles.is_empty() || self.alone.get(&user).is_none_or(|now| !Arc::ptr_eq(&now, &alone)) {
+            return; // later reads know better
+        }
+        roles.extend(alone.roles.clone());
+        self.alone.insert(user, Arc::new(Alone { roles, read: alone.read }));
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The groups that more than the shadow policies name, or only they.
+    fn paths(&self, aside: bool) -> Vec<GroupPath> {
+        let tables = self.tables.load();
+        tables.iter().filter(|(_, table)| table.is_aside() == aside).map(|(path, _)| path.clone()).collect()
     }
 
     /// Whether GitLab lets this person in.
@@ -458,6 +495,14 @@ fn both((path, table): (&GroupPath, &Arc<Table>)) -> (GroupPath, Arc<Table>) {
 impl Table {
     fn is_aside(&self) -> bool {
         self.aside.load(Ordering::Acquire)
+    }
+
+    fn need(&self, changed: Option<SystemTime>, now: SystemTime, clock: &Clock) -> Need {
+        let state = self.state.load();
+        if state.is_backing_off(now) {
+            return Need::Nothing;
+        }
+        state.read_since(changed).map_or(Need::Read, |read| clock.need(elapsed(read, now)))
     }
 
     /// Takes an answer; true if anything is other than before.

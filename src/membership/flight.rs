@@ -26,6 +26,11 @@ impl Flight {
         (self.begun.load(Ordering::Acquire) == asked).then_some(Turn { flight: self, _one: one })
     }
 
+    /// Nobody has the turn.
+    pub(super) fn is_free(&self) -> bool {
+        self.one.try_lock().is_ok()
+    }
+
     /// A request has waited in vain for what is read now.
     pub(super) fn note_late(&self) {
         self.late.store(self.begun.load(Ordering::Acquire), Ordering::Release);

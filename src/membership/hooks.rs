@@ -283,7 +283,7 @@ impl Memberships {
                 if !this.heard.people.is(&user, mine) {
                     return; // a later change reads what this one would
                 }
-                this.read_named(&user, directory.as_deref()).await;
+                this.read_named(&user, directory.as_ref()).await;
             }
             this.heard.people.done(&user, mine);
         });
@@ -312,7 +312,7 @@ impl Memberships {
     }
 
     /// Reads a person who was named, if they have a session here; else there is nobody to decide about.
-    async fn read_named(self: &Arc<Self>, user: &UserId, directory: Option<&Directory>) {
+    async fn read_named(self: &Arc<Self>, user: &UserId, directory: Option<&Arc<Directory>>) {
         self.read_named_behind(user).await;
         let Some(live) = self.control.session_of(user) else { return };
         let cell = self.cell(user);

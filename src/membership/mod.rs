@@ -126,6 +126,10 @@ impl Memberships {
             Some(directory) => directory.need(now, &clock),
             None => Need::Nothing,
         };
+        if let Some(directory) = directory.as_ref().filter(|directory| directory.aside_is_due(now, &clock)) {
+            let (directory, older) = (directory.clone(), clock.refresh.mul_f64(0.5));
+            self.control.aside(async move { directory.read_aside(older).await });
+        }
         match need.max(more) {
             Need::Nothing => {}
             Need::ReadAhead => self.read_ahead(&cell, live, (need, more), now),
@@ -359,7 +363,7 @@ impl Memberships {
 
     /// Reads one person with our token, in every group that is named: one call for each. What a hook asks for is free once in a
     /// while for each person; all else is as much as there is budget for.
-    async fn read_alone(&self, directory: &Directory, cell: &Cell, user: &UserId, need: Need) {
+    async fn read_alone(&self, directory: &Arc<Directory>, cell: &Cell, user: &UserId, need: Need) {
         let Some(turn) = cell.alone.turn().await else { return };
         let now = SystemTime::now();
         if need == Need::Changed && !directory.has_changed(user, now) {
@@ -375,6 +379,8 @@ impl Memberships {
             tracing::warn!(%user, %error, "roles were not read");
         }
         cell.read_alone(read.is_ok(), SystemTime::now());
+        let (directory, user) = (directory.clone(), user.clone());
+        self.control.aside(async move { directory.read_alone_aside(&user).await });
     }
 
     /// One read at a time per person.

@@ -186,11 +186,13 @@ pub fn compare(before: Side<'_>, after: Side<'_>, cast: &Cast) -> Difference {
         for route in routes.iter().copied() {
             let seen = sides.each_ref().map(|side| side.at(principal, route));
             let Some(found) = found(&sides, &seen) else { continue };
-            for (alone, found) in alone.iter_mut().zip(&found) {
-                let met = found.grounds.iter().chain(&found.displacing);
-                met.for_each(|ground| _ = alone.remove(&ground.policy));
+            for (alone, (found, side)) in alone.iter_mut().zip(found.iter().zip(&sides)) {
+                let met = found.grounds.iter().chain(&found.displacing).map(|ground| &ground.policy);
+                // of one that asks who it is, others may notice more than whoever it fits here
+                met.filter(|policy| !side.grounds.asks_who(policy)).for_each(|policy| _ = alone.remove(policy));
             }
             for (altered, policies) in altered(&found) {
+                alone.iter_mut().for_each(|alone| alone.retain(|id| !policies.iter().any(|cause| cause.id == *id)));
                 let concerned = rights.entry(altered).or_default().entry(route.clone()).or_default();
                 concerned.who.push(number);
                 concerned.policies.extend(policies);

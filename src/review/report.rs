@@ -104,7 +104,7 @@ impl Report<'_> {
         }
         if !untold.is_empty() && !self.is_proved() {
             notes.push(format!(
-                "warning: nobody in the population is whom {} is about, so that no line tells who gains or loses by it",
+                "warning: nobody in the population shows what {} changes, so that no line tells who gains or loses by it",
                 cut(untold, NAMES)
             ));
         }

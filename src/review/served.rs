@@ -4,40 +4,27 @@ use crate::config::Settings;
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeSet, fmt, path::Path};
 
-/// Keys that decide who comes to a route, what policies see of it and of a request, and as whom its upstream is asked.
-const ROUTE: [&str; 12] = [
-    "host",
-    "path",
-    "paths",
-    "providers",
-    "token_issuers",
-    "labels",
-    "body_fields",
-    "step_up",
-    "credential",
-    "forward_credential",
-    "one_time",
-    "running_job",
+/// Lists whose entries have names, each with the keys of an entry that decide nothing: all others may.
+const LISTS: [(&str, &[&str]); 3] = [
+    ("routes", &["name", "allow", "body", "idle", "limits", "timeouts", "upstream"]), // `allow` is policies
+    ("providers", &["name", "title"]),
+    ("token_issuers", &["name"]),
 ];
 
-/// Keys that decide whom a provider vouches for.
-const PROVIDER: [&str; 5] = ["kind", "issuer", "tenants", "hosted_domains", "claims"];
-
-/// Keys that decide for whom a token issuer vouches.
-const TOKEN_ISSUER: [&str; 13] = [
-    "kind",
-    "issuer",
-    "provider",
-    "audiences",
-    "algorithms",
-    "max_age",
-    "principal",
-    "media_type",
-    "claims",
-    "projects",
-    "legacy_project",
-    "endpoint",
-    "client_id",
+/// Other keys that decide nothing about a request; the policies are compared by what they say.
+const APART: [&str; 12] = [
+    "audit",
+    "contact",
+    "drain",
+    "hsts",
+    "keys",
+    "limits",
+    "operations",
+    "policies",
+    "sessions",
+    "shadow_policies",
+    "state",
+    "workers",
 ];
 
 /// One key that is not the same on both sides.
@@ -72,13 +59,16 @@ impl fmt::Display for Setting {
 
 /// All of these, sorted by key.
 pub fn settings(before: &Settings, after: &Settings) -> Vec<Setting> {
-    let mut found = Vec::new();
-    for (list, keys) in [("routes", &ROUTE[..]), ("providers", &PROVIDER), ("token_issuers", &TOKEN_ISSUER)] {
-        let [before, after] = [before, after].map(|side| entries(side, list, keys));
+    let [one, other] = [before, after].map(whole);
+    let mut found = unlike("", &one, &other);
+    for (list, apart) in LISTS {
+        let [before, after] = [before, after].map(|side| entries(side, list, apart));
         for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
             let key = format!("{list}[{name}]");
             match (before.get(name), after.get(name)) {
-                (Some(Value::Object(before)), Some(Value::Object(after))) => found.extend(unlike(&key, before, after)),
+                (Some(Value::Object(before)), Some(Value::Object(after))) => {
+                    found.extend(unlike(&format!("{key}."), before, after));
+                }
                 (before, after) => {
                     let value = |value: Option<&Value>| value.cloned().unwrap_or_default();
                     found.push(Setting { key, before: value(before), after: value(after) });
@@ -89,21 +79,29 @@ pub fn settings(before: &Settings, after: &Settings) -> Vec<Setting> {
     found
 }
 
+/// The keys of the configuration that are no such lists.
+fn whole(settings: &Settings) -> Map<String, Value> {
+    let base = settings.file.parent().unwrap_or(Path::new(""));
+    let is_apart = |key: &str| APART.contains(&key) || LISTS.iter().any(|(list, _)| *list == key);
+    let own = settings.effective.as_object().into_iter().flatten().filter(|(key, _)| !is_apart(key));
+    own.map(|(key, value)| (key.clone(), relative(value, base))).collect()
+}
+
 fn unlike(path: &str, before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Setting> {
     let value = |map: &Map<String, Value>, key: &String| map.get(key).cloned().unwrap_or_default();
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let keys = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
-    keys.map(|key| Setting { key: format!("{path}.{key}"), before: value(before, key), after: value(after, key) })
+    keys.map(|key| Setting { key: format!("{path}{key}"), before: value(before, key), after: value(after, key) })
         .collect()
 }
 
-/// The entries of a list by name, with these keys alone.
-fn entries(settings: &Settings, list: &str, keys: &[&str]) -> Map<String, Value> {
+/// The entries of a list by name, without the keys that stand `apart`.
+fn entries(settings: &Settings, list: &str, apart: &[&str]) -> Map<String, Value> {
     let base = settings.file.parent().unwrap_or(Path::new(""));
     let entry = |entry: &Value| {
         let name = entry.get("name")?.as_str()?.to_owned();
-        let own = keys.iter().filter_map(|key| Some(((*key).to_owned(), relative(entry.get(*key)?, base))));
-        Some((name, Value::Object(own.filter(|(_, value)| !value.is_null()).collect())))
+        let own = entry.as_object()?.iter().filter(|(key, value)| !apart.contains(&key.as_str()) && !value.is_null());
+        Some((name, own.map(|(key, value)| (key.clone(), relative(value, base))).collect()))
     };
     settings.effective.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(entry).collect()
 }

@@ -87,7 +87,10 @@ pub fn folded(name: &str) -> String {
     let letters = name.chars().filter(|letter| !['_', '-'].contains(letter));
     match name.is_ascii() {
         true => letters.map(|letter| letter.to_ascii_lowercase()).collect(),
-        false => letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect(),
+        false => {
+            let folded = letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+            folded.filter(|letter| *letter != '\u{307}').collect() // what is left of a capital i with a dot
+        }
     }
 }
 

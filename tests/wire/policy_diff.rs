@@ -352,8 +352,15 @@ fn an_empty_population_is_no_reason_to_say_that_nothing_differs() {
     scene.write("few.yaml", "people: {}\n");
     let told = scene.diff(&["--population", "few.yaml"]);
     assert_eq!(told.code, 1, "{told:?}");
-    assert!(told.out.contains("warning: nobody in the population is whom x is about"), "{}", told.out);
+    assert!(told.out.contains("warning: nobody in the population shows what x changes"), "{}", told.out);
     assert!(!told.out.contains("no right differs"), "{}", told.out);
+    let forbid = |but: &str| {
+        let path = "when { context.path_folded == \"/api/admin\" || context.path_folded like \"/api/admin/*\" }";
+        format!("{POLICIES}@id(\"f\") forbid (principal is User, action, resource == Route::\"api\") {path}{but};")
+    };
+    let scene = Scene::new(&forbid(""), &forbid(" unless { principal.login == \"eve\" }"));
+    let told = scene.diff(&[]);
+    assert!(told.code == 1 && told.out.contains("shows what f changes"), "nobody there is eve: {told:?}");
     let by_condition = everybody.replace(';', " when { principal in Group::\"gitlab:release\" };");
     let scene = Scene::new(POLICIES, &(POLICIES.to_owned() + &by_condition));
     assert_eq!(scene.diff(&[]).code, 1);
@@ -432,6 +439,36 @@ fn settings_that_differ_are_told() {
     assert!(told.out.contains("config  routes[api] added: {"), "{told:?}");
     let same = scene.policy(&["diff", "after.yaml", "after.yaml"], &[]);
     assert_eq!((same.code, same.out.contains("config")), (0, false), "{same:?}");
+}
+
+/// Whatever may decide about a request is a difference; what cannot is none.
+#[test]
+fn every_key_is_a_difference_but_for_those_that_decide_nothing() {
+    let scene = Scene::new(POLICIES, POLICIES);
+    let text = fs::read_to_string(scene.path("vestibule.yaml")).expect("readable");
+    let diff = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        scene.write("other.yaml", &text.replace(from, to));
+        scene.policy(&["diff", "vestibule.yaml", "other.yaml"], &[])
+    };
+    let policies = "policies: ./before";
+    for (from, to, line) in [
+        (policies, "trusted_proxies: [10.0.0.0/8]\npolicies: ./before", "config  trusted_proxies: "),
+        ("membership: { api", "membership: { claim: nicknames, api", "config  providers[gitlab].membership: "),
+        ("labels: {", "encoded_slash: true, labels: {", "config  routes[api].encoded_slash: "),
+        ("labels: {", "origins: [\"https://a.example\"], labels: {", "config  routes[api].origins: "),
+    ] {
+        let told = diff(from, to);
+        assert!(told.code == 1 && told.out.contains(line), "{to}: {told:?}");
+    }
+    for (from, to) in [
+        (policies, "workers: 3\npolicies: ./before"),
+        (policies, "contact: { name: a, url: \"https://a.example\" }\npolicies: ./before"),
+        ("labels: {", "timeouts: { connect: 1s }, labels: {"),
+    ] {
+        let told = diff(from, to);
+        assert_eq!((told.code, told.out.contains("config")), (0, false), "{to}: {told:?}");
+    }
 }
 
 /// Each version is asked about with the routes and labels that it has.
@@ -707,7 +744,6 @@ fn the_documented_job_comments_a_merge_request() {
     let comment = notes.all()[&302].clone();
     assert!(comment.contains("<b>change</b> <code>read</code> on <code>portal</code>: <code>dan</code>"), "{comment}");
     // the next push changes the comment, also where nothing differs any more
-    git(&scene.path("clone"), &["worktree", "remove", "--force", ".before"]);
     fs::write(scene.path("clone/policies/all.cedar"), POLICIES).expect("written");
     run();
     assert_eq!(notes.take(), [format!("GET {list}?sort=asc&per_page=100"), format!("PUT {list}/302")]);

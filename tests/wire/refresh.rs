@@ -33,11 +33,13 @@ async fn grants(provider: &Provider) -> u64 {
     provider.seen(TOKEN).await
 }
 
-/// The session is used until the provider has seen so many token requests, and is served all the while.
+/// The session is used until the provider has seen so many token requests, and is served until then; what the last one brings may
+/// be quicker than we look.
 async fn served_until(gateway: &Gateway, browser: &Browser, provider: &Provider, number: u64) {
     let start = Instant::now();
     while grants(provider).await < number {
-        assert_eq!(gateway.get_as(browser, "/").await.status, 200, "after {:?}", start.elapsed());
+        let status = gateway.get_as(browser, "/").await.status;
+        assert!(status == 200 || grants(provider).await >= number, "{status} after {:?}", start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(25), "no token request {number}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -202,3 +202,39 @@ async fn shadow_policies_hold_up_no_reload() {
     let (code, told) = told(&gateway, "check");
     assert!(code == Some(1) && told.contains("pipe.cedar: is no file"), "{told}");
 }
+
+/// A group that only the shadow policies name may hang: who is taken out of a group in force is out all the same, and who is put
+/// into one is in.
+#[tokio::test]
+async fn groups_of_shadow_policies_keep_nobody_waiting() {
+    let Some(provider) = Gateway::provider(&[]) else { return };
+    let member = async |role: Option<&str>| {
+        let memberships = role.map_or_else(|| json!({}), |role| json!({ "platform": role }));
+        provider.admin("/admin/user", json!({"user": "ines", "memberships": memberships})).await;
+    };
+    member(Some("developer")).await;
+    let id = provider.admin("/admin/user", json!({"user": "ines"})).await["id"].clone();
+    for path in ["members/all".to_owned(), format!("members/all/{id}")] {
+        provider.fault(&format!("/api/v4/groups/security/{path}"), json!({"delay_ms": 20000, "times": 1000})).await;
+    }
+    let upstream = Upstream::start().await;
+    let live = "@id(\"all\") permit (principal is User in Role::\"gitlab:platform#developer\", action, resource == Route::\"app\");";
+    let shadow =
+        "@id(\"next\") permit (principal is User in Group::\"gitlab:security\", action, resource == Route::\"app\");";
+    let api = "\x20   membership: { refresh: 1s, api: { token: { file: api } } }\n";
+    let text = configuration(&provider.issuer, &upstream, api, "", "shadow_policies: ./next\n");
+    let gateway = Gateway::start_with(&text, live, |gateway| {
+        gateway.write_secret("api", "glpat-test-token-0123456789");
+        fs::create_dir(gateway.path("next")).expect("a directory");
+        gateway.write("next/app.cedar", shadow);
+    })
+    .await;
+    let ines = gateway.sign_in(&provider, "ines").await;
+    assert_eq!(gateway.get_as(&ines, "/x").await.status, 200);
+    for (role, status) in [(None, 403), (Some("developer"), 200), (Some("guest"), 403)] {
+        member(role).await;
+        let begun = std::time::Instant::now();
+        gateway.until("it acts", async || gateway.get_as(&ines, "/x").await.status == status).await;
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{role:?}: {:?}", begun.elapsed());
+    }
+}
