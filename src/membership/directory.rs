@@ -147,8 +147,8 @@ impl Directory {
     /// The group with GitLab's number, if it is named.
     fn numbered(&self, group: u64) -> Option<GroupPath> {
         let tables = self.tables.load();
-        let named = tables.iter().filter(|(_, table)| !table.is_aside());
-        let found = named.into_iter().find(|(_, table)| table.group.load(Ordering::Relaxed) == group && group != 0);
+        let mut named = tables.iter().filter(|(_, table)| !table.is_aside());
+        let found = named.find(|(_, table)| table.group.load(Ordering::Relaxed) == group && group != 0);
         found.map(|(path, _)| path.clone())
     }
 
@@ -214,6 +214,11 @@ impl Directory {
             }
         }
         need
+    }
+
+    /// True if the shadow policies name groups that nothing else does.
+    pub(super) fn has_aside(&self) -> bool {
+        self.tables.load().values().any(|table| table.is_aside())
     }
 
     /// True if what only the shadow policies name is to be read, and nobody does. No request waits for that.

@@ -379,8 +379,10 @@ impl Memberships {
             tracing::warn!(%user, %error, "roles were not read");
         }
         cell.read_alone(read.is_ok(), SystemTime::now());
-        let (directory, user) = (directory.clone(), user.clone());
-        self.control.aside(async move { directory.read_alone_aside(&user).await });
+        if directory.has_aside() {
+            let (directory, user) = (directory.clone(), user.clone());
+            self.control.aside(async move { directory.read_alone_aside(&user).await });
+        }
     }
 
     /// One read at a time per person.
