@@ -97,6 +97,8 @@ pub struct Tidings {
     pub asked: Asked,
     /// What every answer carries.
     pub envelope: Envelope,
+    /// It is asked of an endpoint that ends access, or tells that it should: that never waits for a record.
+    pub ends_access: bool,
 }
 
 impl Tidings {
@@ -112,6 +114,7 @@ impl Tidings {
             let route = routes.of(&asked.host).find(|route| cors::acts_as_the_person(asked, route));
             self.envelope.cors = route.map_or(Allowed::Nobody, |route| Allowed::of(asked, route));
         }
+        self.ends_access = endpoint.ends_access();
     }
 
     fn of_route(&mut self, asked: &Canonical, route: &Arc<Route>) {

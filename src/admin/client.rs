@@ -132,7 +132,7 @@ fn listed(settings: &Settings, records: Option<HashMap<[u8; 4], u64>>) -> Result
 
 fn record(settings: &Settings, act: &'static str, kind: Kind, name: &str) -> Result<(), String> {
     let journal = settings.state.join("journal");
-    let audit = Audit::open(&journal, &settings.keys, settings.audit.mode, settings.audit.segment)?;
+    let audit = Audit::open(&journal, &settings.keys, &settings.audit)?;
     let uid = fs::metadata("/proc/self").map_or(0, |about| about.uid());
     let event = Event::of_key(uid, act, format!("{} {name}", kind.as_str()));
     audit.record(event, SystemTime::now());

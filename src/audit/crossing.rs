@@ -322,6 +322,11 @@ impl Crossing {
         });
     }
 
+    /// True if its decision, or what is answered in place of one, has a record.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.draft().as_ref().is_some_and(|draft| draft.recorded.is_some())
+    }
+
     /// True if somebody known asks.
     pub(super) fn is_known(&self) -> bool {
         self.draft().as_ref().is_some_and(|draft| !matches!(draft.who, None | Some(Who::Anonymous)))

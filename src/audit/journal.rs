@@ -7,9 +7,11 @@ use super::{
     key::Signer,
     record::{Chain, FORMAT, Kind, Opening, Recovery},
     recover::{self, End, Tail},
+    retain::{self, Asked},
     segment::Segment,
     time::millis,
 };
+use crate::config::Retention;
 use aws_lc_rs::rand;
 use serde::Serialize;
 use std::{
@@ -216,20 +218,44 @@ impl Journal {
         Ok(())
     }
 
-    /// Closes the segment and begins the next one, if it has reached its size.
+    /// Closes the segment and begins the next one, if it has reached its size. True if it has.
     ///
     /// # Errors
     /// As the kernel says; then the segment stays, and the next call tries again.
-    pub(super) fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
+    pub(super) fn rotate(&mut self, now: SystemTime) -> io::Result<bool> {
         if self.durable + (self.pending.len() as u64) < self.limit {
-            return Ok(());
+            return Ok(false);
         }
         self.head(now);
         self.sync()?;
         self.file = create(&self.directory, &self.chain)?;
         self.durable = 0;
         self.push(Kind::Segment, &opening(now));
-        self.sync()
+        self.sync().map(|()| true)
+    }
+
+    /// Removes the oldest segment, if retention asks for that and no sink waits for a record of it: first what is left of it is
+    /// recorded, signed and on disk, then its file goes. Says what it found.
+    ///
+    /// # Errors
+    /// What cannot be read, written or removed. What was recorded stays, and the next call tries again.
+    pub(super) fn retain(
+        &mut self,
+        retention: &Retention,
+        needed: Option<(u32, u64)>,
+        now: SystemTime,
+    ) -> Result<Asked, String> {
+        let asked = retain::look(&self.directory, retention, needed, now)?;
+        if let Asked::Gone(due) = &asked {
+            let path = due.segment.path.display();
+            self.push(Kind::Removal, &due.removal);
+            self.head(now);
+            self.sync().map_err(|error| format!("cannot record that `{path}` goes: {error}"))?;
+            retain::remove(&due.segment)
+                .and_then(|()| File::open(&self.directory)?.sync_all())
+                .map_err(|error| format!("cannot remove `{path}`: {error}"))?;
+        }
+        Ok(asked)
     }
 }
 

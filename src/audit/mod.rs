@@ -3,6 +3,8 @@
 //! A record takes this way: [`Crossing`] or [`Event`] → a bounded queue → one writer thread → a segment of the journal.
 //! `verify` and `search` read the segments, whether the proxy runs or not.
 
+mod anchor;
+mod beginning;
 mod crossing;
 mod event;
 mod faults;
@@ -13,6 +15,7 @@ mod ocsf;
 mod queue;
 mod record;
 mod recover;
+mod retain;
 pub mod search;
 mod segment;
 mod show;
@@ -21,12 +24,13 @@ mod writer;
 
 use crate::moment as time;
 pub use crate::moment::{parse_moment, parse_span, parse_time, rfc3339};
+pub use anchor::Anchors;
 pub use crossing::Crossing;
 pub use key::PublicKey;
 
 use crate::{
     authorize::{Decision, Outcome},
-    config::AuditMode,
+    config::{AuditMode, AuditSettings, Retention},
     principal::Person,
     refusal::{Reason, Refusal},
 };
@@ -228,19 +232,19 @@ impl Permit {
 }
 
 impl Audit {
-    /// Opens the journal in `directory`, recovers it, and starts its writer thread. A segment is closed at `segment` bytes.
+    /// Opens the journal in `directory`, recovers it, and starts its writer thread.
     /// The key that signs is `audit.ed25519` in `keys`, made (0600) if absent; its public half is `audit.pub`.
     ///
     /// # Errors
     /// One line that says what cannot be opened.
-    pub fn open(directory: &Path, keys: &Path, mode: AuditMode, segment: u64) -> Result<Self, String> {
-        let journal = Journal::open(directory, Signer::open(keys)?, segment, SystemTime::now())?;
-        Self::start(journal, mode)
+    pub fn open(directory: &Path, keys: &Path, settings: &AuditSettings) -> Result<Self, String> {
+        let journal = Journal::open(directory, Signer::open(keys)?, settings.segment, SystemTime::now())?;
+        Self::start(journal, settings.mode, settings.retention.clone())
     }
 
-    fn start(journal: Journal, mode: AuditMode) -> Result<Self, String> {
+    fn start(journal: Journal, mode: AuditMode, retention: Retention) -> Result<Self, String> {
         let (queue, receiver) = Queue::new();
-        Writer::start(journal, Arc::clone(&queue), receiver)
+        Writer::start(journal, retention, Arc::clone(&queue), receiver)
             .map_err(|error| format!("cannot start the audit thread: {error}"))?;
         Ok(Self(Arc::new(Front { mode, queue, faults: Faults::default() })))
     }
@@ -272,6 +276,22 @@ impl Audit {
             }
         }
         refusal.map_or(Ok(Permit { decision }), Err)
+    }
+
+    /// Records what is about to be answered, where no decision was, and the refusal if it is one: in `required` mode the record
+    /// is durable when this returns, which it does within 5 s. The record at the request's end refers to it.
+    ///
+    /// # Errors
+    /// `AuditUnavailable` if it cannot be recorded as `audit.mode` demands.
+    pub async fn answer(&self, refusal: Option<&Refusal>, crossing: &Crossing) -> Result<(), Refusal> {
+        let failed = refusal.is_some_and(|refusal| refusal.reason == Reason::AuditUnavailable);
+        if self.0.mode == AuditMode::BestEffort || failed || crossing.is_recorded() {
+            return Ok(());
+        }
+        refusal.into_iter().for_each(|refusal| crossing.refused(refusal));
+        let draft = crossing.copy(Phase::Decision);
+        crossing.recorded(self.durable(|waiter| Some(Message::Decision(draft?, waiter))).await?);
+        Ok(())
     }
 
     /// The number of the record, once it is on disk.
@@ -360,5 +380,7 @@ fn refusal(decision: &Decision, person: bool) -> Option<Refusal> {
     })
 }
 
+#[cfg(test)]
+mod retain_tests;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Gap,
     /// The end of the journal was not whole when it was opened.
     Recovery,
+    /// A segment is about to be removed by retention.
+    Removal,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             Self::Head => "head",
             Self::Gap => "gap",
             Self::Recovery => "recovery",
+            Self::Removal => "removal",
         }
     }
 }
@@ -80,6 +83,32 @@ pub(super) struct Recovery {
     /// Damage that could not be mended: this epoch was begun because of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) damage: Option<String>,
+}
+
+/// What is left of a segment that retention removed. It is signed before the file goes, so that a journal that begins later
+/// than at record 1 can prove that nobody else cut its beginning off.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Removal {
+    /// When, in milliseconds since 1970.
+    pub(super) time: u64,
+    /// The segment's file name.
+    pub(super) segment: String,
+    /// Its size in bytes.
+    pub(super) bytes: u64,
+    /// The number of its first record.
+    pub(super) first: u64,
+    /// The number of its last record.
+    pub(super) last: u64,
+    /// SHA-256 of that record, in hex: what the first record of `next` continues, unless that begins an epoch.
+    pub(super) hash: String,
+    /// When it was begun, in milliseconds since 1970.
+    pub(super) from: u64,
+    /// When the next one was begun: nothing in it is younger.
+    pub(super) until: u64,
+    /// The file name of the segment that followed, with which the journal begins now.
+    pub(super) next: String,
+    /// Why: `age` or `size`.
+    pub(super) why: String,
 }
 
 /// A signature over the line before, and by the chain over all lines of the epoch.
@@ -145,7 +174,7 @@ fn statement(node: &str, epoch: u32, seq: u64, hash: &str, time: u64) -> String 
 pub(super) struct Line<'a> {
     pub(super) seq: u64,
     #[serde(borrow)]
-    prev: &'a str,
+    pub(super) prev: &'a str,
     pub(super) node: &'a str,
     pub(super) epoch: u32,
     pub(super) kind: Kind,
@@ -154,6 +183,7 @@ pub(super) struct Line<'a> {
     pub(super) head: Option<Head>,
     pub(super) gap: Option<Gap>,
     pub(super) recovery: Option<Recovery>,
+    pub(super) removal: Option<Removal>,
 }
 
 impl<'a> Line<'a> {
@@ -166,6 +196,7 @@ impl<'a> Line<'a> {
             (Kind::Head, line.head.is_some()),
             (Kind::Gap, line.gap.is_some()),
             (Kind::Recovery, line.recovery.is_some()),
+            (Kind::Removal, line.removal.is_some()),
         ];
         bodies.iter().all(|(kind, present)| *present == (*kind == line.kind)).then_some(line)
     }

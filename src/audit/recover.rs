@@ -85,6 +85,15 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
     Ok(End::None { empty })
 }
 
+/// Where the whole records at the end of a segment lead to; `None` if they do not continue each other.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn tail(segment: &Segment) -> Result<Option<Chain>, String> {
+    let window = Window::read(segment).map_err(|error| format!("cannot read `{}`: {error}", segment.path.display()))?;
+    Ok(window.and_then(|window| window.chain(segment).map(|(chain, ..)| chain)))
+}
+
 /// Size and hash of what stands in a file without a whole line.
 fn bytes(segment: &Segment) -> Result<Option<(u64, String)>, String> {
     let bytes =

@@ -45,6 +45,11 @@ impl Segment {
         (segment.name() == name).then_some(segment)
     }
 
+    /// The epoch in the file name of a segment.
+    pub(super) fn named_epoch(name: &str) -> Option<u32> {
+        Self::named(Path::new(""), name).map(|segment| segment.epoch)
+    }
+
     /// The file's name.
     pub(super) fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()

@@ -54,6 +54,19 @@ pub(super) fn line(record: &Value) -> Option<String> {
             let damage = recovery["damage"].as_str().map(|damage| format!(", damage: {}", visible(damage)));
             Some(format!("{time}  RECOVERY: {} bytes were cut off{}", recovery["bytes"], damage.unwrap_or_default()))
         }
+        "removal" => {
+            let removal = &record["removal"];
+            let time = |key: &str| rfc3339(removal[key].as_u64().unwrap_or_default());
+            let (segment, why) = (visible(text(removal, &["segment"])), visible(text(removal, &["why"])));
+            Some(format!(
+                "{}  REMOVED: records {} to {} ({segment}, {} to {}) went by retention for their {why}",
+                time("time"),
+                removal["first"],
+                removal["last"],
+                time("from"),
+                time("until"),
+            ))
+        }
         _ => None,
     }
 }

@@ -36,14 +36,19 @@ impl Place {
     }
 
     fn open(&self, mode: AuditMode) -> Audit {
-        Audit::open(&self.journal(), &self.keys(), mode, 1 << 26).expect("opened")
+        self.open_with(mode, 1 << 26)
+    }
+
+    fn open_with(&self, mode: AuditMode, segment: u64) -> Audit {
+        let settings = AuditSettings { mode, ..AuditSettings::for_test(segment) };
+        Audit::open(&self.journal(), &self.keys(), &settings).expect("opened")
     }
 
     /// Opens with a disk that can be made to fail.
     fn faulty(&self, mode: AuditMode) -> (Audit, Fault) {
         let journal = self.raw(1 << 26);
         let fault = journal.fault.clone();
-        (Audit::start(journal, mode).expect("started"), fault)
+        (Audit::start(journal, mode, Retention::default()).expect("started"), fault)
     }
 
     fn raw(&self, limit: u64) -> Journal {
@@ -370,7 +375,7 @@ fn opening_again_continues_the_chain() {
         let audit = place.open(AuditMode::BestEffort);
         audit.record(Event::Started { digest: "d".into() }, NOW);
         assert!(
-            Audit::open(&place.journal(), &place.keys(), AuditMode::BestEffort, 1)
+            Audit::open(&place.journal(), &place.keys(), &AuditSettings::for_test(1))
                 .map(drop)
                 .is_err_and(|e| e.contains("in use"))
         );
@@ -603,7 +608,7 @@ fn what_follows_the_last_head_is_said_to_be_unproved() {
 #[tokio::test]
 async fn search_finds_by_person_path_decision_policy_request_and_time() {
     let place = Place::new();
-    let audit = Audit::open(&place.journal(), &place.keys(), AuditMode::BestEffort, 4_000).expect("opened");
+    let audit = place.open_with(AuditMode::BestEffort, 4_000);
     for (at, (path, login, outcome)) in
         [("/a/x", "ada", Outcome::Permitted), ("/b", "bob", Outcome::Forbidden), ("/a/y", "ada", Outcome::Permitted)]
             .into_iter()
@@ -662,7 +667,7 @@ impl std::io::Write for Pipe<'_> {
 #[test]
 fn tail_follows_across_segments() {
     let place = Place::new();
-    let audit = Audit::open(&place.journal(), &place.keys(), AuditMode::BestEffort, 3_000).expect("opened");
+    let audit = place.open_with(AuditMode::BestEffort, 3_000);
     ask(&audit.crossing(NOW), "/0", None);
     wait("the first is written", || audit.written() == 1);
     let seen = std::sync::Mutex::new(Vec::new());

@@ -4,7 +4,10 @@
 //! all before it, so nobody without the key can rewrite what a head covers.
 
 use super::{
-    PublicKey, json,
+    Anchors, PublicKey,
+    anchor::Compared,
+    beginning::Beginning,
+    json,
     record::{FORMAT, Hash, Kind, Line, Opening, hash},
     segment::{Lines, Segment},
     time::rfc3339,
@@ -23,6 +26,11 @@ pub struct Report {
     pub last_head: Option<Proof>,
     /// Records behind it: chained, but not signed yet.
     pub unsigned: u64,
+    /// What retention removed before the first record that is there.
+    pub removed: Option<Removed>,
+    /// Heads that a sink holds and that cover records of this journal; all of them agree with it unless something is bad.
+    /// `None`: none were given.
+    pub anchors: Option<u64>,
     /// The first record that is not as it was written.
     pub first_bad: Option<Bad>,
     /// What is odd but no forgery, such as a torn last record or a gap.
@@ -38,6 +46,19 @@ pub struct Proof {
     pub seq: u64,
     /// When it was signed, in milliseconds since 1970.
     pub time: u64,
+}
+
+/// What is not in the journal any more, as a signed record of it says.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Removed {
+    /// See [`Bad::epoch`].
+    pub epoch: u32,
+    /// Number of the last record that is gone.
+    pub seq: u64,
+    /// Nothing that is gone is younger, in milliseconds since 1970.
+    pub until: u64,
+    /// Number of the record that says so.
+    pub said_by: u64,
 }
 
 /// A record that is not as it was written.
@@ -75,6 +96,15 @@ impl Report {
                     self.heads,
                     rfc3339(*time)
                 ));
+                if let Some(Removed { epoch, seq, until, said_by }) = &self.removed {
+                    lines.push(format!(
+                        "removed by retention: all up to record {seq} of epoch {epoch}, from before {}, as the signed record {said_by} says",
+                        rfc3339(*until)
+                    ));
+                }
+                if let Some(anchors) = self.anchors {
+                    lines.push(format!("agrees with {anchors} heads of the sink"));
+                }
                 lines.push(format!(
                     "not proved: that nothing followed that head and was cut off; {} records behind it are chained, not signed yet",
                     self.unsigned
@@ -91,15 +121,24 @@ impl Report {
 /// # Errors
 /// If there is no journal, or it cannot be read or has a format that this version does not know.
 pub fn verify(directory: &Path, key: &PublicKey) -> Result<Report, String> {
+    verify_with(directory, key, None)
+}
+
+/// Verifies the journal in `directory`, also against heads that a sink holds.
+///
+/// # Errors
+/// As [`verify`], and if none of the heads is of this journal.
+pub fn verify_with(directory: &Path, key: &PublicKey, anchors: Option<&Anchors>) -> Result<Report, String> {
     let segments = Segment::list(directory)?;
-    let last = segments.last().ok_or_else(|| format!("there is no journal in `{}`", directory.display()))?.epoch;
-    let mut report = Report::default();
-    for epoch in 1..=last {
+    let nothing = || format!("there is no journal in `{}`", directory.display());
+    let (first, last) = segments.first().zip(segments.last()).ok_or_else(nothing)?;
+    let mut beginning = Beginning::of(first);
+    let mut report = Report { anchors: anchors.map(|_| 0), ..Report::default() };
+    for epoch in if beginning.is_some() { first.epoch } else { 1 }..=last.epoch {
         let of_epoch: Vec<_> = segments.iter().filter(|segment| segment.epoch == epoch).collect();
-        let mut walk =
-            Walk { key, report, epoch, next: 1, prev: [0; 32], head_before: false, node: None, last: epoch == last };
+        let mut walk = Walk::new(key, anchors, report, beginning, epoch, epoch == last.epoch);
         let result = walk.epoch(&of_epoch);
-        report = walk.report;
+        (report, beginning) = (walk.report, walk.beginning);
         match result {
             Ok(()) => {}
             Err(Stop::Bad(bad)) => {
@@ -109,7 +148,17 @@ pub fn verify(directory: &Path, key: &PublicKey) -> Result<Report, String> {
             Err(Stop::Fault(fault)) => return Err(fault),
         }
     }
-    Ok(report)
+    if let Some(beginning) = beginning
+        && (report.first_bad.is_none() || !beginning.is_told_by(&segments, key)?)
+    {
+        report.first_bad = Some(beginning.missing());
+    }
+    match report.anchors {
+        Some(0) if report.first_bad.is_none() => {
+            Err("none of the heads is of what is in this journal: it is another one, or was begun anew".to_owned())
+        }
+        _ => Ok(report),
+    }
 }
 
 enum Stop {
@@ -126,7 +175,10 @@ impl From<String> for Stop {
 /// The way through one epoch.
 struct Walk<'a> {
     key: &'a PublicKey,
+    anchors: Option<&'a Anchors>,
     report: Report,
+    /// Where the journal begins, until a signed record says why it does not begin at record 1.
+    beginning: Option<Beginning>,
     epoch: u32,
     /// The number that the next record must have.
     next: u64,
@@ -139,8 +191,43 @@ struct Walk<'a> {
     last: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(
+        key: &'a PublicKey,
+        anchors: Option<&'a Anchors>,
+        report: Report,
+        beginning: Option<Beginning>,
+        epoch: u32,
+        last: bool,
+    ) -> Self {
+        let next = beginning.as_ref().map_or(1, |beginning| beginning.first_of(epoch));
+        Self { key, anchors, report, beginning, epoch, next, prev: [0; 32], head_before: false, node: None, last }
+    }
+
     fn epoch(&mut self, segments: &[&Segment]) -> Result<(), Stop> {
+        let first = self.next;
+        self.segments(segments)?;
+        let Some(compared) = self.compared() else { return Ok(()) };
+        let (last, place) = (self.next - 1, segments.last());
+        if let (Some(behind), Some(segment)) = (compared.behind(last), place) {
+            let what =
+                format!("is missing: a sink holds a signed head over record {behind}, and the epoch ends before it");
+            return Err(self.bad(segment, self.next, what));
+        }
+        let (found, before) = (compared.between(first, last), compared.between(0, first - 1));
+        self.report.anchors = self.report.anchors.map(|anchors| anchors + found);
+        if before > 0 {
+            self.report.notes.push(format!("{before} heads of the sink cover records that retention removed"));
+        }
+        Ok(())
+    }
+
+    /// The heads that a sink holds of this epoch.
+    fn compared(&self) -> Option<Compared<'a>> {
+        self.anchors.zip(self.node.as_deref()).map(|(anchors, node)| anchors.of(node, self.epoch))
+    }
+
+    fn segments(&mut self, segments: &[&Segment]) -> Result<(), Stop> {
         if segments.is_empty() {
             return Err(Stop::Bad(Bad {
                 epoch: self.epoch,
@@ -194,7 +281,9 @@ impl Walk<'_> {
         if line.seq != seq {
             return Err(self.misplaced(segment, &line, bytes, lines)?);
         }
-        if !line.follows(&self.prev) {
+        if let Some(beginning) = self.beginning.as_mut().filter(|beginning| beginning.is_at(self.epoch, seq)) {
+            beginning.found(&line);
+        } else if !line.follows(&self.prev) {
             return Err(self.unchained(segment, &line, bytes, lines)?);
         }
         if line.epoch != self.epoch || self.node.as_deref().is_some_and(|node| node != line.node) {
@@ -216,6 +305,12 @@ impl Walk<'_> {
             self.report.heads += 1;
             self.report.unsigned = 0;
             self.report.last_head = Some(Proof { epoch: self.epoch, seq: head.seq, time: head.time });
+            if let Some(removed) = self.beginning.as_ref().and_then(Beginning::removed) {
+                (self.report.removed, self.beginning) = (Some(removed), None);
+            }
+        }
+        if let Some(beginning) = &mut self.beginning {
+            beginning.hear(&line);
         }
         self.note(segment, &line);
         self.node.get_or_insert_with(|| line.node.to_owned());
@@ -223,6 +318,9 @@ impl Walk<'_> {
         self.report.records += 1;
         self.next = seq + 1;
         self.prev = hash(bytes);
+        if self.compared().is_some_and(|compared| compared.contradicts(seq, &self.prev)) {
+            return Err(self.bad(segment, seq, "was written anew: a sink holds a signed head over another one"));
+        }
         Ok(())
     }
 

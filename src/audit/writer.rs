@@ -9,7 +9,9 @@ use super::{
     ocsf::Ocsf,
     queue::{End, Message, Queue, lock},
     record::Kind,
+    retain::{Asked, Due},
 };
+use crate::config::Retention;
 use std::{
     io,
     sync::{
@@ -33,11 +35,14 @@ const NAP: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 /// How often records are signed.
 const HEAD: Duration = Duration::from_secs(10);
+/// How often it is looked what retention asks for, beside each new segment.
+const RETAIN: Duration = Duration::from_secs(60);
 
 /// The writer's side.
 pub(super) struct Writer {
     journal: Journal,
     queue: Arc<Queue>,
+    retention: Retention,
     receiver: Receiver<Message>,
     /// Taken from the queue, not yet recorded.
     next: Option<Message>,
@@ -47,6 +52,10 @@ pub(super) struct Writer {
     unwritten: u64,
     synced: Instant,
     signed: Instant,
+    /// When retention was looked at last; `None`: it is due.
+    retained: Option<Instant>,
+    /// The operator was told that retention waits, or fails.
+    told: bool,
     /// There is more in the queue than had room.
     more: bool,
     closing: bool,
@@ -57,17 +66,25 @@ impl Writer {
     ///
     /// # Errors
     /// If the system gives none.
-    pub(super) fn start(journal: Journal, queue: Arc<Queue>, receiver: Receiver<Message>) -> io::Result<()> {
+    pub(super) fn start(
+        journal: Journal,
+        retention: Retention,
+        queue: Arc<Queue>,
+        receiver: Receiver<Message>,
+    ) -> io::Result<()> {
         let now = Instant::now();
         let writer = Self {
             journal,
             queue: Arc::clone(&queue),
+            retention,
             receiver,
             next: None,
             waiters: Vec::new(),
             unwritten: 0,
             synced: now,
             signed: now,
+            retained: None,
+            told: false,
             more: false,
             closing: false,
         };
@@ -90,6 +107,9 @@ impl Writer {
             let drained = self.drain();
             if failed.is_none_or(|at| at.elapsed() >= SECOND || self.closing) {
                 failed = self.settle().then(Instant::now);
+                if failed.is_none() {
+                    self.retain(Instant::now());
+                }
             } else {
                 self.waiters.clear();
             }
@@ -180,7 +200,9 @@ impl Writer {
 
     fn write(&mut self) -> io::Result<()> {
         let (now, clock) = (SystemTime::now(), Instant::now());
-        self.journal.rotate(now)?;
+        if self.journal.rotate(now)? {
+            self.retained = None;
+        }
         if self.journal.unsigned() && (self.closing || clock.duration_since(self.signed) >= HEAD) {
             self.journal.head(now);
             self.signed = clock;
@@ -193,6 +215,35 @@ impl Writer {
         }
         self.queue.written.fetch_add(std::mem::take(&mut self.unwritten), Relaxed);
         Ok(())
+    }
+
+    /// Removes what retention asks for, one segment at a time. What fails is told once, and tried again.
+    fn retain(&mut self, clock: Instant) {
+        let rests = self.retained.is_some_and(|at| clock.duration_since(at) < RETAIN);
+        if rests || self.closing || self.retention == Retention::default() {
+            return;
+        }
+        self.retained = Some(clock);
+        match self.journal.retain(&self.retention, None, SystemTime::now()) {
+            Ok(Asked::Nothing) => self.told = false,
+            Ok(Asked::Gone(due)) => {
+                let Due { segment, removal } = *due;
+                (self.retained, self.told) = (None, false); // there may be another
+                tracing::info!(
+                    segment = segment.name(),
+                    why = removal.why,
+                    "a segment of the audit journal was removed by retention"
+                );
+            }
+            Ok(Asked::Held(segment)) => self.tell(&format!("`{}` is not at every sink yet", segment.name())),
+            Err(error) => self.tell(&error),
+        }
+    }
+
+    fn tell(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::error!("the audit journal keeps more than `audit.retention` says: {why}; it is tried again");
+        }
     }
 
     fn due(&self, clock: Instant) -> bool {

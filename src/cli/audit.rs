@@ -1,14 +1,14 @@
 //! `vestibule audit`: proves, searches and follows the trail. Reads the journal's files, whether the proxy runs or not.
 
 use crate::audit::{
-    PublicKey, parse_moment,
+    Anchors, PublicKey, parse_moment,
     search::{self, Query, Verdict},
     verify,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use std::{
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -16,7 +16,12 @@ use std::{
 #[derive(Clone, Debug, Subcommand)]
 pub enum AuditCommand {
     /// Prove that no record was edited, dropped, moved or inserted; exit 1 if one was
-    Verify,
+    Verify {
+        /// A file with the signed heads that a sink holds (lines of the journal): they must agree, so that what a sink has
+        /// seen can neither be cut off nor written anew
+        #[arg(long, value_name = "FILE")]
+        anchors: Option<PathBuf>,
+    },
     /// Find records, the newest last; exit 1 if there are none
     Search(SearchArgs),
     /// Show the last records
@@ -120,8 +125,10 @@ impl SearchArgs {
 pub fn run(command: &AuditCommand, journal: &Path, public_key: &Path, json: bool) -> Result<bool, String> {
     let mut out = BufWriter::new(io::stdout().lock());
     match command {
-        AuditCommand::Verify => {
-            let report = verify::verify(journal, &PublicKey::read(public_key)?)?;
+        AuditCommand::Verify { anchors } => {
+            let key = PublicKey::read(public_key)?;
+            let anchors = anchors.as_deref().map(|file| Anchors::read(file, &key)).transpose()?;
+            let report = verify::verify_with(journal, &key, anchors.as_ref())?;
             let text =
                 if json { serde_json::to_string(&report).map_err(|error| error.to_string())? } else { report.text() };
             writeln!(out, "{text}")

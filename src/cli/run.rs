@@ -145,7 +145,7 @@ impl Building {
         let keys = AssertionKeys::load(&settings.keys.join("assertion"), SystemTime::now())?;
         let store = Store::embedded(&settings.state).map_err(|error| crate::text::chain(&error))?;
         let journal = settings.state.join("journal");
-        let audit = Audit::open(&journal, &settings.keys, settings.audit.mode, settings.audit.segment)?;
+        let audit = Audit::open(&journal, &settings.keys, &settings.audit)?;
         Ok(Self { ring, store, audit, keys: Arc::new(keys), snapshot })
     }
 

@@ -826,6 +826,21 @@ pub(super) struct AuditFile {
     pub(super) mode: Option<ModeFile>,
     /// The size at which a segment of the journal is closed. Default: `64MiB`.
     pub(super) segment: Option<SizeText>,
+    /// How much of the journal is kept. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retention: Option<RetentionFile>,
+}
+
+/// `audit.retention`, as written: what holds first counts.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetentionFile {
+    /// How old a segment gets before it goes, from `1d`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) age: Option<DurationText>,
+    /// How large the journal gets before its oldest segment goes, at least two segments. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<SizeText>,
 }
 
 /// `mode` of the audit trail, as written.

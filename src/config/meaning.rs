@@ -1,14 +1,14 @@
 //! From the configuration as written to the configuration as meant, with every mistake that the shape alone does not show.
 
 use super::{
-    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, Purpose, SessionSettings, Settings,
-    credential,
-    file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RouteFile, SessionsFile},
+    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, Purpose, Retention, SessionSettings,
+    Settings, credential,
+    file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RetentionFile, RouteFile, SessionsFile},
     listen,
     mistake::{Mistake, Report, quote},
     provider, route, token_issuer,
     tree::below,
-    value::{self, Expected, write_duration},
+    value::{self, Expected, write_duration, write_size},
     variables,
 };
 use ipnet::IpNet;
@@ -364,7 +364,26 @@ impl Meaning<'_, '_> {
             ModeFile::BestEffort => AuditMode::BestEffort,
             ModeFile::Required => AuditMode::Required,
         };
-        AuditSettings { mode, segment: segment.unwrap_or(64 << 20) }
+        let segment = segment.unwrap_or(64 << 20);
+        let retention = self.retention(&written.retention.unwrap_or_default(), segment);
+        AuditSettings { mode, segment, retention }
+    }
+
+    fn retention(&mut self, written: &RetentionFile, segment: u64) -> Retention {
+        let age = self.read("audit.retention.age", written.age.as_ref().map(|it| it.0.as_str()), |text| {
+            let age = value::duration(text)?;
+            (age >= Duration::from_secs(86_400))
+                .then_some(age)
+                .ok_or_else(|| Expected::new("a duration of at least `1d`"))
+        });
+        let size = self.read("audit.retention.size", written.size.as_ref().map(|it| it.0.as_str()), |text| {
+            let size = value::size(text)?;
+            let least = write_size(2 * segment);
+            let help = "the segment that is written never goes, and one beside it shall be there to read";
+            let refuse = || Expected::new(format!("at least two segments of `audit.segment`: `{least}`")).help(help);
+            (size >= 2 * segment).then_some(size).ok_or_else(refuse)
+        });
+        Retention { age, size }
     }
 }
 

@@ -451,6 +451,25 @@ pub struct AuditSettings {
     pub mode: AuditMode,
     /// A segment is closed at this size. Default 64 MiB.
     pub segment: u64,
+    /// How much of it is kept. Default: all.
+    pub retention: Retention,
+}
+
+#[cfg(test)]
+impl AuditSettings {
+    /// A journal of segments of `segment` bytes that refuses nothing.
+    pub(crate) fn for_test(segment: u64) -> Self {
+        Self { mode: AuditMode::BestEffort, segment, retention: Retention::default() }
+    }
+}
+
+/// What is kept of the journal. Whole segments go, the oldest first, and never the one that is being written.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Retention {
+    /// What is older goes.
+    pub age: Option<Duration>,
+    /// What is more than these bytes goes.
+    pub size: Option<u64>,
 }
 
 /// What happens when a decision cannot be recorded.

@@ -1,15 +1,15 @@
 //! The effective configuration, in the shape in which it is written.
 
 use super::{
-    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Settings, TlsVersion, TokenIssuerSettings,
-    TokenKind, credential,
+    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Retention, Settings, TlsVersion,
+    TokenIssuerSettings, TokenKind, credential,
     file::{
         AuditFile, BodyFieldFile, BodyFile, BodyRuleFile, CertificateFile, ClaimsFile, ClientCertificatesFile,
         ConfigFile, ContactFile, CorsFile, DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile,
         IdleFile, KindFile, LimitFile, LimitsFile, ListenFile, ListenerFile, MembershipApiFile, MembershipFile,
-        MembershipHookFile, ModeFile, OperationsFile, PathsFile, ProviderFile, RateText, ReadingFile, RouteFile,
-        RouteLimitsFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile, TlsVersionFile,
-        TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
+        MembershipHookFile, ModeFile, OperationsFile, PathsFile, ProviderFile, RateText, ReadingFile, RetentionFile,
+        RouteFile, RouteLimitsFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile,
+        TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
     },
     value::{write_duration, write_size},
 };
@@ -51,6 +51,10 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
                 AuditMode::Required => ModeFile::Required,
             }),
             segment: Some(SizeText(write_size(settings.audit.segment))),
+            retention: (settings.audit.retention != Retention::default()).then(|| RetentionFile {
+                age: settings.audit.retention.age.and_then(duration),
+                size: settings.audit.retention.size.map(|size| SizeText(write_size(size))),
+            }),
         }),
         workers: u64::try_from(settings.workers).ok(),
         drain: duration(settings.drain),

@@ -135,7 +135,10 @@ fn seven_lines_are_enough() {
             grace: Duration::ZERO
         }
     );
-    assert_eq!(settings.audit, AuditSettings { mode: AuditMode::BestEffort, segment: 64 << 20 });
+    assert_eq!(
+        settings.audit,
+        AuditSettings { mode: AuditMode::BestEffort, segment: 64 << 20, retention: Retention::default() }
+    );
     let [provider] = settings.providers.as_slice() else { panic!("one provider") };
     assert_eq!(provider.client_secret.expose_secret(), "hunter2");
     assert_eq!(provider.scopes, ["openid", "profile", "email"]);
@@ -187,6 +190,21 @@ fn every_key_of_this_version_loads() {
     let tls = upstream.tls.as_ref().expect("TLS");
     assert!(tls.source.ca.as_ref().is_some_and(|path| path.ends_with("tls/ca.pem") && path.is_absolute()));
     assert_eq!(settings.audit.mode, AuditMode::Required);
+    let kept = Retention { age: Some(Duration::from_secs(400 * 86_400)), size: Some(2 << 30) };
+    assert_eq!(settings.audit.retention, kept);
+}
+
+/// What retention keeps is never less than what is needed to look back.
+#[test]
+fn retention_that_keeps_too_little_is_refused() {
+    let said = mistakes(&format!("{START}audit: {{ segment: 1GiB, retention: {{ age: 2h, size: 1GiB }} }}\n"));
+    for expected in [
+        "`audit.retention.age` is `2h`",
+        "expected a duration of at least `1d`",
+        "expected at least two segments of `audit.segment`: `2GiB`",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 /// What ends TLS itself needs nobody in front.

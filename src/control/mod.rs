@@ -478,7 +478,7 @@ fn stopped() -> StoreError {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::{AuditMode, ProviderSettings};
+    use crate::config::{AuditSettings, ProviderSettings};
     use crate::{config::ProviderKind, oidc::SignedIn, session::record};
     use secrecy::SecretString;
 
@@ -492,7 +492,7 @@ pub(crate) mod tests {
 
     fn open(directory: &std::path::Path) -> Arc<Control> {
         let at = |name: &str| directory.join(name);
-        let audit = Audit::open(&at("journal"), &at("keys"), AuditMode::BestEffort, 1 << 20).expect("opens");
+        let audit = Audit::open(&at("journal"), &at("keys"), &AuditSettings::for_test(1 << 20)).expect("opens");
         Control::new(Parts {
             handle: runtime::Handle::current(),
             ring: KeyRing::of(&[[5; 32]]),

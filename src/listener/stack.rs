@@ -4,7 +4,7 @@ use crate::{
     audit::{Audit, Crossing},
     body::{Body, RequestBody},
     canonical::Peer,
-    gateway::{Gateway, Told},
+    gateway::{Gateway, Tidings, Told},
     metrics::Metrics,
     refusal::{self, Asked, Reason, Refusal},
 };
@@ -73,10 +73,11 @@ where
         let crossing = self.audit.crossing(SystemTime::now());
         let told = Arc::<Told>::default();
         let recorded = Recorded { arrival, crossing: crossing.clone(), told: told.clone() };
-        let (walking, metrics) = (self.inner.call(recorded), self.metrics.clone());
+        let (walking, audit, metrics) = (self.inner.call(recorded), self.audit.clone(), self.metrics.clone());
         Box::pin(async move {
             let outcome = walking.await;
             let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+            let outcome = recorded_first(outcome, &told, &audit, &crossing).await;
             let mut response = match outcome {
                 Ok(response) => {
                     metrics.answered();
@@ -93,6 +94,19 @@ where
             crossing.status(response.status());
             Ok(response)
         })
+    }
+}
+
+/// Nothing is answered without the record that `audit.mode` demands. What ended access has done so already, and says so.
+async fn recorded_first(
+    outcome: Result<Response<Body>, Refusal>,
+    told: &Tidings,
+    audit: &Audit,
+    crossing: &Crossing,
+) -> Result<Response<Body>, Refusal> {
+    match audit.answer(outcome.as_ref().err(), crossing).await {
+        Err(refusal) if outcome.is_err() || !told.ends_access => Err(refusal),
+        Ok(()) | Err(_) => outcome,
     }
 }
 

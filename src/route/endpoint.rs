@@ -42,6 +42,13 @@ pub enum Endpoint {
     Resource(usize),
 }
 
+impl Endpoint {
+    /// True for those by which access ends.
+    pub fn ends_access(&self) -> bool {
+        matches!(self, Self::SignOut | Self::BackChannelLogout(_) | Self::Hook(_) | Self::Sessions)
+    }
+}
+
 /// Where a route that takes tokens describes itself (RFC 9728, section 3).
 pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource";
 

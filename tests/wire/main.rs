@@ -1,6 +1,7 @@
 //! Tests that speak over real sockets, against real programs on loopback.
 
 mod attacks;
+mod audit;
 mod backstage;
 mod bearers;
 mod begin;

@@ -1,0 +1,247 @@
+//! What retention leaves can be verified, and what anybody else removes is missed.
+
+use super::{
+    journal::Journal,
+    key::Signer,
+    record::{Kind, hash},
+    retain::Asked,
+    segment::Segment,
+    verify::{Report, verify, verify_with},
+    *,
+};
+use serde_json::json;
+use std::fs;
+
+const DAY: u64 = 86_400;
+
+fn at(days: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(days * DAY)
+}
+
+/// A journal with one segment for each of ten days.
+struct Place {
+    directory: tempfile::TempDir,
+    journal: Journal,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let signer = Signer::open(&directory.path().join("keys")).expect("a key");
+        let mut journal = Journal::open(&directory.path().join("journal"), signer, 4096, at(0)).expect("opened");
+        for day in 1..10 {
+            for number in 0..20 {
+                journal.push(Kind::Event, &json!({ "number": number, "text": "x".repeat(200) }));
+            }
+            journal.sync().expect("written");
+            assert!(journal.rotate(at(day)).expect("rotated"));
+        }
+        journal.push(Kind::Event, &json!({}));
+        journal.head(at(10));
+        journal.sync().expect("written");
+        Self { directory, journal }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("journal")
+    }
+
+    fn key(&self) -> PublicKey {
+        PublicKey::read(&self.directory.path().join("keys/audit.pub")).expect("a key")
+    }
+
+    fn report(&self) -> Report {
+        verify(&self.path(), &self.key()).expect("read")
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        Segment::list(&self.path()).expect("listed")
+    }
+
+    /// Removes what has to go; returns how many segments that were, and why.
+    fn retain(&mut self, retention: &Retention, needed: Option<(u32, u64)>, now: SystemTime) -> Vec<String> {
+        let mut gone = Vec::new();
+        while let Asked::Gone(due) = self.journal.retain(retention, needed, now).expect("retained") {
+            gone.push(due.removal.why);
+        }
+        gone
+    }
+
+    /// The lines of the journal that are heads, as a sink has them.
+    fn heads(&self) -> String {
+        let texts = self.segments().into_iter().map(|segment| fs::read_to_string(segment.path).expect("text"));
+        let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| line.contains(r#""kind":"head""#)).map(|line| line + "\n").collect()
+    }
+
+    fn against(&self, heads: &str) -> Result<Report, String> {
+        let file = self.directory.path().join("heads");
+        fs::write(&file, heads).expect("written");
+        let anchors = Anchors::read(&file, &self.key())?;
+        verify_with(&self.path(), &self.key(), Some(&anchors))
+    }
+}
+
+fn age(days: u64) -> Retention {
+    Retention { age: Some(Duration::from_secs(days * DAY)), size: None }
+}
+
+#[test]
+fn what_is_too_old_goes_and_what_is_left_verifies() {
+    let mut place = Place::new();
+    // at day 10, a segment that was closed at day 3 is 7 days old
+    assert_eq!(place.retain(&age(7), None, at(10)), ["age"; 3]);
+    let report = place.report();
+    assert!(report.holds(), "{report:?}");
+    let removed = report.removed.as_ref().expect("says what is gone");
+    assert_eq!((removed.epoch, removed.seq + 1, removed.until), (1, place.segments()[0].first, 3 * DAY * 1000));
+    assert!(report.text().contains("removed by retention: all up to record"), "{}", report.text());
+    assert!(place.retain(&age(7), None, at(10)).is_empty());
+}
+
+#[test]
+fn what_is_too_much_goes_but_never_what_is_written() {
+    let mut place = Place::new();
+    let length = |segment: &Segment| fs::metadata(&segment.path).expect("a file").len();
+    let size = place.segments().iter().rev().take(4).map(length).sum::<u64>() + 3000;
+    let limit = Retention { age: None, size: Some(size) };
+    assert!(place.retain(&limit, None, at(10)).iter().all(|why| why == "size"));
+    assert!(place.segments().iter().map(length).sum::<u64>() <= size && place.report().holds());
+    let nothing = Retention { age: Some(Duration::from_secs(DAY)), size: Some(1) };
+    place.retain(&nothing, None, at(1000));
+    assert_eq!(place.segments().len(), 1);
+    assert!(place.report().holds(), "{:?}", place.report());
+}
+
+#[test]
+fn what_a_sink_waits_for_stays() {
+    let mut place = Place::new();
+    let second = place.segments()[1].clone();
+    let needed = Some((second.epoch, second.first));
+    assert_eq!(place.retain(&age(1), needed, at(30)).len(), 1);
+    assert!(matches!(place.journal.retain(&age(1), needed, at(30)), Ok(Asked::Held(held)) if held == second));
+    assert_eq!(place.segments()[0], second);
+}
+
+/// Only the first segment that retention left may be the first: whoever removes more is found.
+#[test]
+fn what_somebody_else_removes_is_missed() {
+    let place = Place::new();
+    let whole = place.segments();
+    fs::remove_file(&whole[0].path).expect("removed");
+    let bad = place.report().first_bad.expect("is found");
+    assert!((bad.epoch, bad.seq) == (1, 1) && bad.what.contains("no signed record says"), "{bad:?}");
+
+    let mut place = Place::new();
+    place.retain(&age(7), None, at(10));
+    fs::remove_file(&place.segments()[0].path).expect("removed");
+    assert_eq!(place.report().first_bad.map(|bad| bad.seq), Some(1));
+}
+
+/// A record that somebody wrote without the key proves nothing, and neither does one that no head covers yet.
+#[test]
+fn only_a_signed_record_tells_of_what_is_gone() {
+    let mut place = Place::new();
+    place.retain(&age(7), None, at(10));
+    let last = place.segments().pop().expect("one").path;
+    let text = fs::read_to_string(&last).expect("text");
+    // three removals with a head after each: the last head goes
+    let lines: Vec<_> = text.lines().collect();
+    fs::write(&last, lines[..lines.len() - 1].join("\n") + "\n").expect("written");
+    assert_eq!(place.report().first_bad.map(|bad| bad.seq), Some(1));
+    fs::write(&last, text.replace(r#""why":"age""#, r#""why":"agE""#)).expect("written");
+    assert!(place.report().first_bad.is_some());
+}
+
+/// Damage in the middle is named where it is, although the record that tells of the beginning comes after it.
+#[test]
+fn damage_behind_a_beginning_that_is_told_of_is_named_itself() {
+    let mut place = Place::new();
+    place.retain(&age(7), None, at(10));
+    let (first, path) = (place.segments()[1].first, place.segments()[1].path.clone());
+    let text = fs::read_to_string(&path).expect("text");
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.remove(5);
+    fs::write(&path, lines.join("\n") + "\n").expect("written");
+    assert_eq!(place.report().first_bad.map(|bad| bad.seq), Some(first + 5));
+    // and its first record, whose predecessor is gone
+    let mut place = Place::new();
+    place.retain(&age(7), None, at(10));
+    let path = place.segments()[0].path.clone();
+    let text = fs::read_to_string(&path).expect("text");
+    fs::write(&path, text.replacen(r#""format":1"#, r#""format": 1"#, 1)).expect("written");
+    assert_eq!(place.report().first_bad.map(|bad| bad.seq), Some(place.segments()[0].first));
+}
+
+/// A process that dies between the record and the file leaves a segment that is told of twice.
+#[test]
+fn a_segment_that_stayed_although_it_was_told_of_goes_the_next_time() {
+    let mut place = Place::new();
+    let kept = fs::read(&place.segments()[0].path).expect("read");
+    let path = place.segments()[0].path.clone();
+    place.retain(&age(9), None, at(10));
+    fs::write(&path, kept).expect("written");
+    assert!(place.report().holds() && place.report().removed.is_none());
+    assert_eq!(place.retain(&age(9), None, at(10)).len(), 1);
+    assert!(place.report().holds() && place.report().removed.is_some());
+}
+
+/// What a sink holds finds what the journal alone cannot: a cut after the last head that is left, and a forgery with the key.
+#[test]
+fn a_head_at_a_sink_finds_a_journal_that_was_cut_or_written_anew() {
+    let place = Place::new();
+    let heads = place.heads();
+    let report = place.against(&heads).expect("verified");
+    assert!(report.holds() && report.anchors == Some(heads.lines().count() as u64), "{report:?}");
+
+    let last = place.segments().pop().expect("one");
+    fs::remove_file(&last.path).expect("removed");
+    assert!(place.report().holds(), "the journal itself does not tell");
+    let bad = place.against(&heads).expect("verified").first_bad.expect("the sink does");
+    assert!(bad.seq == last.first && bad.what.contains("a sink holds a signed head"), "{bad:?}");
+
+    let other = Place::new();
+    assert!(other.against(&heads).expect_err("another key").contains("signed with key"));
+    fs::copy(other.directory.path().join("keys/audit.pub"), place.directory.path().join("keys/audit.pub"))
+        .expect("copied");
+    assert!(other.against("no head\n").expect_err("none").contains("has no signed head"));
+}
+
+#[test]
+fn who_has_the_key_cannot_write_anew_what_a_sink_has_a_head_of() {
+    let place = Place::new();
+    let heads = place.heads();
+    let path = place.segments()[0].path.clone();
+    // the same journal once more, with another record in it
+    let first: serde_json::Value =
+        serde_json::from_str(fs::read_to_string(&path).expect("text").lines().next().expect("a line")).expect("JSON");
+    let signer = Signer::open(&place.directory.path().join("keys")).expect("a key");
+    let node = first["node"].as_str().expect("a name").to_owned();
+    let mut chain = super::record::Chain { node, epoch: 1, next: 1, prev: [0; 32] };
+    let mut out = Vec::new();
+    chain.append(Kind::Segment, &first["segment"], &mut out);
+    for _ in 0..40 {
+        chain.append(Kind::Event, &json!({ "forged": true }), &mut out);
+    }
+    chain.append_head(&signer, 0, &mut out);
+    assert_ne!(hash(&out), hash(&fs::read(&path).expect("read")));
+    place.segments().iter().for_each(|segment| fs::remove_file(&segment.path).expect("removed"));
+    fs::write(&path, out).expect("written");
+    assert!(place.report().holds(), "{:?}", place.report());
+    let bad = place.against(&heads).expect("verified").first_bad.expect("is found");
+    assert!(bad.what.contains("written anew"), "{bad:?}");
+}
+
+#[test]
+fn heads_of_another_journal_prove_nothing_about_this_one() {
+    let place = Place::new();
+    let heads = place.heads();
+    place.segments().iter().for_each(|segment| fs::remove_file(&segment.path).expect("removed"));
+    let signer = Signer::open(&place.directory.path().join("keys")).expect("a key");
+    let path = place.directory.path().join("anew");
+    drop(Journal::open(&path, signer, 4096, at(0)).expect("opened"));
+    let file = place.directory.path().join("heads");
+    fs::write(&file, heads).expect("written");
+    let anchors = Anchors::read(&file, &place.key()).expect("heads");
+    assert!(verify_with(&path, &place.key(), Some(&anchors)).expect_err("none fits").contains("none of the heads"));
+}
