@@ -6,9 +6,11 @@
 //! in this process. Where `TESTS_FIGURES` names a file, each figure is added to it as a line of the table in README.md. Exit code 1 where
 //! one takes longer than it may.
 
+#[path = "support/figures.rs"]
+mod figures;
+
 use std::{
     env, fs,
-    io::Write,
     path::Path,
     process::{Command, ExitCode},
     time::Instant,
@@ -97,13 +99,7 @@ fn everybody(directory: &Path) -> f64 {
 
 /// Says a figure, and adds it to those of a run that publishes them; true if it is as it must be.
 fn tell(figure: &str, seconds: f64, must: f64) -> bool {
-    println!("{figure}: {seconds:.1} s (must be ≤ {must} s)");
-    if let Some(path) = env::var_os("TESTS_FIGURES") {
-        let line =
-            serde_json::json!({ "figure": figure, "value": format!("{seconds:.1} s"), "must": format!("≤ {must} s") });
-        let mut file = fs::File::options().append(true).create(true).open(path).expect("a file of figures");
-        writeln!(file, "{line}").expect("written");
-    }
+    figures::tell(figure, &format!("{seconds:.1} s"), &format!("≤ {must} s"));
     seconds <= must
 }
 

@@ -7,21 +7,20 @@
 //! every round; medians. Memory is what the process grows by. Where `TESTS_FIGURES` names a file, each figure is added to it as a
 //! line of the table in README.md. Exit code 1 where a figure is above what it must be.
 
-use http::HeaderMap;
+mod support;
+
 use std::{
     env, fs,
-    io::Write,
     path::Path,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
+use support::{figures::tell, judged, median, person};
 use vestibule::{
     authorize::Authorize,
-    canonical::{Canonical, Class, Judged, OwnCookie, RequestId, Target},
+    canonical::Judged,
     config::{self, Settings},
-    group::GroupPath,
-    principal::{Groups, Membership, MembershipSource, Person, Principal, Strength, UserId, next_version},
+    principal::Principal,
 };
 
 const SIZES: [u32; 3] = [10, 1_000, 100_000];
@@ -120,55 +119,6 @@ fn write(directory: &Path, size: u32) {
     }
 }
 
-fn person(number: u32) -> Principal {
-    let group = |path: String| -> GroupPath { path.parse().expect("a path") };
-    let mut paths: Vec<_> = (0..5).map(|number| group(format!("team/{number}"))).collect();
-    paths.extend((0..20).map(|number| group(format!("other/{number}"))));
-    paths.sort();
-    let groups = Groups {
-        paths: paths.into(),
-        roles: Arc::default(),
-        unread: Arc::default(),
-        source: MembershipSource::Token,
-        read: UNIX_EPOCH,
-        version: next_version(),
-        stale: false,
-        aside: None,
-    };
-    let person = Person {
-        id: UserId { provider: "sso".parse().expect("a name"), subject: number.to_string().into() },
-        issuer: "https://sso.example.com".into(),
-        login: "ada".into(),
-        email: None,
-        name: None,
-    };
-    Principal::User {
-        person: Arc::new(person),
-        membership: Membership::Known(groups),
-        strength: Arc::new(Strength::default()),
-    }
-}
-
-fn judged(path: &str) -> Judged {
-    let asked = Canonical {
-        id: RequestId(1),
-        traceparent: String::new(),
-        method: http::Method::GET,
-        host: "localhost".parse().expect("a host"),
-        authority: "localhost:8080".into(),
-        target: Target::parse(path).expect("a target"),
-        class: Class::Machine,
-        client: [127, 0, 0, 1].into(),
-        https: false,
-        certificate: None,
-        headers: HeaderMap::new(),
-        session: OwnCookie::Absent,
-        binding: OwnCookie::Absent,
-        websocket: false,
-    };
-    Judged::from(asked)
-}
-
 /// The mean time of one of so many.
 fn timed(count: u32, act: impl Fn(u32)) -> Duration {
     let start = Instant::now();
@@ -176,25 +126,10 @@ fn timed(count: u32, act: impl Fn(u32)) -> Duration {
     start.elapsed() / count
 }
 
-fn median(times: &[Duration]) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort();
-    sorted[sorted.len() / 2].as_secs_f64() * 1e6
-}
-
 /// Bytes of this process in memory.
 fn resident() -> u64 {
     let about = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     about.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
-}
-
-/// Says a figure, and adds it to those of a run that publishes them.
-fn tell(figure: &str, value: &str, must: &str) {
-    println!("{figure}: {value}{}", if must.is_empty() { String::new() } else { format!(" (must be {must})") });
-    let Some(path) = env::var_os("TESTS_FIGURES") else { return };
-    let line = serde_json::json!({ "figure": figure, "value": value, "must": must });
-    let mut file = fs::File::options().append(true).create(true).open(path).expect("a file of figures");
-    writeln!(file, "{line}").expect("written");
 }
 
 fn main() -> ExitCode {

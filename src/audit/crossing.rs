@@ -174,13 +174,22 @@ impl Crossing {
             received: 0,
             cut: None,
         };
+        Self::with(queue, Some(Box::new(draft)))
+    }
+
+    /// A crossing that leaves no record.
+    pub(super) fn unrecorded(queue: Arc<Queue>) -> Self {
+        Self::with(queue, None)
+    }
+
+    fn with(queue: Arc<Queue>, draft: Option<Box<Draft>>) -> Self {
         Self(Arc::new(Inner {
             queue,
             begun: Instant::now(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            draft: Mutex::new(Some(Box::new(draft))),
+            draft: Mutex::new(draft),
             place: OnceLock::new(),
             turns: Default::default(),
         }))

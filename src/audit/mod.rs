@@ -58,6 +58,8 @@ struct Front {
     mode: AuditMode,
     queue: Arc<Queue>,
     faults: Faults,
+    /// False only where the trail's own cost is measured.
+    records: bool,
 }
 
 /// A recorded, allowed decision. Made only by [`Audit::admit`]; `forward` takes it by value.
@@ -246,12 +248,20 @@ impl Audit {
         let (queue, receiver) = Queue::new();
         Writer::start(journal, retention, Arc::clone(&queue), receiver)
             .map_err(|error| format!("cannot start the audit thread: {error}"))?;
-        Ok(Self(Arc::new(Front { mode, queue, faults: Faults::default() })))
+        Ok(Self(Arc::new(Front { mode, queue, faults: Faults::default(), records: true })))
+    }
+
+    /// A trail that records nothing, against which the cost of recording is measured. No configuration leads to it.
+    #[doc(hidden)]
+    pub fn of_nothing() -> Self {
+        let (queue, _) = Queue::new();
+        Self(Arc::new(Front { mode: AuditMode::BestEffort, queue, faults: Faults::default(), records: false }))
     }
 
     /// Starts a crossing.
     pub fn crossing(&self, now: SystemTime) -> Crossing {
-        Crossing::new(Arc::clone(&self.0.queue), now)
+        let queue = Arc::clone(&self.0.queue);
+        if self.0.records { Crossing::new(queue, now) } else { Crossing::unrecorded(queue) }
     }
 
     /// Records `decision` and turns it into a permit, or into the refusal that it is.
@@ -313,7 +323,9 @@ impl Audit {
 
     /// Records something that is not a request. Never waits.
     pub fn record(&self, event: Event, now: SystemTime) {
-        self.0.queue.offer(Message::Event(Box::new(event), now));
+        if self.0.records {
+            self.0.queue.offer(Message::Event(Box::new(event), now));
+        }
     }
 
     /// Records what must not happen without its record, such as a sign-in, before it takes effect. In `required` mode the

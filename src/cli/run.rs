@@ -50,6 +50,19 @@ pub type Ready = Box<dyn FnOnce(&Settings) + Send>;
 /// # Errors
 /// One or more lines that say what is wrong and what to do.
 pub fn run(file: &Path, ready: Option<Ready>) -> Result<(), String> {
+    serve(file, ready, &|settings| Audit::open(&settings.state.join("journal"), &settings.keys, &settings.audit))
+}
+
+/// Serves as [`run`] does and records nothing: what recording costs is measured against this. No command leads to it.
+///
+/// # Errors
+/// As [`run`].
+#[doc(hidden)]
+pub fn run_unrecorded(file: &Path) -> Result<(), String> {
+    serve(file, None, &|_| Ok(Audit::of_nothing()))
+}
+
+fn serve(file: &Path, ready: Option<Ready>, audit: &dyn Fn(&Settings) -> Result<Audit, String>) -> Result<(), String> {
     log_to_stderr();
     let settings = Arc::new(config::load(file).map_err(|errors| errors.to_string())?);
     for warning in settings.warnings.iter().filter(|_| ready.is_none()) {
@@ -59,7 +72,7 @@ pub fn run(file: &Path, ready: Option<Ready>) -> Result<(), String> {
     let (doors, opened) = Doors::open(&settings)?;
     let runtime = control_plane()?;
     let taken = reload::digest(&settings);
-    let hall = Building::new(&settings)?.build(runtime.handle(), &settings)?;
+    let hall = Building::new(&settings, audit)?.build(runtime.handle(), &settings)?;
     let (phase, watched) = watch::channel(Phase::Serving);
     let hall = Hall { phase: watched, ..hall };
     let asked = Arc::new(Notify::new());
@@ -135,7 +148,7 @@ struct Building {
 }
 
 impl Building {
-    fn new(settings: &Arc<Settings>) -> Result<Self, String> {
+    fn new(settings: &Arc<Settings>, audit: &dyn Fn(&Settings) -> Result<Audit, String>) -> Result<Self, String> {
         let snapshot = reload::snapshot(settings.clone(), &[], &Issuers::new())?;
         std::fs::create_dir_all(&settings.state).map_err(|error| {
             let advice = crate::text::advice(error.kind(), "state");
@@ -144,8 +157,7 @@ impl Building {
         let ring = KeyRing::open(&settings.keys).map_err(|error| error.told())?;
         let keys = AssertionKeys::load(&settings.keys.join("assertion"), SystemTime::now())?;
         let store = Store::embedded(&settings.state).map_err(|error| crate::text::chain(&error))?;
-        let journal = settings.state.join("journal");
-        let audit = Audit::open(&journal, &settings.keys, &settings.audit)?;
+        let audit = audit(settings)?;
         Ok(Self { ring, store, audit, keys: Arc::new(keys), snapshot })
     }
 

@@ -136,7 +136,7 @@ class Vestibule:
     """A running Vestibule with one provider and the routes given. The provider is `gitlab`, or as `provider` says."""
 
     def __init__(self, issuer, routes, wrap=(), membership=None, wait=True, kind="gitlab", secrets=None, port=None,
-                 prepare=None, provider=None, **settings):
+                 prepare=None, provider=None, serve=lambda config: [PROGRAM, "run", "-c", config], **settings):
         self.port = port or free_port()
         self.url = f"http://localhost:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="vestibule-soak-"))
@@ -157,7 +157,7 @@ class Vestibule:
         if prepare:
             prepare(self.folder)
         self.started = time.monotonic()
-        self.process = Process([*wrap, PROGRAM, "run", "-c", str(self.config)])
+        self.process = Process([*wrap, *serve(str(self.config))])
         if wait:
             until("vestibule is ready", self.ready)
 
