@@ -257,6 +257,11 @@ impl Journal {
         }
         Ok(asked)
     }
+
+    /// Where it is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
 }
 
 fn opening(now: SystemTime) -> Opening {

@@ -7,11 +7,15 @@ mod anchor;
 mod beginning;
 mod crossing;
 mod event;
+pub mod export;
 mod faults;
+mod index;
+pub mod indexes;
 mod journal;
 mod json;
 mod key;
 mod ocsf;
+mod query;
 mod queue;
 mod record;
 mod recover;
@@ -19,7 +23,10 @@ mod retain;
 pub mod search;
 mod segment;
 mod show;
+pub mod tail;
+mod told;
 pub mod verify;
+mod walk;
 mod writer;
 
 use crate::moment as time;
@@ -27,6 +34,8 @@ pub use crate::moment::{parse_moment, parse_span, parse_time, rfc3339};
 pub use anchor::Anchors;
 pub use crossing::Crossing;
 pub use key::PublicKey;
+pub use query::{Query, Verdict};
+pub use told::About;
 
 use crate::{
     authorize::{Decision, Outcome},
@@ -394,5 +403,7 @@ fn refusal(decision: &Decision, person: bool) -> Option<Refusal> {
 
 #[cfg(test)]
 mod retain_tests;
+#[cfg(test)]
+mod searching;
 #[cfg(test)]
 mod tests;

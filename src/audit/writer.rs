@@ -5,6 +5,7 @@
 //! for wakes it at once; all that wait together share one sync.
 
 use super::{
+    index::Keeper,
     journal::Journal,
     ocsf::Ocsf,
     queue::{End, Message, Queue, lock},
@@ -59,6 +60,8 @@ pub(super) struct Writer {
     /// There is more in the queue than had room.
     more: bool,
     closing: bool,
+    /// Makes the indexes of segments that are closed.
+    keeper: Option<Keeper>,
 }
 
 impl Writer {
@@ -73,7 +76,12 @@ impl Writer {
         receiver: Receiver<Message>,
     ) -> io::Result<()> {
         let now = Instant::now();
+        let keeper = Keeper::start(journal.directory());
+        if let Err(error) = &keeper {
+            tracing::warn!("no indexes of the audit journal are made until it is searched: {error}");
+        }
         let writer = Self {
+            keeper: keeper.ok(),
             journal,
             queue: Arc::clone(&queue),
             retention,
@@ -202,6 +210,7 @@ impl Writer {
         let (now, clock) = (SystemTime::now(), Instant::now());
         if self.journal.rotate(now)? {
             self.retained = None;
+            self.keeper.iter().for_each(Keeper::wake);
         }
         if self.journal.unsigned() && (self.closing || clock.duration_since(self.signed) >= HEAD) {
             self.journal.head(now);

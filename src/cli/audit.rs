@@ -1,11 +1,17 @@
 //! `vestibule audit`: proves, searches and follows the trail. Reads the journal's files, whether the proxy runs or not.
 
+mod export;
+mod filter;
+mod output;
+
 use crate::audit::{
-    Anchors, PublicKey, parse_moment,
-    search::{self, Query, Verdict},
+    Anchors, PublicKey, indexes,
+    search::{self, Query},
     verify,
 };
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
+use export::ExportArgs;
+use filter::FilterArgs;
 use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -24,6 +30,14 @@ pub enum AuditCommand {
     },
     /// Find records, the newest last; exit 1 if there are none
     Search(SearchArgs),
+    /// Write records for other programs, the oldest first; exit 1 if there are none
+    Export(ExportArgs),
+    /// Make the indexes that searches use, where they are missing
+    Index {
+        /// Make them all anew and compare: exit 1 if one does not say what its segment says
+        #[arg(long)]
+        check: bool,
+    },
     /// Show the last records
     Tail {
         /// Go on with those that come
@@ -35,84 +49,22 @@ pub enum AuditCommand {
     },
 }
 
-/// What to look for; everything that is given must hold.
+/// What to look for, and how.
 #[derive(Args, Clone, Debug)]
 pub struct SearchArgs {
-    /// A person: subject, login, or provider:subject
-    #[arg(long)]
-    user: Option<String>,
-    /// What the path begins with
-    #[arg(long, value_name = "PREFIX")]
-    path: Option<String>,
-    /// The route's name
-    #[arg(long)]
-    route: Option<String>,
-    /// What was decided
-    #[arg(long, value_enum, ignore_case = true)]
-    decision: Option<VerdictArg>,
-    /// The id of a policy that decided
-    #[arg(long, value_name = "ID")]
-    policy: Option<String>,
-    /// The request id
-    #[arg(long, value_name = "ID")]
-    request: Option<String>,
-    /// Only what the shadow policies would have decided otherwise
-    #[arg(long)]
-    differs: bool,
-    /// Not before this time (`2026-11-23T06:38:14Z`), or this long ago (`1h`)
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Before this time, or this long ago
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Only the last N
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-}
-
-/// What was decided.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum VerdictArg {
-    /// The request was allowed
-    Allowed,
-    /// The request was denied, for whatever reason
-    Denied,
-    /// By a policy
-    Blocked,
-    /// Nobody known asked
-    Unauthorized,
-    /// It could not be read, or was too much
-    Rejected,
-    /// Something failed
-    Error,
-    /// The right ended while it was going on
-    #[value(alias = "access revoked")]
-    Revoked,
+    /// Read every line of the journal, not only what its indexes lead to
+    #[arg(long)]
+    no_index: bool,
 }
 
 impl SearchArgs {
     fn query(&self, now: SystemTime) -> Result<Query, String> {
-        let moment = |text: &Option<String>| text.as_deref().map(|text| parse_moment(text, now)).transpose();
-        Ok(Query {
-            user: self.user.clone(),
-            path: self.path.clone(),
-            route: self.route.clone(),
-            verdict: self.decision.map(|verdict| match verdict {
-                VerdictArg::Allowed => Verdict::Allowed,
-                VerdictArg::Denied => Verdict::Denied,
-                VerdictArg::Blocked => Verdict::Said("Blocked"),
-                VerdictArg::Unauthorized => Verdict::Said("Unauthorized"),
-                VerdictArg::Rejected => Verdict::Said("Rejected"),
-                VerdictArg::Error => Verdict::Said("Error"),
-                VerdictArg::Revoked => Verdict::Said("Access Revoked"),
-            }),
-            policy: self.policy.clone(),
-            request: self.request.clone(),
-            differs: self.differs,
-            since: moment(&self.since)?,
-            until: moment(&self.until)?,
-            limit: self.limit,
-        })
+        Ok(Query { limit: self.limit, no_index: self.no_index, ..self.filter.query(now)? })
     }
 }
 
@@ -137,12 +89,34 @@ pub fn run(command: &AuditCommand, journal: &Path, public_key: &Path, json: bool
             Ok(report.holds())
         }
         AuditCommand::Search(args) => {
-            let found = search::search(journal, &args.query(SystemTime::now())?, json, &mut out)? > 0;
-            if !found {
-                let _ = writeln!(io::stderr(), "no record"); // a closed output leaves nobody to tell
+            let found = search::search(journal, &args.query(SystemTime::now())?, json, &mut out)?;
+            if found.records == 0 {
+                tell("no record");
             }
-            Ok(found)
+            unread(found.unread);
+            Ok(found.records > 0)
         }
+        AuditCommand::Export(arguments) => arguments.run(journal, json),
+        AuditCommand::Index { check } => index(journal, *check, json, &mut out),
         AuditCommand::Tail { follow, lines } => search::tail(journal, *lines, *follow, json, &mut out).map(|()| true),
     }
+}
+
+fn index(journal: &Path, check: bool, json: bool, out: &mut dyn Write) -> Result<bool, String> {
+    let report = if check { indexes::check(journal)? } else { indexes::make(journal)? };
+    let text = if json { serde_json::to_string(&report).map_err(|error| error.to_string())? } else { report.text() };
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| format!("cannot write the result: {error}"))?;
+    Ok(report.holds())
+}
+
+/// Says that some lines could not be read.
+fn unread(lines: u64) {
+    if lines > 0 {
+        tell(&format!("{lines} lines cannot be read, and nobody knows what they said: see `audit verify`"));
+    }
+}
+
+/// Says something beside the result. A closed output leaves nobody to tell.
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

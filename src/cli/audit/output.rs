@@ -1,0 +1,66 @@
+//! Where a result goes: standard output, or a file that is there whole or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Runs `write` with standard output, or with a file (0600) that takes the name `path` only once it is whole and on disk.
+///
+/// # Errors
+/// What `write` says, or why there is no file.
+pub(super) fn to<T>(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<T, String>) -> Result<T, String> {
+    let Some(path) = path else {
+        return write(&mut BufWriter::new(io::stdout().lock()));
+    };
+    let draft = draft(path)?;
+    let fail = |error: io::Error| format!("cannot write `{}`: {error}", path.display());
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(fail)?;
+    let whole = || {
+        let mut out = BufWriter::with_capacity(1 << 16, file);
+        let result = write(&mut out)?;
+        let file = out.into_inner().map_err(|error| fail(error.into_error()))?;
+        file.sync_all().and_then(|()| fs::rename(&draft, path)).and_then(|()| sync(path)).map_err(fail)?;
+        Ok(result)
+    };
+    whole().inspect_err(|_: &String| drop(fs::remove_file(&draft)))
+}
+
+fn draft(path: &Path) -> Result<PathBuf, String> {
+    let name = path.file_name().ok_or_else(|| format!("`{}` is no name for a file", path.display()))?;
+    let mut draft = std::ffi::OsString::from(".");
+    draft.push(name);
+    draft.push(format!(".{}", std::process::id()));
+    Ok(path.with_file_name(draft))
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// What fails on its way leaves the old file as it was, and no draft.
+    #[test]
+    fn a_file_is_there_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out.csv");
+        fs::write(&path, "old").expect("written");
+        let half = |out: &mut dyn Write| -> Result<(), String> {
+            out.write_all(b"half").and_then(|()| out.flush()).expect("written");
+            Err("no more".to_owned())
+        };
+        assert_eq!(to(Some(&path), half), Err("no more".to_owned()));
+        assert_eq!(fs::read_to_string(&path).expect("read"), "old");
+        to(Some(&path), |out| out.write_all(b"whole").map_err(|error| error.to_string())).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "whole");
+        assert_eq!(path.metadata().expect("is there").mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+    }
+}
