@@ -89,6 +89,11 @@ pub(super) struct Lines {
 pub(super) struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
+    /// A line, with its line feed if it has one.
+    pub(super) fn of(line: &'a [u8]) -> Self {
+        Self(line)
+    }
+
     /// The line without its line feed; `None` if the file ends before one.
     pub(super) fn whole(self) -> Option<&'a [u8]> {
         self.0.strip_suffix(b"\n")

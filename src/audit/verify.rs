@@ -5,11 +5,12 @@
 
 use super::{
     Anchors, PublicKey,
+    ahead::Hashed,
     anchor::Compared,
     beginning::Beginning,
     json,
     record::{FORMAT, Hash, Kind, Line, Opening, hash},
-    segment::{Lines, Segment},
+    segment::Segment,
     time::rfc3339,
 };
 use serde::Serialize;
@@ -247,7 +248,7 @@ impl<'a> Walk<'a> {
     }
 
     fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), Stop> {
-        let mut lines = segment.lines()?;
+        let mut lines = Hashed::open(segment)?;
         let mut first = true;
         let mut current = Vec::new();
         while let Some(bytes) = lines.next()? {
@@ -273,7 +274,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn line(&mut self, segment: &Segment, bytes: &[u8], lines: &mut Lines, first: bool) -> Result<(), Stop> {
+    fn line(&mut self, segment: &Segment, bytes: &[u8], lines: &mut Hashed, first: bool) -> Result<(), Stop> {
         let seq = self.next;
         let Some(line) = Line::parse(bytes) else {
             return Err(self.bad(segment, seq, "cannot be read: it was edited"));
@@ -317,7 +318,7 @@ impl<'a> Walk<'a> {
         self.head_before = line.kind == Kind::Head;
         self.report.records += 1;
         self.next = seq + 1;
-        self.prev = hash(bytes);
+        self.prev = lines.hash();
         if self.compared().is_some_and(|compared| compared.contradicts(seq, &self.prev)) {
             return Err(self.bad(segment, seq, "was written anew: a sink holds a signed head over another one"));
         }
@@ -345,7 +346,7 @@ impl<'a> Walk<'a> {
 
     /// A record that has not the number of its place. If what follows has it, this one came in from elsewhere, or changed
     /// places; else it was edited, or others before it are missing.
-    fn misplaced(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Lines) -> Result<Stop, Stop> {
+    fn misplaced(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Hashed) -> Result<Stop, Stop> {
         let (seq, found) = (self.next, line.seq);
         let next = lines.next()?.and_then(|bytes| Line::parse(bytes.whole()?).map(|line| line.seq));
         let head = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, self.key).is_ok());
@@ -362,7 +363,7 @@ impl<'a> Walk<'a> {
 
     /// A record that does not continue the one before. It is the edited one itself if it was fixed before it was edited: if the
     /// one before is a head that holds, or the one after does not continue it either, or its own copy of the hash differs.
-    fn unchained(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Lines) -> Result<Stop, Stop> {
+    fn unchained(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Hashed) -> Result<Stop, Stop> {
         let seq = self.next;
         let followed = lines.next()?.and_then(|next| Line::parse(next.whole()?).map(|next| next.follows(&hash(bytes))));
         let own_copy = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, self.key).is_err());
