@@ -25,6 +25,7 @@ pub mod search;
 mod segment;
 mod show;
 pub mod tail;
+pub mod tally;
 mod told;
 pub mod verify;
 mod walk;

@@ -9,6 +9,7 @@ use super::{
     record::{Chain, Gap, Kind},
     search::{Found, search},
     segment::Segment,
+    tally::{Range, tally},
     told::About,
 };
 use crate::config::AuditSettings;
@@ -424,6 +425,55 @@ fn an_export_of_what_retention_removed_says_so() {
         }
         assert_eq!(place.find(&query).len(), 0);
         assert_eq!(place.find(&Query { about: Some(About::Removal), ..query }).len(), 1);
+    }
+}
+
+/// Each request counts once, by the record of its decision; what was before the range counts as used and not as a request.
+#[test]
+fn a_tally_counts_requests_once() {
+    let request = |time: u64, phase: &str, action: u8, more: Value| {
+        let mut event = json!({
+            "time": time, "class_uid": 4002, "action_id": action, "actor": { "user": { "uid_alt": "gitlab:1", "name": format!("ada{time}") } },
+            "http_request": { "http_method": "POST" }, "authorizations": [{ "policy": { "uid": "p" } }],
+            "unmapped": { "phase": phase, "route": "r", "principal": "user" },
+        });
+        if action == 2 {
+            event["status_code"] = json!("not_permitted");
+        }
+        for (key, value) in more.as_object().into_iter().flatten() {
+            event["unmapped"][key] = value.clone();
+        }
+        Some(event)
+    };
+    let seq = || json!({ "decision_seq": 1 });
+    let events = [
+        request(10, "request", 1, json!({})),
+        request(20, "decision", 1, json!({})),
+        request(21, "completion", 1, seq()),
+        request(30, "decision", 2, json!({})),
+        request(31, "completion", 2, seq()),
+        request(40, "stream_opened", 1, json!({ "class": "websocket" })),
+        request(41, "stream_ended", 2, json!({ "cut": "not_permitted" })),
+        request(50, "decision", 1, json!({})),
+        request(51, "stream_opened", 1, seq()),
+        request(52, "stream_ended", 1, seq()),
+        request(90, "request", 1, json!({})),
+        None,
+    ];
+    for per_segment in [1, 3, 20] {
+        let place = Place::of(&events, per_segment);
+        let tally = tally(place.path(), Range { from: 15, to: 80, used_since: 5 }).expect("read");
+        let (used, who) = (tally.uses.values().next().expect("one"), tally.uses.keys().next().expect("one"));
+        assert_eq!((tally.uses.len(), &*who.0.id, &*who.1, &*used.name), (1, "gitlab:1", "r", "ada50"));
+        let counts = [used.allowed, used.refused, used.ended].map(|it| (it.count, it.first, it.last));
+        assert_eq!(counts, [(3, 20, 50), (1, 30, 30), (1, 41, 41)]);
+        assert_eq!(used.reasons["not_permitted"], 2);
+        let relied = used.policies["p"];
+        assert_eq!(
+            (relied.decided.count, relied.allowed, relied.used, relied.since),
+            (4, 3, [false, true, true], true)
+        );
+        assert_eq!((tally.lost, tally.records), (2, 10));
     }
 }
 

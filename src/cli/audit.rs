@@ -3,6 +3,7 @@
 mod export;
 mod filter;
 mod output;
+mod report;
 
 use crate::audit::{
     Anchors, PublicKey, indexes,
@@ -12,6 +13,7 @@ use crate::audit::{
 use clap::{Args, Subcommand};
 use export::ExportArgs;
 use filter::FilterArgs;
+use report::ReportArgs;
 use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -32,6 +34,8 @@ pub enum AuditCommand {
     Search(SearchArgs),
     /// Write records for other programs, the oldest first; exit 1 if there are none
     Export(ExportArgs),
+    /// Say who used what, by which policies, and which rights nobody used; exit 1 if the trail does not hold
+    Report(ReportArgs),
     /// Make the indexes that searches use, where they are missing
     Index {
         /// Make them all anew and compare: exit 1 if one does not say what its segment says
@@ -68,13 +72,19 @@ impl SearchArgs {
     }
 }
 
-/// Runs one command on the journal in the directory `journal`. The answer is whether the exit code is 0: for `verify` that
+/// Runs one command on the journal in the directory `journal`; a report asks the policies of `config` too. The answer is whether the exit code is 0: for `verify` that
 /// the trail holds, for `search` that something was found. With `json`, `verify` writes its report and the others write
 /// records as they stand in the journal, one a line.
 ///
 /// # Errors
 /// One line that says what cannot be read, or which argument is wrong.
-pub fn run(command: &AuditCommand, journal: &Path, public_key: &Path, json: bool) -> Result<bool, String> {
+pub fn run(
+    command: &AuditCommand,
+    journal: &Path,
+    public_key: &Path,
+    config: &Path,
+    json: bool,
+) -> Result<bool, String> {
     let mut out = BufWriter::new(io::stdout().lock());
     match command {
         AuditCommand::Verify { anchors } => {
@@ -97,6 +107,7 @@ pub fn run(command: &AuditCommand, journal: &Path, public_key: &Path, json: bool
             Ok(found.records > 0)
         }
         AuditCommand::Export(arguments) => arguments.run(journal, json),
+        AuditCommand::Report(arguments) => arguments.run(journal, public_key, config, json),
         AuditCommand::Index { check } => index(journal, *check, json, &mut out),
         AuditCommand::Tail { follow, lines } => search::tail(journal, *lines, *follow, json, &mut out).map(|()| true),
     }

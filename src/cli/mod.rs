@@ -185,7 +185,7 @@ impl Arguments {
             Command::Policy { command } => policy::run(command, &self.config, self.json),
             Command::Audit { journal, public_key, command } => {
                 let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
-                Ok(audit::run(command, &journal, &public_key, self.json)?)
+                Ok(audit::run(command, &journal, &public_key, &self.config, self.json)?)
             }
         }
     }

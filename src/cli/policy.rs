@@ -85,7 +85,8 @@ fn say(name: &str, text: String, as_json: bool) -> bool {
     true
 }
 
-fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
+/// The policies of a configuration.
+pub(in crate::cli) fn load(settings: &Settings) -> Result<Authorize, Vec<PolicyError>> {
     let Settings { policies, routes, providers, token_issuers, .. } = settings;
     Authorize::load(policies.as_deref(), routes, providers, token_issuers)
 }
@@ -95,7 +96,7 @@ fn shown(loaded: Result<Authorize, Vec<PolicyError>>) -> Result<String, String> 
 }
 
 /// Mistakes as they stand on standard error.
-fn mistakes(errors: &[PolicyError]) -> String {
+pub(in crate::cli) fn mistakes(errors: &[PolicyError]) -> String {
     show_errors(errors, io::stderr().is_terminal())
 }
 

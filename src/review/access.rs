@@ -56,6 +56,18 @@ impl<'a> Access<'a> {
         self.routes.iter().any(|route| route.rights.iter().any(|right| !route.effective(right).is_empty()))
     }
 
+    /// True if nobody can say which groups they are in: then more may be permitted.
+    pub fn groups_unknown(&self) -> bool {
+        self.groups_unknown
+    }
+
+    /// Every permit on a route that takes them, with the methods that no forbid takes away whatever is asked.
+    pub fn permits(&self) -> impl Iterator<Item = (&Route, &Right, Vec<&'static str>)> {
+        let taken = self.routes.iter().filter(|on| on.is_taken);
+        let all = taken.flat_map(|on| on.rights.iter().map(|right| (on.route, right, on.effective(right))));
+        all.filter(|(_, _, methods)| !methods.is_empty())
+    }
+
     /// A table, for people.
     pub fn text(&self) -> String {
         let name = self.name.map(|name| format!(" (`{name}`)")).unwrap_or_default();

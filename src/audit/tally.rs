@@ -1,0 +1,432 @@
+//! Adds up what a range of the journal says: who used what, by which policies, and what happened beside requests.
+//!
+//! Memory is bounded by people times routes, not by records; of what happened beside requests the last are kept.
+
+use super::{
+    index::Index,
+    query::{Beside, Query, Wanted},
+    segment::Segment,
+    time::rfc3339,
+    told::{About, Event, Told},
+    walk::ahead,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow::Continue,
+    path::Path,
+};
+
+/// So many acts, gaps and the like are told one by one.
+pub const TOLD: usize = 1_000;
+
+/// What is added up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Range {
+    /// Not before, in milliseconds since 1970.
+    pub from: u64,
+    /// Before.
+    pub to: u64,
+    /// What was used since then counts as used, whether that is before `from` or after.
+    pub used_since: u64,
+}
+
+/// Who asked: a person, a job of a project and the person behind it, a service, or nobody known.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Who {
+    /// `provider:subject`; empty for nobody known.
+    pub id: String,
+    /// `user`, `job`, `service` or `anonymous`.
+    pub principal: String,
+    /// The project of a job; else empty.
+    pub project: String,
+}
+
+/// A count, with its first and last moment in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Count {
+    /// How many.
+    pub count: u64,
+    /// When the first was.
+    pub first: u64,
+    /// When the last was.
+    pub last: u64,
+}
+
+/// What somebody did on a route.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Use {
+    /// The login, as it was last.
+    pub name: String,
+    named: u64,
+    /// Requests that were allowed.
+    pub allowed: Count,
+    /// Requests that were refused.
+    pub refused: Count,
+    /// Connections that were ended because the right ended.
+    pub ended: Count,
+    /// Refusals by their codes.
+    pub reasons: BTreeMap<String, u64>,
+    /// The policies that decided.
+    pub policies: BTreeMap<String, Relied>,
+}
+
+/// How a policy was relied on by somebody on a route.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Relied {
+    /// Requests that it decided, in the range.
+    pub decided: Count,
+    /// Of them, those that were allowed.
+    pub allowed: u64,
+    /// It was relied on since [`Range::used_since`]: for reading, for writing, for upgrades.
+    pub used: [bool; 3],
+    /// It decided anything since [`Range::used_since`].
+    pub since: bool,
+}
+
+/// Sign-ins and sessions of somebody.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Signing {
+    /// The login, as it was last.
+    pub name: String,
+    named: u64,
+    /// Sign-ins.
+    pub signed_in: Count,
+    /// Sessions that ended, by why.
+    pub ended: BTreeMap<String, u64>,
+    /// Refreshes that were put off.
+    pub deferred: u64,
+    /// Groups that were added.
+    pub added: Count,
+    /// Groups that were taken away.
+    pub removed: Count,
+}
+
+/// Something that happened beside requests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Act {
+    /// What it is about.
+    pub about: About,
+    /// Who did it; empty if nobody is known.
+    pub who: String,
+    /// What was done.
+    pub what: String,
+    /// To what.
+    pub object: String,
+    /// More about it.
+    pub detail: String,
+}
+
+/// The sum.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Who did what on which route.
+    pub uses: HashMap<(Who, String), Use>,
+    /// Sign-ins and sessions by person.
+    pub people: BTreeMap<String, Signing>,
+    /// Sign-ins that failed, by code.
+    pub failed: BTreeMap<String, u64>,
+    /// The last of what happened beside requests, by time, epoch and number.
+    pub acts: BTreeMap<(u64, u32, u64), Act>,
+    /// How many there are of each kind.
+    pub kinds: BTreeMap<About, u64>,
+    /// Events that were lost in gaps.
+    pub lost: u64,
+    /// Records in the range.
+    pub records: u64,
+    /// The first moment of any record that was read, in or before the range.
+    pub begins: Option<u64>,
+    /// Lines that nobody can read.
+    pub unread: u64,
+}
+
+impl Count {
+    fn add(&mut self, time: u64, count: u64) {
+        self.join(Self { count, first: time, last: time });
+    }
+
+    /// Adds another count.
+    pub fn join(&mut self, other: Self) {
+        *self = match (self.count, other.count) {
+            (_, 0) => return,
+            (0, _) => other,
+            _ => Self {
+                count: self.count + other.count,
+                first: self.first.min(other.first),
+                last: self.last.max(other.last),
+            },
+        };
+    }
+}
+
+/// The number of the group that a method is in: reading, writing, upgrades.
+pub fn group(method: &str, class: &str) -> usize {
+    match (method, class) {
+        (_, "websocket") | ("connect" | "CONNECT", _) => 2,
+        ("GET" | "HEAD" | "OPTIONS", _) => 0,
+        _ => 1,
+    }
+}
+
+/// Adds up the journal in `directory`.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn tally(directory: &Path, range: Range) -> Result<Tally, String> {
+    let segments = Segment::list(directory)?;
+    if segments.is_empty() {
+        return Err(format!("there is no journal in `{}`", directory.display()));
+    }
+    let query = Query { since: Some(range.from.min(range.used_since)), until: Some(range.to), ..Query::default() };
+    let wanted = Wanted::of(&query, Beside::Gaps);
+    let mut all = Tally::default();
+    if let Some(opening) = segments.first().map(Segment::opening).transpose()?.flatten() {
+        all.begins = Some(opening.time);
+    }
+    ahead(
+        &segments,
+        |segment| Tally::of(segment, range, &wanted),
+        |segment, tally| match tally {
+            Ok(tally) => {
+                all.join(tally);
+                Ok(Continue(()))
+            }
+            Err(_) if !segment.path.exists() => Ok(Continue(())), // its time was over while this went on
+            Err(error) => Err(error),
+        },
+    )?;
+    Ok(all)
+}
+
+impl Tally {
+    fn of(segment: &Segment, range: Range, wanted: &Wanted) -> Result<Self, String> {
+        let mut tally = Self::default();
+        if Index::open(segment).is_ok_and(|index| !index.overlaps(wanted) && !index.has_odd()) {
+            return Ok(tally);
+        }
+        let mut lines = segment.lines()?;
+        while let Some(bytes) = lines.next()? {
+            let Some(line) = bytes.whole() else { break };
+            match Told::read(line) {
+                Some(told) if wanted.matches(&told) => tally.add(&told, range),
+                Some(_) => {}
+                None => tally.unread += 1,
+            }
+        }
+        Ok(tally)
+    }
+
+    fn add(&mut self, told: &Told<'_>, range: Range) {
+        let (Some(about), Some((_, last))) = (told.about(), told.span()) else { return };
+        let within = last >= range.from;
+        if within {
+            self.records += 1;
+            *self.kinds.entry(about).or_default() += 1;
+        }
+        if let Some(event) = &told.event {
+            if about == About::Request {
+                self.request(event, range, within);
+            } else if within {
+                self.beside(event, about);
+            }
+        }
+        if let Some(gap) = told.gap.as_ref().filter(|_| within) {
+            self.lost += gap.count;
+        }
+        if within && let Some(act) = Act::of(told, about) {
+            self.acts.insert((last, told.epoch, told.seq), act);
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        while self.acts.len() > TOLD {
+            self.acts.pop_first();
+        }
+    }
+
+    fn request(&mut self, event: &Event<'_>, range: Range, within: bool) {
+        let (unmapped, user) = (&event.unmapped, event.person());
+        // One record of each request says what was decided; the others are its stages.
+        let decides = match &*unmapped.phase {
+            "decision" | "request" => true,
+            "stream_opened" => unmapped.decision_seq.is_none(),
+            _ => false,
+        };
+        let ended = unmapped.phase == "stream_ended" && !unmapped.cut.is_empty();
+        if !decides && !ended {
+            return;
+        }
+        let who = Who {
+            id: if user.uid_alt.is_empty() { String::new() } else { user.uid_alt.clone().into_owned() },
+            principal: if unmapped.principal.is_empty() { "anonymous" } else { &unmapped.principal }.to_owned(),
+            project: unmapped.job.as_ref().map(|job| job.project.clone().into_owned()).unwrap_or_default(),
+        };
+        let used = self.uses.entry((who, unmapped.route.clone().into_owned())).or_default();
+        if event.time >= used.named {
+            (used.named, used.name) = (event.time, user.name.clone().into_owned());
+        }
+        if ended {
+            if within {
+                used.ended.add(event.time, 1);
+                *used.reasons.entry(unmapped.cut.clone().into_owned()).or_default() += 1;
+            }
+            return;
+        }
+        let allowed = event.action_id == Some(1);
+        if within {
+            if allowed { &mut used.allowed } else { &mut used.refused }.add(event.time, 1);
+            if !allowed && !event.status_code.is_empty() {
+                *used.reasons.entry(event.status_code.clone().into_owned()).or_default() += 1;
+            }
+        }
+        let method = event.http_request.as_ref().map_or("", |request| &request.http_method);
+        for authorization in &event.authorizations {
+            let relied = used.policies.entry(authorization.policy.uid.clone().into_owned()).or_default();
+            if within {
+                relied.decided.add(event.time, 1);
+                relied.allowed += u64::from(allowed);
+            }
+            if event.time >= range.used_since {
+                relied.since = true;
+                relied.used[group(method, &unmapped.class)] |= allowed;
+            }
+        }
+    }
+
+    fn beside(&mut self, event: &Event<'_>, about: About) {
+        let user = event.person();
+        if about == About::SignIn && !event.status_code.is_empty() {
+            *self.failed.entry(event.status_code.clone().into_owned()).or_default() += event.count.unwrap_or(1);
+            return;
+        }
+        if !matches!(about, About::SignIn | About::SignOut | About::Refresh | About::Groups) || user.uid_alt.is_empty()
+        {
+            return;
+        }
+        let signing = self.people.entry(user.uid_alt.clone().into_owned()).or_default();
+        if event.time >= signing.named {
+            (signing.named, signing.name) = (event.time, user.name.clone().into_owned());
+        }
+        match about {
+            // Who is signed in already and comes to a further host has not signed in again.
+            About::SignIn if event.dst_endpoint.hostname.is_empty() => signing.signed_in.add(event.time, 1),
+            About::SignOut => *signing.ended.entry(event.unmapped.why.clone().into_owned()).or_default() += 1,
+            About::Refresh => signing.deferred += 1,
+            About::Groups => {
+                signing.added.add(event.time, event.unmapped.added.count);
+                signing.removed.add(event.time, event.unmapped.removed.count);
+            }
+            _ => {}
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        for (key, use_) in other.uses {
+            self.uses.entry(key).or_default().join(use_);
+        }
+        for (id, signing) in other.people {
+            self.people.entry(id).or_default().join(signing);
+        }
+        sum(&mut self.failed, other.failed);
+        sum(&mut self.kinds, other.kinds);
+        self.acts.extend(other.acts);
+        self.cut();
+        self.lost += other.lost;
+        self.records += other.records;
+        self.unread += other.unread;
+    }
+}
+
+fn sum<K: Ord>(all: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *all.entry(key).or_default() += count;
+    }
+}
+
+impl Use {
+    fn join(&mut self, other: Self) {
+        if other.named >= self.named {
+            (self.named, self.name) = (other.named, other.name);
+        }
+        self.allowed.join(other.allowed);
+        self.refused.join(other.refused);
+        self.ended.join(other.ended);
+        sum(&mut self.reasons, other.reasons);
+        for (id, more) in other.policies {
+            let relied = self.policies.entry(id).or_default();
+            relied.decided.join(more.decided);
+            relied.allowed += more.allowed;
+            relied.since |= more.since;
+            for (used, more) in relied.used.iter_mut().zip(more.used) {
+                *used |= more;
+            }
+        }
+    }
+}
+
+impl Signing {
+    fn join(&mut self, other: Self) {
+        if other.named >= self.named {
+            (self.named, self.name) = (other.named, other.name);
+        }
+        self.signed_in.join(other.signed_in);
+        sum(&mut self.ended, other.ended);
+        self.deferred += other.deferred;
+        self.added.join(other.added);
+        self.removed.join(other.removed);
+    }
+}
+
+impl Act {
+    /// What is told one by one: what operators did, what was loaded, starts and stops, and what is missing.
+    fn of(told: &Told<'_>, about: About) -> Option<Self> {
+        let act = |who: &str, what: &str, object: &str, detail: String| {
+            let [who, what, object] = [who, what, object].map(str::to_owned);
+            Some(Self { about, who, what, object, detail })
+        };
+        if let Some(gap) = &told.gap {
+            return act("", "events were lost", "", format!("{} since {}", gap.count, rfc3339(gap.first)));
+        }
+        if let Some(recovery) = &told.recovery {
+            let damage = recovery.damage.as_ref().map(|damage| format!(", damage: {damage}")).unwrap_or_default();
+            return act("", "recovered", &recovery.segment, format!("{} bytes were cut off{damage}", recovery.bytes));
+        }
+        if let Some(removal) = &told.removal {
+            let (first, last, why) = (removal.first, removal.last, &removal.why);
+            let span = [removal.from, removal.until].map(rfc3339).join(" to ");
+            return act(
+                "",
+                "removed by retention",
+                &removal.segment,
+                format!("records {first} to {last}, {span}, for their {why}"),
+            );
+        }
+        let event = told.event.as_ref()?;
+        let (unmapped, user) = (&event.unmapped, event.person());
+        match about {
+            About::Admin => {
+                let sessions = match unmapped.sessions.count {
+                    0 => String::new(),
+                    count => format!("{count} sessions"),
+                };
+                let detail = [&*unmapped.reason, &*sessions].into_iter().filter(|it| !it.is_empty());
+                let (what, whom) = (&unmapped.why, &event.entity.name);
+                let what = if what.is_empty() { &event.activity_name } else { what };
+                let whom = if whom.is_empty() { &user.uid_alt } else { whom }; // of a person there is no other name
+                act(&event.actor.user.name, what, whom, detail.collect::<Vec<_>>().join("; "))
+            }
+            About::Reload => {
+                let counts =
+                    [("changed", &unmapped.changed), ("added", &unmapped.added), ("removed", &unmapped.removed)];
+                let counts = counts.iter().filter(|(_, list)| list.count > 0);
+                let counts = counts.map(|(word, list)| format!("{} {word}", list.count)).collect::<Vec<_>>().join(", ");
+                let refused = !event.status_code.is_empty();
+                let detail = if refused { event.status_detail.clone().into_owned() } else { counts };
+                act(&user.name, if refused { "load refused" } else { "loaded" }, &event.entity.name, detail)
+            }
+            About::Start => act("", "started", "", String::new()),
+            About::Stop => act("", "stopped", "", String::new()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the policies of now permit and nobody used.
+
+use super::{
+    load,
+    render::{Cell, Section},
+};
+use crate::{
+    audit::tally::{Tally, Use, Who, group},
+    authorize::Authorize,
+    cli::policy,
+    config::Settings,
+    moment::{at, to_the_second},
+    principal::Principal,
+    review::{access::Access, asking::Site, cast::Cast},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
+
+/// What actions are, in the order of [`group`].
+const GROUPS: [&str; 3] = ["read", "write", "connect"];
+
+/// The policies of now, and whose rights are looked at.
+pub(super) struct Rights {
+    settings: Settings,
+    authorize: Authorize,
+    /// `None`: nobody was named.
+    cast: Option<Cast>,
+}
+
+impl Rights {
+    /// Reads the policies, and the people in these files.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub(super) fn read(settings: Settings, population: &[PathBuf]) -> Result<Self, String> {
+        let authorize = load(&settings)?;
+        let cast = match population {
+            [] => None,
+            files => Some(Cast::of_files(files, &settings).map_err(|errors| policy::mistakes(&errors))?),
+        };
+        Ok(Self { settings, authorize, cast })
+    }
+
+    /// Rights of the population, and policies, that nobody used since then.
+    pub(super) fn sections(&self, tally: &Tally, since: u64) -> Vec<Section> {
+        let since = to_the_second(at(since));
+        let people = self.cast.as_ref().map(|cast| self.people(cast, tally, &since));
+        people.into_iter().chain([self.policies(tally, &since)]).collect()
+    }
+
+    /// What is taken for granted.
+    pub(super) fn assumed(&self, since: u64) -> Vec<String> {
+        let since = to_the_second(at(since));
+        let mut lines = vec![format!(
+            "A policy is unused if it decided no request since {since}; asked are the policies as they are now, not as they were."
+        )];
+        lines.push(match &self.cast {
+            Some(_) => format!(
+                "A right is unused if its policy permitted no request of that person on that route since {since}, by action: `read` is GET, \
+                 HEAD and OPTIONS, `write` all other methods, `connect` upgrades. Asked are the policies and groups as they are now: \
+                 rights that somebody had before are not told. Conditions on the request are not asked: a right may be narrower than it is told."
+            ),
+            None => "Rights that nobody used are not told: name people with `--population FILE`, such as `policy snapshot` writes.".to_owned(),
+        });
+        lines
+    }
+
+    fn people(&self, cast: &Cast, tally: &Tally, since: &str) -> Section {
+        let (rights, site) = (self.authorize.rights(), Site::of(&self.settings));
+        let uses = by_route(tally);
+        let (mut rows, mut known, mut unknown) = (Vec::new(), BTreeSet::new(), 0_u64);
+        for (name, principal) in cast.iter() {
+            let Some((who, login)) = who(principal) else { continue };
+            let access = Access::of(&rights, &site, &self.settings, Some(name), principal);
+            unknown += u64::from(access.groups_unknown());
+            for (route, right, methods) in access.permits() {
+                let used = uses.get(&(&who, route.name.as_str()));
+                let relied = used.and_then(|used| used.policies.get(&*right.policy.id));
+                let may: BTreeSet<_> = methods.iter().map(|method| group(method, "")).collect();
+                let unused = may.iter().filter(|group| !relied.is_some_and(|relied| relied.used[**group]));
+                let unused: Vec<_> = unused.map(|group| GROUPS[*group]).collect();
+                if !unused.is_empty() {
+                    let last = used.map_or(0, |used| used.allowed.last);
+                    rows.push(vec![
+                        Cell::text(&who.id),
+                        Cell::text(&login),
+                        Cell::text(&who.principal),
+                        Cell::text(&who.project),
+                        Cell::text(route.name.as_str()),
+                        Cell::text(&right.policy.id),
+                        Cell::text(&unused.join(" ")),
+                        Cell::time(last),
+                        Cell::text(&right.conditions.join(" && ")),
+                    ]);
+                }
+            }
+            known.insert(who);
+        }
+        rows.sort();
+        let strangers: BTreeSet<_> =
+            tally.uses.keys().map(|(who, _)| who).filter(|who| !who.id.is_empty() && !known.contains(who)).collect();
+        let mut notes = vec![format!("looked at: {} people, jobs and services", known.len())];
+        if !strangers.is_empty() {
+            notes.push(format!(
+                "{} who are in the trail are not in the population: their rights are not told here",
+                strangers.len()
+            ));
+        }
+        if unknown > 0 {
+            notes.push(format!(
+                "of {unknown} nobody can say which groups they are in: they may have more rights than are told"
+            ));
+        }
+        Section {
+            key: "unused_rights",
+            title: format!("Rights not used since {since}"),
+            columns: &["who", "name", "principal", "project", "route", "policy", "actions", "last", "detail"],
+            rows,
+            notes,
+        }
+    }
+
+    fn policies(&self, tally: &Tally, since: &str) -> Section {
+        let relied: BTreeSet<&str> = tally
+            .uses
+            .values()
+            .flat_map(|used| used.policies.iter().filter(|(_, relied)| relied.since).map(|(id, _)| &**id))
+            .collect();
+        let unused = self.authorize.stated().filter(|stated| !relied.contains(&*stated.id));
+        let effect = |permits| if permits { "permit" } else { "forbid" };
+        let row = |stated: crate::authorize::Stated| {
+            vec![Cell::text(&stated.id), Cell::text(effect(stated.permits)), Cell::text(&stated.place)]
+        };
+        let mut rows: Vec<_> = unused.map(row).collect();
+        rows.sort();
+        Section {
+            key: "unused_policies",
+            title: format!("Policies that decided nothing since {since}"),
+            columns: &["policy", "what", "detail"],
+            rows,
+            notes: vec![format!("of {} policies", self.authorize.stated().count())],
+        }
+    }
+}
+
+/// Uses by who and route, to be asked without copies.
+fn by_route(tally: &Tally) -> HashMap<(&Who, &str), &Use> {
+    tally.uses.iter().map(|((who, route), used)| ((who, &**route), used)).collect()
+}
+
+/// Who this is in the trail, and their login; `None` for nobody known.
+fn who(principal: &Principal) -> Option<(Who, String)> {
+    let id = |id: &crate::principal::UserId| format!("{}:{}", id.provider, id.subject);
+    let (id, kind, project, login) = match principal {
+        Principal::Anonymous => return None,
+        Principal::User { person, .. } => (id(&person.id), "user", String::new(), person.login.to_string()),
+        Principal::Job { job, .. } => {
+            (id(&job.person.id), "job", job.project_path.to_string(), job.person.login.to_string())
+        }
+        Principal::Service { service, .. } => {
+            (id(&service.id), "service", String::new(), service.client_id.to_string())
+        }
+    };
+    Some((Who { id, principal: kind.to_owned(), project }, login))
+}
