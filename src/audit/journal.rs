@@ -8,7 +8,7 @@ use super::{
     record::{Chain, FORMAT, Kind, Opening, Recovery},
     recover::{self, End, Tail},
     retain::{self, Asked},
-    segment::Segment,
+    segment::{Reached, Segment},
     time::millis,
 };
 use crate::config::Retention;
@@ -37,6 +37,10 @@ pub(super) struct Journal {
     written: usize,
     /// A write or a sync failed: the file may hold anything behind `durable + written`.
     torn: bool,
+    /// Number of the file's first record.
+    first: u64,
+    /// How far all of it is on disk.
+    reached: Reached,
     /// A segment is closed at this size.
     limit: u64,
     _lock: File,
@@ -80,8 +84,8 @@ impl Journal {
         now: SystemTime,
         recovery: Option<Recovery>,
     ) -> io::Result<Self> {
-        let file = create(directory, &chain)?;
-        let mut journal = Self::new(directory, signer, limit, chain, file, 0, lock);
+        let (file, first) = (create(directory, &chain)?, chain.next);
+        let mut journal = Self::new(directory, signer, limit, chain, (file, first, 0), lock);
         journal.push(Kind::Segment, &opening(now));
         if let Some(recovery) = recovery {
             journal.push(Kind::Recovery, &recovery);
@@ -102,8 +106,9 @@ impl Journal {
         let Tail { segment, length, chain, signed, torn, empty } = tail;
         let file = OpenOptions::new().append(true).open(&segment.path)?;
         file.set_len(length)?;
+        file.sync_all()?; // who wrote it may not have lived to do so
         remove(&empty)?;
-        let mut journal = Self::new(directory, signer, limit, chain, file, length, lock);
+        let mut journal = Self::new(directory, signer, limit, chain, (file, segment.first, length), lock);
         journal.unsigned = u64::from(!signed);
         if let Some((bytes, sha256)) = torn {
             let segment = empty.first().unwrap_or(&segment).name().to_owned();
@@ -114,7 +119,16 @@ impl Journal {
         Ok(journal)
     }
 
-    fn new(directory: &Path, signer: Signer, limit: u64, chain: Chain, file: File, durable: u64, lock: File) -> Self {
+    /// A journal whose last file, which begins with record `first`, is on disk with all its `durable` bytes.
+    fn new(
+        directory: &Path,
+        signer: Signer,
+        limit: u64,
+        chain: Chain,
+        (file, first, durable): (File, u64, u64),
+        lock: File,
+    ) -> Self {
+        let reached = Reached { epoch: chain.epoch, seq: chain.next - 1, segment: first, bytes: durable };
         Self {
             directory: directory.to_owned(),
             signer,
@@ -125,6 +139,8 @@ impl Journal {
             pending: Vec::with_capacity(1 << 16),
             written: 0,
             torn: false,
+            first,
+            reached,
             limit,
             _lock: lock,
             #[cfg(test)]
@@ -149,6 +165,16 @@ impl Journal {
     /// True if there are records that no head covers.
     pub(super) fn unsigned(&self) -> bool {
         self.unsigned > 0
+    }
+
+    /// Where it is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How far it is on disk for good.
+    pub(super) fn reached(&self) -> Reached {
+        self.reached
     }
 
     /// Bytes that are not on disk yet.
@@ -210,6 +236,8 @@ impl Journal {
             return Err(error);
         }
         self.durable += self.pending.len() as u64;
+        let (epoch, seq) = (self.chain.epoch, self.chain.next - 1);
+        self.reached = Reached { epoch, seq, segment: self.first, bytes: self.durable };
         self.written = 0;
         if self.pending.len() < self.pending.capacity() / 4 {
             self.pending.shrink_to(1 << 20); // a buffer that is full again and again is kept
@@ -229,6 +257,7 @@ impl Journal {
         self.head(now);
         self.sync()?;
         self.file = create(&self.directory, &self.chain)?;
+        self.first = self.chain.next;
         self.durable = 0;
         self.push(Kind::Segment, &opening(now));
         self.sync().map(|()| true)

@@ -1,6 +1,6 @@
 //! The queue that leads to the writer, and what the writer tells about itself.
 
-use super::{Event, crossing::Draft, record::Gap, time::millis};
+use super::{Event, crossing::Draft, record::Gap, segment::Reached, time::millis};
 use std::{
     collections::VecDeque,
     sync::{
@@ -15,7 +15,7 @@ use std::{
     thread::Thread,
     time::{Duration, SystemTime},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Records in the queue at most, about 2 MiB of pointers; at 50,000 requests a second that is more than a second of them.
 const QUEUE: usize = 65_536;
@@ -52,6 +52,8 @@ pub(super) struct Queue {
     pub(super) written: AtomicU64,
     /// Events that were lost.
     pub(super) lost: AtomicU64,
+    /// How far the journal is on disk; whoever ships it waits for that.
+    pub(super) reached: watch::Sender<Reached>,
     /// Losses that the journal does not tell of yet.
     pub(super) gap: Mutex<Option<Gap>>,
     /// Events beside requests that found the queue full.
@@ -72,6 +74,7 @@ impl Queue {
             end: (Mutex::new(false), Condvar::new()),
             written: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            reached: watch::Sender::new(Reached::default()),
             gap: Mutex::new(None),
             reserve: Mutex::new(VecDeque::new()),
         };

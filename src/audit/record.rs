@@ -211,6 +211,11 @@ impl<'a> Line<'a> {
         self.prev == crate::text::hex(hash)
     }
 
+    /// True if it continues a line with this hash, in hex.
+    pub(super) fn continues(&self, hash: &str) -> bool {
+        self.prev == hash
+    }
+
     /// Checks a head against the key, and that `bytes` are the one way to write it.
     ///
     /// # Errors

@@ -7,6 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// How far the journal is on disk for good: no record up to there will change or vanish.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Reached {
+    /// The epoch that is written.
+    pub(super) epoch: u32,
+    /// Number of the last record.
+    pub(super) seq: u64,
+    /// The first record of the segment that is written.
+    pub(super) segment: u64,
+    /// Bytes of that segment.
+    pub(super) bytes: u64,
+}
+
 /// One file of the journal.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Segment {
@@ -39,7 +52,8 @@ impl Segment {
         Ok(segments)
     }
 
-    fn named(directory: &Path, name: &str) -> Option<Self> {
+    /// The segment whose file has this name, if it is one.
+    pub(super) fn named(directory: &Path, name: &str) -> Option<Self> {
         let (epoch, first) = name.strip_suffix(".jsonl")?.split_once('-')?;
         let segment = Self::new(directory, epoch.parse().ok()?, first.parse().ok()?);
         (segment.name() == name).then_some(segment)

@@ -80,6 +80,7 @@ impl Writer {
         if let Err(error) = &keeper {
             tracing::warn!("no indexes of the audit journal are made until it is searched: {error}");
         }
+        queue.reached.send_replace(journal.reached());
         let writer = Self {
             keeper: keeper.ok(),
             journal,
@@ -188,6 +189,8 @@ impl Writer {
     /// True if it fails.
     fn settle(&mut self) -> bool {
         let result = self.write();
+        let reached = self.journal.reached();
+        self.queue.reached.send_if_modified(|there| std::mem::replace(there, reached) != reached);
         let failing = result.is_err();
         let before = self.queue.failing.swap(failing, SeqCst);
         match result {
