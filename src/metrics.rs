@@ -73,6 +73,7 @@ pub struct Metrics {
     audit_written: Gauge,
     audit_lost: Gauge,
     upstreams: Upstreams,
+    sinks: Sinks,
 }
 
 /// The routes are those of the configuration.
@@ -92,6 +93,90 @@ struct PoliciesLabel {
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
 struct RouteLabel {
     route: String,
+}
+
+/// The sinks are those of the configuration.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct SinkLabel {
+    sink: String,
+}
+
+/// How a sink of the audit trail is when somebody asks.
+#[derive(Clone, Debug, Default)]
+pub struct SinkFigures {
+    /// Its name in the configuration.
+    pub sink: String,
+    /// Records that are on disk and that it has not acknowledged.
+    pub records_behind: u64,
+    /// Their bytes.
+    pub bytes_behind: u64,
+    /// Age of the oldest of them, in seconds.
+    pub oldest_age: u64,
+    /// Records that it has acknowledged since the start.
+    pub shipped: u64,
+    /// Tries that failed since the start.
+    pub failures: u64,
+    /// Records that it took and threw away since the start.
+    pub rejected: u64,
+    /// When it acknowledged something last, in seconds since 1970; 0 for never.
+    pub last_success: u64,
+}
+
+/// One series per sink and figure: the sinks are those of the configuration.
+#[derive(Default)]
+struct Sinks {
+    records_behind: Family<SinkLabel, Gauge>,
+    bytes_behind: Family<SinkLabel, Gauge>,
+    oldest_age: Family<SinkLabel, Gauge>,
+    shipped: Family<SinkLabel, Gauge>,
+    failures: Family<SinkLabel, Gauge>,
+    rejected: Family<SinkLabel, Gauge>,
+    last_success: Family<SinkLabel, Gauge>,
+}
+
+impl Sinks {
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, family) in [
+            ("audit_sink_records_behind", "Records on disk that a sink has not acknowledged", &self.records_behind),
+            ("audit_sink_bytes_behind", "Bytes of those records", &self.bytes_behind),
+            ("audit_sink_oldest_unshipped_seconds", "Age of the oldest of those records", &self.oldest_age),
+            ("audit_sink_records_shipped", "Records that a sink has acknowledged since the start", &self.shipped),
+            ("audit_sink_failures", "Tries that failed since the start", &self.failures),
+            ("audit_sink_records_rejected", "Records that a sink took and threw away since the start", &self.rejected),
+            ("audit_sink_last_success_timestamp_seconds", "When a sink acknowledged records last", &self.last_success),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+    }
+
+    /// Sinks that are gone have no series any more.
+    fn read(&self, sinks: &[SinkFigures]) {
+        let all = [
+            &self.records_behind,
+            &self.bytes_behind,
+            &self.oldest_age,
+            &self.shipped,
+            &self.failures,
+            &self.rejected,
+            &self.last_success,
+        ];
+        all.iter().for_each(|family| family.clear());
+        for it in sinks {
+            let label = SinkLabel { sink: it.sink.clone() };
+            let values = [
+                it.records_behind,
+                it.bytes_behind,
+                it.oldest_age,
+                it.shipped,
+                it.failures,
+                it.rejected,
+                it.last_success,
+            ];
+            for (family, value) in all.iter().zip(values) {
+                family.get_or_create(&label).set(number(value));
+            }
+        }
+    }
 }
 
 /// One series per route and figure: the routes are those of the configuration.
@@ -197,6 +282,8 @@ impl Default for Metrics {
         registry.register("audit_records_lost", "Audit records lost since the start", audit_lost.clone());
         let upstreams = Upstreams::default();
         upstreams.register(&mut registry);
+        let sinks = Sinks::default();
+        sinks.register(&mut registry);
         for reason in Reason::all() {
             drop(refused.get_or_create(&ReasonLabel { reason: reason.code() }));
         }
@@ -214,6 +301,7 @@ impl Default for Metrics {
             audit_written,
             audit_lost,
             upstreams,
+            sinks,
         }
     }
 }
@@ -257,9 +345,10 @@ impl Metrics {
         }
     }
 
-    /// Everything in the OpenMetrics text format, with the upstreams of the routes in force.
-    pub fn text(&self, gauges: Gauges, routes: &[Arc<Route>]) -> String {
+    /// Everything in the OpenMetrics text format, with the upstreams of the routes and the sinks in force.
+    pub fn text(&self, gauges: Gauges, routes: &[Arc<Route>], sinks: &[SinkFigures]) -> String {
         self.upstreams.read(routes);
+        self.sinks.read(sinks);
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.connections.set(number(gauges.connections as u64));
         self.streams.set(number(gauges.streams as u64));
@@ -283,7 +372,7 @@ mod tests {
             metrics.policies([("live", format!("d{turn}"), 3), ("shadow", format!("s{turn}"), 4)]);
             metrics.shadowed(&route, Difference::WouldRefuse);
         }
-        let text = metrics.text(Gauges::default(), &[]);
+        let text = metrics.text(Gauges::default(), &[], &[]);
         let series =
             |name: &str| text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect::<Vec<_>>();
         let mut policies = series("vestibule_policies{");
@@ -305,7 +394,7 @@ mod tests {
         for _ in 0..1000 {
             metrics.refused(&Refusal::new(Reason::NoSession, ""));
         }
-        let text = metrics.text(Gauges::default(), &[]);
+        let text = metrics.text(Gauges::default(), &[], &[]);
         let series = text.lines().filter(|line| line.starts_with("vestibule_requests_refused_total{")).count();
         assert_eq!(series, Reason::all().len());
         assert!(text.contains("vestibule_requests_refused_total{reason=\"no_session\"} 1000"), "{text}");

@@ -289,6 +289,7 @@ impl Reloader {
         let (settings, groups, shadow) = (next.settings.clone(), next.authorize.groups(), next.shadow_groups());
         let both = &groups | &before.authorize.groups(); // which decide for a while
         self.shared.membership.configure(&settings, &both, &shadow);
+        self.audit.shippers().configure(&next.settings.sinks);
         tell(&next);
         count(&next, &self.metrics);
         self.shadow_changed(before, &next);

@@ -43,7 +43,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("inspect", &["audit", "body", "canonical", "refusal", "route"]), // audit: the bytes that came in
     ("authorize", &["canonical", "config", "group", "guid", "principal", "refusal", "route"]),
     ("review", &["authorize", "canonical", "config", "group", "oidc", "principal", "route"]), // oidc: what a job's claims say
-    ("audit", &["authorize", "canonical", "config", "fairness", "principal", "refusal", "route"]),
+    (
+        "audit",
+        &["authorize", "canonical", "config", "fairness", "finding", "principal", "refusal", "route", "upstream"],
+    ),
     (
         "forward",
         &["audit", "body", "canonical", "credential", "finding", "group", "principal", "refusal", "route", "upstream"],

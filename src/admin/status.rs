@@ -44,6 +44,26 @@ impl Admin {
             Ok(policies) => json!({ "policies": policies.digest().to_string() }),
             Err(error) => json!({ "error": error }),
         });
+        let sinks = self.audit.shippers().status(now);
+        let sink = |sink: &crate::audit::ship::Status| {
+            json!({
+                "name": sink.name.as_str(),
+                "kind": sink.kind,
+                "place": sink.place,
+                "state": sink.state.as_str(),
+                "epoch": sink.position.map(|it| it.0),
+                "seq": sink.position.map(|it| it.1),
+                "records_behind": sink.figures.records_behind,
+                "bytes_behind": sink.figures.bytes_behind,
+                "oldest_age": sink.oldest.as_secs(),
+                "shipped": sink.shipped,
+                "failures": sink.failures,
+                "rejected": sink.rejected,
+                "unreadable": sink.unreadable,
+                "last_success": sink.last_success.map(seconds),
+                "last_error": sink.last_error,
+            })
+        };
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "since": seconds(self.since),
@@ -66,6 +86,7 @@ impl Admin {
                 .map(|lock| format!("{} {}", lock.target.kind(), lock.target)).collect::<Vec<_>>(),
             "sessions_in_use": control.sessions_open(),
             "streams": control.streams.len(),
+            "sinks": sinks.iter().map(sink).collect::<Vec<_>>(),
             "ring_keys": control.ring().about().iter().map(|key| key.name.clone()).collect::<Vec<_>>(),
             "in_use": { "ring": self.in_use(Kind::Ring), "assertion": self.in_use(Kind::Assertion) },
             "assertion_keys": self.assertion.about(now).iter().map(|key| key.id.clone()).collect::<Vec<_>>(),

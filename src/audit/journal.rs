@@ -286,11 +286,6 @@ impl Journal {
         }
         Ok(asked)
     }
-
-    /// Where it is.
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
 }
 
 fn opening(now: SystemTime) -> Opening {

@@ -23,6 +23,7 @@ mod recover;
 mod retain;
 pub mod search;
 mod segment;
+pub mod ship;
 mod show;
 pub mod tail;
 pub mod tally;
@@ -50,6 +51,7 @@ use faults::Faults;
 use journal::Journal;
 use key::Signer;
 use queue::{Message, Queue};
+use ship::Shippers;
 use std::{
     path::Path,
     sync::Arc,
@@ -68,6 +70,7 @@ pub struct Audit(Arc<Front>);
 struct Front {
     mode: AuditMode,
     queue: Arc<Queue>,
+    shippers: Shippers,
     faults: Faults,
     /// False only where the trail's own cost is measured.
     records: bool,
@@ -257,16 +260,19 @@ impl Audit {
 
     fn start(journal: Journal, mode: AuditMode, retention: Retention) -> Result<Self, String> {
         let (queue, receiver) = Queue::new();
-        Writer::start(journal, retention, Arc::clone(&queue), receiver)
+        let shippers = Shippers::new(journal.directory(), queue.reached.subscribe());
+        Writer::start(journal, retention, shippers.positions(), Arc::clone(&queue), receiver)
             .map_err(|error| format!("cannot start the audit thread: {error}"))?;
-        Ok(Self(Arc::new(Front { mode, queue, faults: Faults::default(), records: true })))
+        Ok(Self(Arc::new(Front { mode, queue, shippers, faults: Faults::default(), records: true })))
     }
 
     /// A trail that records nothing, against which the cost of recording is measured. No configuration leads to it.
     #[doc(hidden)]
     pub fn of_nothing() -> Self {
         let (queue, _) = Queue::new();
-        Self(Arc::new(Front { mode: AuditMode::BestEffort, queue, faults: Faults::default(), records: false }))
+        let shippers = Shippers::new(Path::new(""), queue.reached.subscribe());
+        let (mode, faults) = (AuditMode::BestEffort, Faults::default());
+        Self(Arc::new(Front { mode, queue, shippers, faults, records: false }))
     }
 
     /// Starts a crossing.
@@ -360,6 +366,11 @@ impl Audit {
         if !self.0.queue.join(BOUND) {
             tracing::error!("the audit journal could not be closed within 5 s");
         }
+    }
+
+    /// What ships the journal to sinks. It does nothing before [`Shippers::configure`].
+    pub fn shippers(&self) -> &Shippers {
+        &self.0.shippers
     }
 
     /// Events that were lost since the start.

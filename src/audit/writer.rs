@@ -11,6 +11,7 @@ use super::{
     queue::{End, Message, Queue, lock},
     record::Kind,
     retain::{Asked, Due},
+    ship::Positions,
 };
 use crate::config::Retention;
 use std::{
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     journal: Journal,
     queue: Arc<Queue>,
     retention: Retention,
+    /// How far the sinks are, which retention waits for.
+    positions: Arc<Positions>,
     receiver: Receiver<Message>,
     /// Taken from the queue, not yet recorded.
     next: Option<Message>,
@@ -72,6 +75,7 @@ impl Writer {
     pub(super) fn start(
         journal: Journal,
         retention: Retention,
+        positions: Arc<Positions>,
         queue: Arc<Queue>,
         receiver: Receiver<Message>,
     ) -> io::Result<()> {
@@ -86,6 +90,7 @@ impl Writer {
             journal,
             queue: Arc::clone(&queue),
             retention,
+            positions,
             receiver,
             next: None,
             waiters: Vec::new(),
@@ -231,12 +236,12 @@ impl Writer {
 
     /// Removes what retention asks for, one segment at a time. What fails is told once, and tried again.
     fn retain(&mut self, clock: Instant) {
-        let rests = self.retained.is_some_and(|at| clock.duration_since(at) < RETAIN);
+        let rests = self.retained.is_some_and(|at| clock.duration_since(at) < RETAIN) || !self.positions.are_known();
         if rests || self.closing || self.retention == Retention::default() {
             return;
         }
         self.retained = Some(clock);
-        match self.journal.retain(&self.retention, None, SystemTime::now()) {
+        match self.journal.retain(&self.retention, self.positions.lowest(), SystemTime::now()) {
             Ok(Asked::Nothing) => self.told = false,
             Ok(Asked::Gone(due)) => {
                 let Due { segment, removal } = *due;

@@ -5,10 +5,13 @@ mod filter;
 mod output;
 mod report;
 
-use crate::audit::{
-    Anchors, PublicKey, indexes,
-    search::{self, Query},
-    verify,
+use crate::{
+    audit::{
+        Anchors, PublicKey, indexes,
+        search::{self, Query},
+        ship, verify,
+    },
+    config::is_schema,
 };
 use clap::{Args, Subcommand};
 use export::ExportArgs;
@@ -42,6 +45,15 @@ pub enum AuditCommand {
         #[arg(long)]
         check: bool,
     },
+    /// Print the statements that make the tables of a PostgreSQL sink, for whoever owns them
+    Schema {
+        /// The schema of the tables
+        #[arg(long, default_value = "vestibule", value_name = "NAME")]
+        schema: String,
+        /// The role that adds records and may do nothing else
+        #[arg(long, value_name = "ROLE")]
+        writer: Option<String>,
+    },
     /// Show the last records
     Tail {
         /// Go on with those that come
@@ -64,6 +76,13 @@ pub struct SearchArgs {
     /// Read every line of the journal, not only what its indexes lead to
     #[arg(long)]
     no_index: bool,
+}
+
+impl AuditCommand {
+    /// It says something about this version, whatever journal there is.
+    pub fn needs_no_journal(&self) -> bool {
+        matches!(self, Self::Schema { .. })
+    }
 }
 
 impl SearchArgs {
@@ -109,6 +128,10 @@ pub fn run(
         AuditCommand::Export(arguments) => arguments.run(journal, json),
         AuditCommand::Report(arguments) => arguments.run(journal, public_key, config, json),
         AuditCommand::Index { check } => index(journal, *check, json, &mut out),
+        AuditCommand::Schema { schema, writer } => {
+            statements(schema, writer.as_deref(), json, &mut out)?;
+            Ok(true)
+        }
         AuditCommand::Tail { follow, lines } => search::tail(journal, *lines, *follow, json, &mut out).map(|()| true),
     }
 }
@@ -130,4 +153,18 @@ fn unread(lines: u64) {
 /// Says something beside the result. A closed output leaves nobody to tell.
 fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints the statements that make the tables of a PostgreSQL sink.
+fn statements(schema: &str, writer: Option<&str>, json: bool, out: &mut dyn Write) -> Result<(), String> {
+    if !is_schema(schema) {
+        return Err(format!(
+            "`--schema` is {schema:?}, expected the name of a schema: lower-case letters, digits and `_`, at most 63"
+        ));
+    }
+    let text = ship::schema(schema, writer);
+    let text = if json { serde_json::json!({ "sql": text }).to_string() + "\n" } else { text };
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| format!("cannot write the result: {error}"))
 }

@@ -203,6 +203,7 @@ fn told(status: &Value) -> String {
         let error = issuer["last_error"].as_str().map_or_else(String::new, |error| format!(", last error: {error}"));
         lines.push(format!("token issuer {}: {ready}{keys}{error}", text(&issuer["name"])));
     }
+    lines.extend(status["sinks"].as_array().into_iter().flatten().map(sink));
     for (kind, word) in [("ring", "seals"), ("assertion", "signs")] {
         let used = &status["in_use"][kind];
         let named = |name: &Value| {
@@ -224,6 +225,35 @@ fn told(status: &Value) -> String {
         lines.push(format!("locked: {}", text(lock)));
     }
     lines.join("\n")
+}
+
+/// How one sink of the audit trail is.
+fn sink(sink: &Value) -> String {
+    let state = match text(&sink["state"]) {
+        "shipping" => "takes records".to_owned(),
+        other => other.to_uppercase(),
+    };
+    let behind = match sink["records_behind"].as_u64() {
+        Some(0) => "nothing behind".to_owned(),
+        _ => format!(
+            "{} records ({} bytes) behind, the oldest {} s old",
+            sink["records_behind"], sink["bytes_behind"], sink["oldest_age"]
+        ),
+    };
+    let many = |key: &str, what: &str| match sink[key].as_u64() {
+        None | Some(0) => String::new(),
+        Some(count) => format!(", {count} {what}"),
+    };
+    let error = sink["last_error"].as_str().map_or_else(String::new, |error| format!(", last error: {error}"));
+    format!(
+        "sink {} ({} at {}): {state}, {behind}, last took some at {}{}{}{error}",
+        text(&sink["name"]),
+        text(&sink["kind"]),
+        text(&sink["place"]),
+        moment(&sink["last_success"]),
+        many("rejected", "REJECTED"),
+        many("unreadable", "places of the journal UNREADABLE"),
+    )
 }
 
 /// The policies that are asked and not obeyed, or why they are not asked.

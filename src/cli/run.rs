@@ -41,6 +41,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(10);
 /// How long streams that were cut may take to say goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long sinks may take for what is in the journal by then.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
+
 /// Told once everything listens.
 pub type Ready = Box<dyn FnOnce(&Settings) + Send>;
 
@@ -275,6 +278,7 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
             }
         }
     });
+    hall.audit.shippers().configure(&settings.sinks);
     let mut upkeep = forward::Upkeep::default();
     upkeep.follow(hall.shared.snapshot.load().routes.all());
     let reloader = Reloader {
@@ -369,6 +373,7 @@ fn stop(runtime: &Runtime, hall: &Hall, phase: &watch::Sender<Phase>, drain: Dur
     runtime.block_on(hall.shared.control.finish(LAST_REQUESTS));
     hall.audit.record(Event::Stopped, SystemTime::now());
     hall.audit.close();
+    runtime.block_on(hall.audit.shippers().finish(LAST_RECORDS));
     tracing::info!("stopped");
 }
 

@@ -31,6 +31,12 @@ pub fn changes(before: &Settings, after: &Settings) -> BTreeSet<String> {
             found.insert(format!("token_issuers[{}].client_secret", issuer.name));
         }
     }
+    for sink in &after.sinks {
+        let old = before.sinks.iter().find(|old| old.name == sink.name);
+        if old.is_some_and(|old| !old.same_secrets(sink)) {
+            found.insert(format!("audit.sinks[{}]", sink.name));
+        }
+    }
     for listen in &after.listen {
         let digest = |tls: &Option<std::sync::Arc<super::Tls>>| tls.as_ref().map(|tls| tls.digest);
         let old = before.listen.iter().find(|old| old.at == listen.at);

@@ -829,6 +829,8 @@ pub(super) struct AuditFile {
     /// How much of the journal is kept. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retention: Option<RetentionFile>,
+    /// Where the journal's records are sent, each at least once. Default: `[]`.
+    pub(super) sinks: Option<Vec<SinkFile>>,
 }
 
 /// `audit.retention`, as written: what holds first counts.
@@ -841,6 +843,101 @@ pub(super) struct RetentionFile {
     /// How large the journal gets before its oldest segment goes, at least two segments. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) size: Option<SizeText>,
+}
+
+/// One entry of `audit.sinks`, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SinkFile {
+    /// What metrics, `vestibule status` and its cursor call it: a lower-case letter, then letters, digits and `-`.
+    #[schemars(required)]
+    pub(super) name: Option<String>,
+    /// `postgres`, `otlp`, `stdout` or `syslog`.
+    #[schemars(required)]
+    pub(super) kind: Option<SinkKindFile>,
+    /// Where it is: `postgres://USER@HOST:PORT/DATABASE`, `tls://HOST:PORT` for syslog, `https://HOST/v1/logs` for OTLP. Required, unless `kind` is `stdout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+    /// PostgreSQL only: the password of the user in `url`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<SecretFile>,
+    /// PostgreSQL only: the schema of the tables. Default: `vestibule`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) schema: Option<String>,
+    /// Syslog only: the facility of all messages. Default: `audit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) facility: Option<FacilityFile>,
+    /// OTLP only: fields that every request has, such as an API key. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) headers: Option<Vec<SinkHeaderFile>>,
+    /// How it is known over TLS, and how it knows us. Default: by the system's authorities, and not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<SinkTlsFile>,
+    /// Whether records may leave this machine in clear text; on loopback they may in any case. Default: `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) insecure_clear_text: Option<bool>,
+    /// How much is sent at once, from `4KiB` to `16MiB`. Default: `1MiB`.
+    pub(super) batch: Option<SizeText>,
+}
+
+/// `kind` of a sink, as written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SinkKindFile {
+    Postgres,
+    Otlp,
+    Stdout,
+    Syslog,
+}
+
+/// `facility` of a sink, as written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FacilityFile {
+    User,
+    Daemon,
+    Auth,
+    Authpriv,
+    #[default]
+    Audit,
+    Local0,
+    Local1,
+    Local2,
+    Local3,
+    Local4,
+    Local5,
+    Local6,
+    Local7,
+}
+
+/// One entry of `headers` of a sink, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SinkHeaderFile {
+    /// The name of the field, such as `Authorization`.
+    #[schemars(required)]
+    pub(super) name: Option<String>,
+    /// Its value: `{ file: PATH }` or `{ env: NAME }`.
+    #[schemars(required)]
+    pub(super) value: Option<SecretFile>,
+}
+
+/// `tls` of a sink, as written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SinkTlsFile {
+    /// The file of the only authorities that may vouch for it, in PEM. Default: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<String>,
+    /// The name that is asked for and verified. Default: host of the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// The file of our certificate and its chain, in PEM. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
+    /// The file of our certificate's key, in PEM, not encrypted. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
 }
 
 /// `mode` of the audit trail, as written.

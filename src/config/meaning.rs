@@ -6,7 +6,7 @@ use super::{
     file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RetentionFile, RouteFile, SessionsFile},
     listen,
     mistake::{Mistake, Report, quote},
-    provider, route, token_issuer,
+    provider, route, sinks, token_issuer,
     tree::below,
     value::{self, Expected, write_duration, write_size},
     variables,
@@ -61,7 +61,7 @@ impl Meaning<'_, '_> {
         let secrets = written.providers.iter().flatten().map(|it| &it.client_secret);
         let secrets = secrets.chain(written.token_issuers.iter().flatten().map(|it| &it.client_secret));
         let secrets = secrets.filter_map(|it| it.as_ref()?.env.as_deref());
-        let secrets = secrets.chain(credential::variables(written));
+        let secrets = secrets.chain(credential::variables(written)).chain(sinks::variables(written));
         variables::check(self.report, self.environment, &Vec::from_iter(secrets));
         let public_url = self.read("public_url", written.public_url.as_deref(), value::origin);
         let listen = listen::all(self, written.listen.as_ref());
@@ -88,6 +88,7 @@ impl Meaning<'_, '_> {
         let sessions = SessionSettings { grace, ..self.sessions(written.sessions.clone().unwrap_or_default()) };
         let contact = written.contact.as_ref().and_then(|it| super::expiry::contact(self, it));
         let audit = self.audit(written.audit.clone().unwrap_or_default());
+        let sinks = sinks::all(self, written.audit.as_ref().and_then(|it| it.sinks.as_deref()).unwrap_or_default());
         let drain = self.duration(
             "drain",
             written.drain.as_ref(),
@@ -111,6 +112,7 @@ impl Meaning<'_, '_> {
             shadow_policies,
             sessions,
             audit,
+            sinks,
             workers: workers(written.workers),
             drain,
             loopback_http,

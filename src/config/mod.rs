@@ -33,6 +33,8 @@ mod route_tokens;
 mod schema;
 mod secret;
 mod show;
+mod sink_urls;
+mod sinks;
 mod step_up;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,8 @@ pub use kind::ProviderKind;
 pub use mistake::{ConfigError, ConfigErrors};
 pub use places::Places;
 pub(crate) use secret::open_to_others;
+pub use sink_urls::is_schema;
+pub use sinks::{OtlpSink, PostgresSink, SinkKind, SinkSettings, SyslogSink};
 pub(crate) use token_issuer::ALGORITHMS;
 pub use tokens::{
     GitlabCi, Introspection, JwtTokens, KeySource, TokenClaims, TokenIssuerSettings, TokenKind, TokenPrincipal,
@@ -118,6 +122,8 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// What is recorded, and how strictly.
     pub audit: AuditSettings,
+    /// Where the journal's records are sent, in order.
+    pub sinks: Vec<Arc<SinkSettings>>,
     /// Data-plane threads; default: one per core.
     pub workers: usize,
     /// How long `run` goes on accepting after SIGTERM. Default 5 s.

@@ -11,6 +11,7 @@ use super::{
         RouteFile, RouteLimitsFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile,
         TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
     },
+    sinks,
     value::{write_duration, write_size},
 };
 use crate::{
@@ -55,6 +56,7 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
                 age: settings.audit.retention.age.and_then(duration),
                 size: settings.audit.retention.size.map(|size| SizeText(write_size(size))),
             }),
+            sinks: Some(sinks::shown(settings, written, |it| secret(it, base))),
         }),
         workers: u64::try_from(settings.workers).ok(),
         drain: duration(settings.drain),

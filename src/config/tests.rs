@@ -159,7 +159,7 @@ fn seven_lines_are_enough() {
 fn every_key_of_this_version_loads() {
     let settings = settings(FULL);
     assert_eq!(settings.listen.len(), 5);
-    assert_eq!(settings.files.len(), 17, "{:?}", settings.files);
+    assert_eq!(settings.files.len(), 21, "{:?}", settings.files);
     let tls = settings.listen[2].tls.as_ref().expect("TLS");
     assert_eq!((tls.minimum, tls.certificates.len()), (TlsVersion::Tls13, 2));
     assert_eq!(tls.certificates[1].names, ["apps.example.com", "*.apps.example.com"]);

@@ -1,11 +1,10 @@
 //! What the documentation of later versions names and this version lacks. Ignoring it would weaken a restriction in silence.
 
 /// Keys by their path, with `[]` for every place in a list, and what to do instead.
-const KEYS: [(&str, &str); 4] = [
+const KEYS: [(&str, &str); 3] = [
     ("compatibility", "remove the key: paths of other proxies are not served yet"),
     ("routes[].kind", "remove the key: every route has an upstream"),
     ("sessions.store", "remove the key: sessions are kept in the embedded store below `state`"),
-    ("audit.sinks", "remove the key, and ship the files of the journal below `state`"),
 ];
 
 /// What to do instead of `key`, if a later version has it.

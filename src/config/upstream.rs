@@ -203,6 +203,11 @@ fn tls(meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&UpstreamTlsFil
     made.map_err(|error| broken(meaning, key, written, &error)).ok()
 }
 
+/// TLS to what is spoken to over TLS in any case.
+pub(super) fn secure(meaning: &mut Meaning<'_, '_>, key: &str, written: Option<&UpstreamTlsFile>) -> Option<Tls> {
+    tls(meaning, key, written, Some(Kind::Https))
+}
+
 /// A certificate without its key, and authorities that nobody asks.
 fn contradictions(meaning: &mut Meaning<'_, '_>, key: &str, written: &UpstreamTlsFile, insecure: bool) {
     let pairs = [

@@ -1,14 +1,18 @@
 //! Health and metrics, on a listener of their own (S-37, S-102).
 
 use crate::{
+    audit::ship::Status,
     body::Body,
     listener::{Hall, Phase},
-    metrics::Gauges,
+    metrics::{Gauges, SinkFigures},
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 use tokio::net::TcpListener;
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until the process ends.
@@ -56,10 +60,25 @@ fn metrics(hall: &Hall) -> Response<Body> {
         audit_lost: hall.audit.lost(),
     };
     let snapshot = hall.shared.snapshot.load();
-    let mut response = text(StatusCode::OK, hall.metrics.text(gauges, snapshot.routes.all()));
+    let sinks: Vec<_> = hall.audit.shippers().status(SystemTime::now()).iter().map(figures).collect();
+    let mut response = text(StatusCode::OK, hall.metrics.text(gauges, snapshot.routes.all(), &sinks));
     let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
+}
+
+fn figures(sink: &Status) -> SinkFigures {
+    let since = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    SinkFigures {
+        sink: sink.name.to_string(),
+        records_behind: sink.figures.records_behind,
+        bytes_behind: sink.figures.bytes_behind,
+        oldest_age: sink.oldest.as_secs(),
+        shipped: sink.shipped,
+        failures: sink.failures,
+        rejected: sink.rejected,
+        last_success: sink.last_success.map_or(0, since),
+    }
 }
 
 fn text(status: StatusCode, text: String) -> Response<Body> {

@@ -113,6 +113,13 @@ impl Tls {
         Ok(Self { source, http1: Arc::new(http1), http2: Arc::new(http2), digest: digest(files) })
     }
 
+    /// The settings of a handshake for what is not HTTP: no protocol is offered.
+    pub fn plain(&self) -> ClientConfig {
+        let mut plain = ClientConfig::clone(&self.http1);
+        plain.alpn_protocols.clear();
+        plain
+    }
+
     /// The settings of a handshake.
     pub fn config(&self, http2: bool) -> Arc<ClientConfig> {
         if http2 { self.http2.clone() } else { self.http1.clone() }

@@ -3,6 +3,7 @@
 use super::places;
 use crate::{
     admin::{Command, client},
+    audit,
     config::{Certificate, ListenAt, ProviderSettings, Settings, TokenIssuerSettings},
     finding::{Finding, Level},
     forward, listener,
@@ -50,6 +51,10 @@ async fn all(settings: &Settings, groups: &BTreeSet<String>) -> Vec<Finding> {
     }
     for (index, issuer) in settings.token_issuers.iter().enumerate() {
         asked.push(tokio::spawn(issuer_found(index, issuer.clone())));
+    }
+    for (index, sink) in settings.sinks.iter().enumerate() {
+        let sink = sink.clone();
+        asked.push(tokio::spawn(async move { vec![audit::ship::probe(&sink, index).await] }));
     }
     let here = here(settings).await;
     let upstreams: Vec<_> = upstreams(&settings.routes).map(upstream_found).map(tokio::spawn).collect();

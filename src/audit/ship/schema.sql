@@ -1,0 +1,79 @@
+-- The tables of Vestibule's audit trail, format 1.
+
+CREATE SCHEMA IF NOT EXISTS {schema};
+
+-- One row for each record of the journal. `line` is the record as it stands there, byte for byte; what can be looked for is
+-- copied out of it.
+CREATE TABLE IF NOT EXISTS {schema}.records (
+    node          text        NOT NULL, -- the journal
+    epoch         integer     NOT NULL,
+    seq           bigint      NOT NULL, -- its number within the epoch
+    time          timestamptz NOT NULL,
+    kind          text        NOT NULL, -- event, gap, recovery, segment, head, removal
+    class_uid     integer,              -- of OCSF
+    class         text,
+    activity      text,
+    user_id       text,                 -- who, such as gitlab:907; of a job, who started it
+    login         text,
+    issuer        text,
+    session       text,                 -- hash of the session's handle
+    client        inet,
+    method        text,
+    host          text,
+    path          text,
+    route         text,
+    decision      text,                 -- Allowed, Denied
+    disposition   text,
+    policies      text[],               -- the ids of the policies that decided
+    policy_digest text,
+    reason        text,                 -- the code of a refusal
+    status        integer,              -- of the answer
+    request       text,
+    trace         text,
+    prev          text        NOT NULL, -- SHA-256 of the line before
+    line          text        NOT NULL,
+    PRIMARY KEY (node, epoch, seq, time)
+) PARTITION BY RANGE (time);
+
+CREATE INDEX IF NOT EXISTS records_time     ON {schema}.records (time);
+CREATE INDEX IF NOT EXISTS records_user     ON {schema}.records (user_id, time);
+CREATE INDEX IF NOT EXISTS records_login    ON {schema}.records (login, time);
+CREATE INDEX IF NOT EXISTS records_route    ON {schema}.records (route, time);
+CREATE INDEX IF NOT EXISTS records_request  ON {schema}.records (request);
+CREATE INDEX IF NOT EXISTS records_policies ON {schema}.records USING gin (policies);
+
+-- The signed heads once more, as the anchor outside of the proxy's machine. They are few, and outlive the records.
+CREATE TABLE IF NOT EXISTS {schema}.heads (
+    node      text        NOT NULL,
+    epoch     integer     NOT NULL,
+    seq       bigint      NOT NULL, -- the last record that is covered
+    hash      text        NOT NULL, -- SHA-256 of that record's line
+    time      timestamptz NOT NULL,
+    key       text        NOT NULL, -- name of the key
+    signature text        NOT NULL, -- Ed25519, in Base64
+    line      text        NOT NULL, -- the head's own record
+    PRIMARY KEY (node, epoch, seq)
+);
+
+-- Makes the partition of a day of UTC. It runs with the rights of its owner, so that whoever adds records need own nothing.
+CREATE OR REPLACE FUNCTION {schema}.add_day(day date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    part text := 'records_' || to_char(day, 'YYYYMMDD');
+BEGIN
+    IF to_regclass('{schema}.' || part) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('{schema}.records', 0));
+    IF to_regclass('{schema}.' || part) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE {schema}.%I (LIKE {schema}.records INCLUDING DEFAULTS)', part);
+    EXECUTE format('ALTER TABLE {schema}.records ATTACH PARTITION {schema}.%I FOR VALUES FROM (%L) TO (%L)', part,
+        day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+END $$;
+
+-- Which tables these are.
+CREATE OR REPLACE FUNCTION {schema}.audit_format() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+
+REVOKE ALL ON FUNCTION {schema}.add_day(date) FROM PUBLIC;
