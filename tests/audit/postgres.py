@@ -1,6 +1,7 @@
 """The trail in a real PostgreSQL: with rights to add and no others, over TLS and through pgbouncer; stopped under load, and back."""
 
 import json
+import shutil
 import subprocess
 import time
 
@@ -12,6 +13,7 @@ def main(score):
     postgres = Postgres(trusted)
     stopped(score, postgres, trusted)
     by_itself(score, postgres)
+    kept(score, postgres)
     rights(score, postgres, trusted, other)
     pooled(score, postgres, trusted)
 
@@ -69,6 +71,7 @@ def stopped(score, postgres, certificates):
     score.check("no password is logged", not proxy.logged(PASSWORD))
     score.figure("audit: PostgreSQL stopped for a while under load", f"{len(journal)} lines, equal sets, {rate:.0f} requests/s")
     auditor(score, postgres, journal)
+    anchored(score, postgres, proxy)
     lost(score, postgres, proxy)
     poison(score, postgres, proxy)
     changed(score, postgres, certificates, proxy)
@@ -100,6 +103,21 @@ def auditor(score, postgres, journal):
     score.check("policies and people are looked up by an index", "policies_idx" in plan and "user_id_time_idx" in plan, plan)
     parts = postgres.sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'trail.records'::regclass")
     score.check("today and tomorrow have a partition", int(parts) >= 2, parts)
+
+
+def anchored(score, postgres, proxy):
+    """The heads of the table tell a journal whose end was cut off from a whole one."""
+    anchors, copy = proxy.folder / "anchors", proxy.folder / "copy"
+    anchors.write_text("\n".join(postgres.lines("trail", "heads")) + "\n")
+    shutil.copytree(proxy.folder / "state/journal", copy)
+    code, text = proxy.command("audit", "verify", "--anchors", str(anchors))
+    score.check("`audit verify --anchors` finds every head of the table in the journal", code == 0, text)
+    last = sorted(copy.glob("*.jsonl"))[-1]
+    lines = last.read_text().splitlines(keepends=True)
+    at = max(index for index, line in enumerate(lines) if '"kind":"head"' in line)
+    last.write_text("".join(lines[: at - 1]))
+    code, text = proxy.command("audit", "verify", "--journal", str(copy), "--anchors", str(anchors))
+    score.check("and names what was cut off", code == 1, text)
 
 
 def lost(score, postgres, proxy):
@@ -170,6 +188,30 @@ def by_itself(score, postgres):
     proxy.settled("db")
     proxy.stop()
     same(score, "tables that the proxy made itself have every line, in mode `required`", proxy.journal(), postgres.lines("own"))
+
+
+def kept(score, postgres):
+    """Retention waits for a sink that is down: no segment goes before the table has it."""
+    socket = str(postgres.home).replace("/", "%2F")
+    sink = {"name": "db", "kind": "postgres", "url": f"postgres://maker@{socket}:{postgres.port}/audit", "schema": "kept"}
+    proxy = Proxy([sink], segment="64KiB", retention={"size": "128KiB"})
+    proxy.settled("db")
+    postgres.stop("immediate")
+    load = Load(proxy, 2)
+    until("there are many segments", lambda: len(segments(proxy)) > 8, 60)
+    score.check("a segment that a sink does not have stays", segments(proxy)[0].endswith("00000000000000000001.jsonl"), len(segments(proxy)))
+    postgres.start()
+    until("old segments go", lambda: len(segments(proxy)) <= 4, 120, 0.2)
+    load.stop()
+    proxy.settled("db")
+    proxy.stop()
+    count = postgres.sql("SELECT count(*) || ' ' || max(seq) FROM kept.records").split()
+    score.check("once it has them, they go, and the table lacks none", count[0] == count[1] and int(count[0]) > 300, f"{count[0]} rows, the last is {count[1]}; {segments(proxy)[0]}")
+    score.check("and the proxy goes on behind what went", not proxy.logged("leads nowhere"))
+
+
+def segments(proxy):
+    return sorted(path.name for path in (proxy.folder / "state/journal").glob("*.jsonl"))
 
 
 def rights(score, postgres, trusted, other):
