@@ -79,7 +79,7 @@ impl Scene {
     /// One request from its head to the end of its answer; how long its decision waited.
     async fn cross(&self, audit: &Audit) -> Duration {
         let crossing = audit.crossing(SystemTime::now());
-        crossing.asked(&self.judged.asked);
+        crossing.asked(&self.judged.asked, None);
         crossing.route(&self.settings.routes[0]);
         crossing.principal(&self.principal);
         crossing.session("5f0c2f5f3c9e4a5d");

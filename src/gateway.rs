@@ -201,7 +201,7 @@ impl Gateway {
         let state = self.shared.snapshot.load_full(); // one generation of routes, policies and providers for the whole walk
         let (asked, body, upgrade) = read(request, peer, &state)
             .map_err(|Unread { refusal, client }| unread(refusal, client, crossing, told))?;
-        crossing.asked(&asked);
+        crossing.asked(&asked, state.routes.redact());
         announce(&asked, &state, told);
         let route = match state.routes.find(&asked)? {
             Destination::Endpoint(endpoint) => {

@@ -19,7 +19,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -130,6 +130,8 @@ pub struct Admin {
     pub keys: PathBuf,
     /// When the process started.
     pub since: SystemTime,
+    /// What was wrong with the key files of each kind when they were read last.
+    pub refused: [Mutex<Option<String>>; 2],
 }
 
 /// Opens the socket in `state`, for its owner only. One that a process left behind is replaced: whoever holds the store is
@@ -185,6 +187,7 @@ impl Admin {
         let own = fs::metadata("/proc/self").map_or(0, |about| about.uid());
         if by != own && by != 0 {
             tracing::warn!(uid = by, "somebody else asks at the operators' socket");
+            self.audit.record(Event::StrangerRefused { by: format!("uid {by}") }, SystemTime::now());
             return Err(format!("this socket is for the user {own} and for root"));
         }
         let mut line = String::new();
@@ -239,12 +242,36 @@ impl Admin {
             Kind::Assertion => self.assertion.refresh(),
         };
         match outcome {
-            Ok(true) => tracing::info!(kind = kind.as_str(), "keys were read anew"),
-            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(kind = kind.as_str(), "keys were read anew");
+                self.reread(kind, None);
+            }
+            Ok(false) => drop(self.refused(kind, None)),
             Err(error) => {
-                tracing::error!(kind = kind.as_str(), %error, "changed keys are not taken, the old ones stay")
+                tracing::error!(kind = kind.as_str(), %error, "changed keys are not taken, the old ones stay");
+                if self.refused(kind, Some(error.clone())).is_none_or(|before| before != error) {
+                    self.reread(kind, Some(error));
+                }
             }
         }
+    }
+
+    /// Notes what is wrong with the key files of a kind; returns what was before. They are read again and again, and it is
+    /// recorded once.
+    fn refused(&self, kind: Kind, now: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.refused[kind as usize].lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+
+    /// Records that the key files of a kind changed, and whether that was taken.
+    fn reread(&self, kind: Kind, error: Option<String>) {
+        let what = match kind {
+            Kind::Ring => "keys.ring",
+            Kind::Assertion => "keys.assertion",
+        };
+        let digest = self.in_use(kind).unwrap_or_default();
+        let event =
+            Event::Reloaded { what, digest, changed: Vec::new(), added: Vec::new(), removed: Vec::new(), error };
+        self.audit.record(event, SystemTime::now());
     }
 
     fn record(&self, by: u32, act: &'static str, kind: Kind, name: &str) {

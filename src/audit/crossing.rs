@@ -3,13 +3,14 @@
 use super::queue::{Message, Queue};
 use crate::{
     authorize::{Aside, Decision},
-    canonical::{Canonical, Class, ClientCertificate, RequestId},
+    canonical::{Canonical, Class, ClientCertificate, OwnCookie, RequestId},
     fairness::{Measure, Turns, Whom},
     principal::{Bearer, Job, Membership, MembershipSource, Name, Person, Principal, Service, Unknown},
     refusal::{Reason, Refusal},
-    route::Route,
+    route::{Redaction, Route},
 };
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -53,6 +54,8 @@ pub(super) struct Draft {
     pub(super) unread: Option<(RequestId, IpAddr)>,
     /// The route's name.
     pub(super) route: Option<Name>,
+    /// What is kept out of its path; of every route's until one is found.
+    pub(super) redact: Option<Arc<Redaction>>,
     /// Who asked; `None` if that was never looked for.
     pub(super) who: Option<Who>,
     /// Hash of the session's handle.
@@ -117,6 +120,8 @@ pub(super) struct Asked {
     pub(super) client: IpAddr,
     pub(super) https: bool,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
+    /// Our session's cookie came more than once.
+    pub(super) tossed: bool,
 }
 
 /// Who asked, and what is known of their groups.
@@ -162,6 +167,7 @@ impl Crossing {
             asked: None,
             unread: None,
             route: None,
+            redact: None,
             who: None,
             session: None,
             credential: None,
@@ -216,8 +222,8 @@ impl Crossing {
         }
     }
 
-    /// The request, once it is parsed.
-    pub fn asked(&self, asked: &Canonical) {
+    /// The request, once it is parsed, and what is kept out of paths while nobody knows its route.
+    pub fn asked(&self, asked: &Canonical, redact: Option<&Arc<Redaction>>) {
         let asked = Asked {
             id: asked.id,
             trace: trace(&asked.traceparent),
@@ -228,8 +234,10 @@ impl Crossing {
             client: asked.client,
             https: asked.https,
             certificate: asked.certificate.clone(),
+            tossed: asked.session == OwnCookie::Several,
         };
-        self.set(|draft| draft.asked = Some(asked));
+        let redact = redact.cloned();
+        self.set(|draft| (draft.asked, draft.redact) = (Some(asked), redact));
     }
 
     /// It could not be parsed; `peer` is the other end of the connection.
@@ -239,7 +247,7 @@ impl Crossing {
 
     /// The route, once it is found.
     pub fn route(&self, route: &Route) {
-        self.set(|draft| draft.route = Some(route.name.clone()));
+        self.set(|draft| (draft.route, draft.redact) = (Some(route.name.clone()), route.redact.clone()));
     }
 
     /// Who it is, once that is known.
@@ -278,6 +286,11 @@ impl Crossing {
     /// What the shadow policies say, which nobody obeys.
     pub fn shadowed(&self, shadow: Aside) {
         self.set(|draft| draft.shadow = Some(shadow));
+    }
+
+    /// What was said of the request, without what its route keeps out of paths: for whoever tells it to others.
+    pub fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.draft().as_ref().map_or(Cow::Borrowed(text), |draft| draft.masked(text))
     }
 
     /// The answer's status.
@@ -358,6 +371,16 @@ impl Crossing {
 
     fn draft(&self) -> MutexGuard<'_, Option<Box<Draft>>> {
         self.0.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Draft {
+    /// What was said of the request, without what its route keeps out of paths.
+    pub(super) fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match (&self.redact, &self.asked) {
+            (Some(redact), Some(asked)) => redact.in_text(text, &asked.path),
+            (None, _) | (_, None) => Cow::Borrowed(text),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Policies that cannot be evaluated are told to the operator, each once a minute however many requests it refuses.
 
+use super::Crossing;
 use crate::authorize::Fault;
 use std::{
     collections::HashMap,
@@ -16,8 +17,9 @@ pub(super) struct Faults(Mutex<HashMap<Arc<str>, Instant>>);
 
 impl Faults {
     /// Logs those of `faults` that were not told of lately.
-    pub(super) fn tell(&self, faults: &[Fault], now: Instant) {
+    pub(super) fn tell(&self, faults: &[Fault], crossing: &Crossing, now: Instant) {
         for Fault { policy, place, said } in faults.iter().filter(|fault| self.is_new(&fault.policy, now)) {
+            let said = crossing.masked(said);
             tracing::error!(%policy, %place, %said, "a policy cannot be evaluated: what it is about is refused");
         }
     }

@@ -10,12 +10,15 @@ mod crossing;
 mod event;
 pub mod export;
 mod faults;
+mod field;
 mod index;
 pub mod indexes;
 mod journal;
 mod json;
 mod key;
+mod lens;
 mod ocsf;
+mod pseudonym;
 mod query;
 mod queue;
 mod record;
@@ -36,7 +39,9 @@ use crate::moment as time;
 pub use crate::moment::{parse_moment, parse_span, parse_time, rfc3339};
 pub use anchor::Anchors;
 pub use crossing::Crossing;
+pub use field::{About as FieldAbout, Class, fields};
 pub use key::PublicKey;
+pub use pseudonym::{FILE as PSEUDONYMS, Pseudonyms};
 pub use query::{Query, Verdict};
 pub use told::About;
 
@@ -50,6 +55,7 @@ use crossing::Phase;
 use faults::Faults;
 use journal::Journal;
 use key::Signer;
+use lens::Lens;
 use queue::{Message, Queue};
 use ship::Shippers;
 use std::{
@@ -209,6 +215,11 @@ pub enum Event {
         /// Hashes of the sessions that it hit.
         sessions: Vec<String>,
     },
+    /// Somebody else than an operator asked at the operators' socket.
+    StrangerRefused {
+        /// Who, such as `uid 1000`.
+        by: String,
+    },
     /// The proxy started.
     Started {
         /// Digest of the configuration.
@@ -219,6 +230,13 @@ pub enum Event {
 }
 
 impl Event {
+    /// A lock ended by its own time.
+    pub fn of_lock_over(kind: &str, target: &dyn std::fmt::Display) -> Self {
+        let (by, object, sessions) = ("vestibule".to_owned(), format!("{kind} {target}"), Vec::new());
+        let reason = Some("its time is over".to_owned());
+        Self::Administered { by, act: "sessions.unlock", kind: "lock", object, reason, sessions }
+    }
+
     /// An operator did something to a key.
     pub fn of_key(uid: u32, act: &'static str, object: String) -> Self {
         let (by, sessions) = (format!("uid {uid}"), Vec::new());
@@ -249,19 +267,21 @@ impl Permit {
 
 impl Audit {
     /// Opens the journal in `directory`, recovers it, and starts its writer thread.
-    /// The key that signs is `audit.ed25519` in `keys`, made (0600) if absent; its public half is `audit.pub`.
+    /// The key that signs is `audit.ed25519` in `keys`, made (0600) if absent; its public half is `audit.pub`. The key that makes
+    /// pseudonyms is [`PSEUDONYMS`] beside it, made if `audit.pseudonyms` asks for some.
     ///
     /// # Errors
     /// One line that says what cannot be opened.
     pub fn open(directory: &Path, keys: &Path, settings: &AuditSettings) -> Result<Self, String> {
+        let lens = Lens::open(keys, &settings.pseudonyms)?;
         let journal = Journal::open(directory, Signer::open(keys)?, settings.segment, SystemTime::now())?;
-        Self::start(journal, settings.mode, settings.retention.clone())
+        Self::start(journal, settings.mode, settings.retention.clone(), lens)
     }
 
-    fn start(journal: Journal, mode: AuditMode, retention: Retention) -> Result<Self, String> {
+    fn start(journal: Journal, mode: AuditMode, retention: Retention, lens: Lens) -> Result<Self, String> {
         let (queue, receiver) = Queue::new();
         let shippers = Shippers::new(journal.directory(), queue.reached.subscribe());
-        Writer::start(journal, retention, shippers.positions(), Arc::clone(&queue), receiver)
+        Writer::start(journal, lens, retention, shippers.positions(), Arc::clone(&queue), receiver)
             .map_err(|error| format!("cannot start the audit thread: {error}"))?;
         Ok(Self(Arc::new(Front { mode, queue, shippers, faults: Faults::default(), records: true })))
     }
@@ -289,7 +309,7 @@ impl Audit {
     /// The refusal that the decision is; `AuditUnavailable` if it cannot be recorded as `audit.mode` demands.
     pub async fn admit(&self, decision: Decision, crossing: &Crossing) -> Result<Permit, Refusal> {
         crossing.decided(&decision);
-        self.0.faults.tell(&decision.faults, Instant::now());
+        self.0.faults.tell(&decision.faults, crossing, Instant::now());
         let refusal = refusal(&decision, crossing.is_known());
         if let Some(refusal) = &refusal {
             crossing.refused(refusal);

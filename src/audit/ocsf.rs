@@ -1,324 +1,441 @@
-//! The shapes of OCSF 1.3 that we write. Names, numbers and nesting are the schema's.
+//! The shapes of OCSF 1.6 that we write. Names, numbers and nesting are the schema's.
+//!
+//! 1.6 is the first version that has all of what we record: PATCH and Unlock as activities, an HTTP event without an answer (a
+//! decision, or a client that left), and one whose request could not be read. `tests/audit/events.py` holds every event against it.
 
+use super::{
+    field::{Personal, Public, Whole, record},
+    lens::public,
+};
 use crate::canonical::RequestId;
-use serde::{Serialize, Serializer, ser::SerializeStruct};
-use std::net::IpAddr;
+use serde::{Serialize, Serializer};
+use std::{borrow::Cow, net::IpAddr};
 
 /// The schema's version that we write.
-const SCHEMA: &str = "1.3.0";
-/// One OCSF event. Absent fields are not written.
-#[derive(Serialize)]
-pub(super) struct Ocsf<'a> {
-    pub(super) metadata: Metadata,
-    #[serde(flatten)]
-    pub(super) class: ClassOf,
-    pub(super) time: u64,
-    /// For how many like it an event stands; absent: for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) start_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) end_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) duration: Option<u64>,
-    pub(super) severity_id: u8,
-    pub(super) severity: &'static str,
-    pub(super) status_id: u8,
-    pub(super) status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) status_code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) status_detail: Option<&'a str>,
-    #[serde(flatten)]
-    pub(super) control: Option<Control>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) authorizations: Vec<Authorization<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) actor: Option<Actor<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<User<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) session: Option<Session<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) src_endpoint: Option<Source>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) dst_endpoint: Option<Destination<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) service: Option<Named<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) http_request: Option<HttpRequest<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) http_response: Option<HttpResponse>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) auth_protocol: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) auth_protocol_id: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) is_remote: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) privileges: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) entity: Option<Entity<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) app: Option<Product>,
-    pub(super) unmapped: Unmapped<'a>,
+const SCHEMA: &str = "1.6.0";
+
+/// A text that is about a person, or may be.
+pub(super) type Text<'a> = Personal<Cow<'a, str>>;
+/// A word of ours.
+pub(super) type Word = Public<&'static str>;
+
+record! {
+    /// One OCSF event. Absent fields are not written.
+    Ocsf<'a> {
+        /// About the record.
+        metadata: Metadata,
+        /// Category, class and activity.
+        class as "": ClassOf<'a>,
+        /// When it happened or, where it took time, ended; milliseconds since 1970.
+        time: Public<u64>,
+        /// For how many like it an event stands; absent: for one.
+        count: Option<Public<u64>>,
+        /// When a request's head was read.
+        start_time: Option<Public<u64>>,
+        /// When a request ended.
+        end_time: Option<Public<u64>>,
+        /// How many milliseconds that took.
+        duration: Option<Public<u64>>,
+        /// 1, or 2 for what failed.
+        severity_id: Public<u8>,
+        /// The name of `severity_id`.
+        severity: Word,
+        /// 1 where it went well, 2 where it failed, 99 where the client left before the answer.
+        status_id: Public<u8>,
+        /// The name of `status_id`.
+        status: Word,
+        /// The reason code of a refusal, as in docs/refusals.md.
+        status_code: Option<Public<&'a str>>,
+        /// Why it failed.
+        status_detail: Option<Text<'a>>,
+        /// What we did about a request (profile Security Control).
+        control as "": Option<Control>,
+        /// The policies that decided.
+        authorizations: Vec<Authorization<'a>>,
+        /// Who acted.
+        actor: Option<Actor<'a>>,
+        /// Whom it is about.
+        user: Option<User<'a>>,
+        /// Which session it is about.
+        session: Option<Session<'a>>,
+        /// The client's end.
+        src_endpoint: Option<Source>,
+        /// The host that was asked for.
+        dst_endpoint: Option<Destination<'a>>,
+        /// The provider, in events of sign-in.
+        service: Option<Service<'a>>,
+        /// What was asked.
+        http_request: Option<HttpRequest<'a>>,
+        /// What was answered.
+        http_response: Option<HttpResponse>,
+        /// `OpenID`, in events of sign-in.
+        auth_protocol: Option<Word>,
+        /// The number of `auth_protocol`.
+        auth_protocol_id: Option<Public<u8>>,
+        /// True in events of sign-in.
+        is_remote: Option<Public<bool>>,
+        /// The groups that somebody got or lost.
+        privileges: Option<Whole<Text<'a>>>,
+        /// What was changed.
+        entity: Option<Entity<'a>>,
+        /// Ourselves, where we start or stop.
+        app: Option<Product>,
+        /// What OCSF has no place for.
+        unmapped: Unmapped<'a>,
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Metadata {
-    pub(super) version: &'static str,
-    pub(super) product: Product,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) profiles: Option<[&'static str; 1]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) correlation_uid: Option<Hex>,
+record! {
+    Metadata {
+        /// The version of OCSF.
+        version: Word,
+        /// Ourselves.
+        product: Product,
+        /// `security_control` where it is about a request.
+        profiles: Vec<Word>,
+        /// The request id, in all records of a request.
+        correlation_uid: Option<Public<Hex>>,
+    }
 }
 
-/// Ourselves.
-#[derive(Clone, Copy)]
-pub(super) struct Product;
+record! {
+    #[derive(Clone, Copy)]
+    /// Ourselves.
+    Product {
+        /// `Vestibule`.
+        name: Word,
+        /// `Vestibule`.
+        vendor_name: Word,
+        /// The version that wrote the record.
+        version: Word,
+    }
+}
 
 /// 128 bits in 32 hexadecimal digits.
 #[derive(Clone, Copy)]
 pub(super) struct Hex(pub(super) u128);
 
-/// Category, class and activity. Order and names as in the schema.
-pub(super) struct ClassOf {
-    pub(super) category: (u32, &'static str),
-    pub(super) class: (u32, &'static str),
-    pub(super) activity: (u32, &'static str),
-}
-
-pub(super) const HTTP: ((u32, &str), (u32, &str)) = ((4, "Network Activity"), (4002, "HTTP Activity"));
-pub(super) const AUTHENTICATION: ((u32, &str), (u32, &str)) =
-    ((3, "Identity & Access Management"), (3002, "Authentication"));
-pub(super) const ENTITY: ((u32, &str), (u32, &str)) =
-    ((3, "Identity & Access Management"), (3004, "Entity Management"));
-pub(super) const USER_ACCESS: ((u32, &str), (u32, &str)) =
-    ((3, "Identity & Access Management"), (3005, "User Access Management"));
-pub(super) const LIFECYCLE: ((u32, &str), (u32, &str)) = ((6, "Application Activity"), (6002, "Application Lifecycle"));
-
-/// The Security Control profile: what we did about a request.
-#[derive(Clone, Copy, Serialize)]
-pub(super) struct Control {
-    pub(super) action_id: u8,
-    pub(super) action: &'static str,
-    pub(super) disposition_id: u8,
-    pub(super) disposition: &'static str,
-}
-
-#[derive(Serialize)]
-pub(super) struct Authorization<'a> {
-    pub(super) decision: &'static str,
-    pub(super) policy: Policy<'a>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Policy<'a> {
-    pub(super) uid: &'a str,
-}
-
-#[derive(Serialize)]
-pub(super) struct Actor<'a> {
-    pub(super) user: User<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) idp: Option<Named<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) session: Option<Session<'a>>,
-}
-
-/// `uid` is the provider's subject, `uid_alt` our id of the person, `name` the login, which may change.
-#[derive(Serialize)]
-pub(super) struct User<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) uid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) uid_alt: Option<String>,
-    pub(super) name: &'a str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(super) kind: Option<&'static str>,
-    pub(super) type_id: u8,
-}
-
-#[derive(Serialize)]
-pub(super) struct Named<'a> {
-    pub(super) name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) uid: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Session<'a> {
-    pub(super) uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) issuer: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Source {
-    pub(super) ip: IpAddr,
-}
-
-#[derive(Serialize)]
-pub(super) struct Destination<'a> {
-    pub(super) hostname: &'a str,
-}
-
-#[derive(Serialize)]
-pub(super) struct HttpRequest<'a> {
-    pub(super) uid: Hex,
-    pub(super) http_method: &'a str,
-    pub(super) length: u64,
-    pub(super) url: Url<'a>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Url<'a> {
-    pub(super) scheme: &'static str,
-    pub(super) hostname: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) port: Option<u16>,
-    pub(super) path: &'a str,
-}
-
-#[derive(Serialize)]
-pub(super) struct HttpResponse {
-    pub(super) code: u16,
-    pub(super) length: u64,
-}
-
-#[derive(Serialize)]
-pub(super) struct Entity<'a> {
-    pub(super) name: &'a str,
-    #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) version: &'a str,
-}
-
-/// What OCSF has no place for.
-#[derive(Default, Serialize)]
-pub(super) struct Unmapped<'a> {
-    /// The subject of the client's certificate, where a listener asks for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) certificate: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) phase: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) class: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) trace_id: Option<Hex>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) principal: Option<&'static str>,
-    /// What a CI job says of itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) job: Option<JobOf<'a>>,
-    /// The token or certificate: who vouches for it, and what it is called.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) credential: Option<Named<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) policy_digest: Option<&'a str>,
-    /// What the shadow policies say, which nobody obeys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) shadow: Option<ShadowOf<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) decision_seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) membership: Option<MembershipOf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cause: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) limit: Option<LimitOf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cut: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) why: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) source: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) sessions: Option<List<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) changed: Option<List<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) added: Option<List<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) removed: Option<List<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) digest: Option<&'a str>,
-}
-
-/// What a second set of policies says, and how that differs from what is in force.
-#[derive(Serialize)]
-pub(super) struct ShadowOf<'a> {
-    pub(super) outcome: &'static str,
-    pub(super) policies: Vec<&'a str>,
-    pub(super) policy_digest: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) differs: Option<&'static str>,
-}
-
-/// A CI job. `in_project` says whether it counted as one of its project.
-#[derive(Serialize)]
-pub(super) struct JobOf<'a> {
-    pub(super) id: u64,
-    pub(super) pipeline: u64,
-    pub(super) source: &'a str,
-    pub(super) project: &'a str,
-    pub(super) project_id: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) runs_in: Option<u64>,
-    pub(super) in_project: bool,
-    /// Its path is configured with the id of another project.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) renamed: bool,
-    #[serde(rename = "ref")]
-    pub(super) git_ref: &'a str,
-    pub(super) ref_protected: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) environment: Option<&'a str>,
-    pub(super) runner: u64,
-}
-
-#[derive(Serialize)]
-pub(super) struct MembershipOf {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) source: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) age_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) stale: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) unknown: Option<&'static str>,
-}
-
-/// The limit that a request went beyond.
-#[derive(Serialize)]
-pub(super) struct LimitOf {
-    pub(super) whom: &'static str,
-    pub(super) measure: &'static str,
-}
-
-/// A list, and its true length.
-#[derive(Serialize)]
-pub(super) struct List<'a> {
-    pub(super) count: usize,
-    pub(super) items: Vec<&'a str>,
-}
-
-impl Serialize for Product {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut product = serializer.serialize_struct("Product", 3)?;
-        product.serialize_field("name", "Vestibule")?;
-        product.serialize_field("vendor_name", "Vestibule")?;
-        product.serialize_field("version", env!("CARGO_PKG_VERSION"))?;
-        product.end()
+record! {
+    /// Category, class and activity.
+    ClassOf<'a> {
+        /// The number of the category.
+        category_uid: Public<u32>,
+        /// Its name.
+        category_name: Word,
+        /// The number of the class.
+        class_uid: Public<u32>,
+        /// Its name.
+        class_name: Word,
+        /// The number of the activity; of a request, the method is that.
+        activity_id: Public<u32>,
+        /// Its name; the method, where OCSF does not know it.
+        activity_name: Public<&'a str>,
+        /// Class and activity in one number.
+        type_uid: Public<u32>,
     }
+}
+
+type Class = ((u32, &'static str), (u32, &'static str));
+pub(super) const HTTP: Class = ((4, "Network Activity"), (4002, "HTTP Activity"));
+pub(super) const ACCOUNT: Class = ((3, IAM), (3001, "Account Change"));
+pub(super) const AUTHENTICATION: Class = ((3, IAM), (3002, "Authentication"));
+pub(super) const ENTITY: Class = ((3, IAM), (3004, "Entity Management"));
+pub(super) const USER_ACCESS: Class = ((3, IAM), (3005, "User Access Management"));
+pub(super) const LIFECYCLE: Class = ((6, "Application Activity"), (6002, "Application Lifecycle"));
+const IAM: &str = "Identity & Access Management";
+
+record! {
+    #[derive(Clone, Copy)]
+    /// The Security Control profile: what we did about a request.
+    Control {
+        /// 1 where it was allowed, 2 where it was denied.
+        action_id: Public<u8>,
+        /// The name of `action_id`.
+        action: Word,
+        /// The number of what came of it.
+        disposition_id: Public<u8>,
+        /// `Allowed`, `Blocked`, `Unauthorized`, `Rejected`, `Access Revoked` or `Error`.
+        disposition: Word,
+    }
+}
+
+record! {
+    Authorization<'a> {
+        /// `Allowed` or `Denied`.
+        decision: Word,
+        /// One policy that decided.
+        policy: Policy<'a>,
+    }
+}
+
+record! {
+    Policy<'a> {
+        /// Its `@id`.
+        uid: Public<&'a str>,
+    }
+}
+
+record! {
+    Actor<'a> {
+        /// The person, the person behind a job, or the service; `anonymous` for nobody known.
+        user: User<'a>,
+        /// Who vouches for them.
+        idp: Option<Idp<'a>>,
+        /// The session they came with.
+        session: Option<Session<'a>>,
+    }
+}
+
+record! {
+    User<'a> {
+        /// The provider's subject.
+        uid: Option<Text<'a>>,
+        /// Our id, `provider:subject`.
+        uid_alt: Option<Text<'a>>,
+        /// The login, which may change.
+        name: Option<Text<'a>>,
+        /// The name of `type_id`.
+        kind as "type": Option<Word>,
+        /// 1 for a person, 2 for an operator, 3 for a service, 99 for nobody known, 0 where it is not known who.
+        type_id: Public<u8>,
+    }
+}
+
+record! {
+    /// Who vouches for somebody.
+    Idp<'a> {
+        /// The provider's or the token issuer's name here.
+        name: Public<&'a str>,
+        /// Its issuer.
+        uid: Option<Public<&'a str>>,
+    }
+}
+
+record! {
+    Service<'a> {
+        /// The provider's name.
+        name: Public<&'a str>,
+    }
+}
+
+record! {
+    Session<'a> {
+        /// SHA-256 of the session's handle.
+        uid: Text<'a>,
+        /// The issuer it was begun at.
+        issuer: Option<Public<&'a str>>,
+    }
+}
+
+record! {
+    Source {
+        /// The client's address.
+        ip: Option<Personal<IpAddr>>,
+        /// A pseudonym in its place, where `audit.pseudonyms` has `address`.
+        uid: Option<Text<'static>>,
+    }
+}
+
+record! {
+    Destination<'a> {
+        /// The host that was asked for.
+        hostname: Public<&'a str>,
+    }
+}
+
+record! {
+    HttpRequest<'a> {
+        /// The request id.
+        uid: Public<Hex>,
+        /// The method, where OCSF knows it.
+        http_method: Option<Public<&'a str>>,
+        /// Bytes of the request's body.
+        length: Option<Public<u64>>,
+        /// What was asked for, without its query.
+        url: Option<Url<'a>>,
+    }
+}
+
+record! {
+    Url<'a> {
+        /// `https` or `http`.
+        scheme: Word,
+        /// The host.
+        hostname: Public<&'a str>,
+        /// The port, where one was named.
+        port: Option<Public<u16>>,
+        /// The canonical path, without what `redact_paths` keeps out.
+        path: Text<'a>,
+    }
+}
+
+record! {
+    HttpResponse {
+        /// The status.
+        code: Public<u16>,
+        /// Bytes of the answer's body.
+        length: Public<u64>,
+    }
+}
+
+record! {
+    Entity<'a> {
+        /// What it is called.
+        name: Text<'a>,
+        /// What it is: `membership`, `configuration`, `key`, `token`, `session`, `lock` or `socket`.
+        kind as "type": Word,
+        /// The digest of what was loaded.
+        version: Option<Public<&'a str>>,
+    }
+}
+
+record! {
+    #[derive(Default)]
+    /// What OCSF has no place for.
+    Unmapped<'a> {
+        /// The subject of the client's certificate, where a listener asks for one.
+        certificate: Option<Text<'a>>,
+        /// Which of a request's records it is: `request`, `decision`, `completion`, `stream_opened` or `stream_ended`.
+        phase: Option<Word>,
+        /// The route.
+        route: Option<Public<&'a str>>,
+        /// The class of the request, such as `navigation`.
+        class: Option<Word>,
+        /// The trace id of a `traceparent`.
+        trace_id: Option<Public<Hex>>,
+        /// `anonymous`, `user`, `job` or `service`.
+        principal: Option<Word>,
+        /// What a CI job says of itself.
+        job: Option<JobOf<'a>>,
+        /// The token or certificate that somebody came with.
+        credential: Option<Credential<'a>>,
+        /// `two_session_cookies` where a client sent our cookie more than once: it counts as none.
+        cookies: Option<Word>,
+        /// What the policies say: `permitted`, `forbidden`, `not_permitted`, `membership_unknown` or `failed`.
+        outcome: Option<Word>,
+        /// The digest of the policies that were asked.
+        policy_digest: Option<Public<&'a str>>,
+        /// What the shadow policies say, which nobody obeys.
+        shadow: Option<ShadowOf<'a>>,
+        /// The number of the record of the decision, where that has one of its own.
+        decision_seq: Option<Public<u64>>,
+        /// What is known of groups.
+        membership: Option<MembershipOf>,
+        /// What is behind a refusal, for the operator.
+        cause: Option<Text<'a>>,
+        /// The limit that a request went beyond.
+        limit: Option<LimitOf>,
+        /// Why we ended a stream.
+        cut: Option<Word>,
+        /// Why a session ended, or what an operator or GitLab did.
+        why: Option<Text<'a>>,
+        /// Where groups were read.
+        source: Option<Word>,
+        /// Why an operator did it, in their words.
+        reason: Option<Text<'a>>,
+        /// Hashes of the sessions that it hit.
+        sessions: Option<List<'a>>,
+        /// Keys of the configuration and policies that mean something else now.
+        changed: Option<List<'a>>,
+        /// Groups or policies that are new.
+        added: Option<List<'a>>,
+        /// Groups or policies that are gone.
+        removed: Option<List<'a>>,
+        /// The digest of the configuration at the start.
+        digest: Option<Public<&'a str>>,
+    }
+}
+
+record! {
+    Credential<'a> {
+        /// Who vouches for it.
+        name: Public<&'a str>,
+        /// What it is called.
+        uid: Option<Text<'a>>,
+    }
+}
+
+record! {
+    /// What a second set of policies says, and how that differs from what is in force.
+    ShadowOf<'a> {
+        /// As `unmapped.outcome`; `body_unread` where they would need a body that nobody read.
+        outcome: Word,
+        /// The policies that would decide.
+        policies: Whole<Public<&'a str>>,
+        /// Their digest.
+        policy_digest: Public<&'a str>,
+        /// What would change, if anything: `would_permit`, `would_refuse` or `may_permit`.
+        differs: Option<Word>,
+    }
+}
+
+record! {
+    /// A CI job.
+    JobOf<'a> {
+        /// Its number.
+        id: Public<u64>,
+        /// Its pipeline's.
+        pipeline: Public<u64>,
+        /// What started the pipeline.
+        source: Public<&'a str>,
+        /// Its project's path, which may have a person's name.
+        project: Text<'a>,
+        /// Its project's number.
+        project_id: Public<u64>,
+        /// The number of the project that it runs in, where the token says so.
+        runs_in: Option<Public<u64>>,
+        /// Whether it counted as one of its project.
+        in_project: Public<bool>,
+        /// True if its path is configured with the id of another project.
+        renamed: Option<Public<bool>>,
+        /// Its branch or tag.
+        git_ref as "ref": Text<'a>,
+        /// Whether that is protected.
+        ref_protected: Public<bool>,
+        /// Its environment.
+        environment: Option<Text<'a>>,
+        /// Its runner's number.
+        runner: Public<u64>,
+    }
+}
+
+record! {
+    MembershipOf {
+        /// Where groups were read.
+        source: Option<Word>,
+        /// How long before the request.
+        age_seconds: Option<Public<u64>>,
+        /// Whether they are used only because they cannot be read again.
+        stale: Option<Public<bool>>,
+        /// Why they are not known.
+        unknown: Option<Word>,
+    }
+}
+
+record! {
+    LimitOf {
+        /// Whose limit it is.
+        whom: Word,
+        /// What is limited.
+        measure: Word,
+    }
+}
+
+record! {
+    List<'a> {
+        /// How many there are.
+        count: Public<usize>,
+        /// The first 500.
+        items: Vec<Text<'a>>,
+    }
+}
+
+impl Product {
+    pub(super) const OURS: Self = Self {
+        name: Public("Vestibule"),
+        vendor_name: Public("Vestibule"),
+        version: Public(env!("CARGO_PKG_VERSION")),
+    };
 }
 
 impl Serialize for Hex {
@@ -327,39 +444,38 @@ impl Serialize for Hex {
     }
 }
 
-impl Serialize for ClassOf {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut class = serializer.serialize_struct("ClassOf", 7)?;
-        class.serialize_field("category_uid", &self.category.0)?;
-        class.serialize_field("category_name", self.category.1)?;
-        class.serialize_field("class_uid", &self.class.0)?;
-        class.serialize_field("class_name", self.class.1)?;
-        class.serialize_field("activity_id", &self.activity.0)?;
-        class.serialize_field("activity_name", self.activity.1)?;
-        class.serialize_field("type_uid", &(self.class.0 * 100 + self.activity.0))?;
-        class.end()
-    }
-}
-
-impl Ocsf<'_> {
+impl<'a> Ocsf<'a> {
     /// An event that went well, with nothing in it yet.
     pub(super) fn new(
-        class: ((u32, &'static str), (u32, &'static str)),
-        activity: (u32, &'static str),
+        ((category_uid, category_name), (class_uid, class_name)): Class,
+        (activity_id, activity_name): (u32, &'a str),
         time: u64,
     ) -> Self {
         Self {
-            metadata: Metadata { version: SCHEMA, product: Product, profiles: None, correlation_uid: None },
-            class: ClassOf { category: class.0, class: class.1, activity },
-            time,
+            metadata: Metadata {
+                version: Public(SCHEMA),
+                product: Product::OURS,
+                profiles: Vec::new(),
+                correlation_uid: None,
+            },
+            class: ClassOf {
+                category_uid: Public(category_uid),
+                category_name: Public(category_name),
+                class_uid: Public(class_uid),
+                class_name: Public(class_name),
+                activity_id: Public(activity_id),
+                activity_name: Public(activity_name),
+                type_uid: Public(class_uid * 100 + activity_id),
+            },
+            time: Public(time),
             count: None,
             start_time: None,
             end_time: None,
             duration: None,
-            severity_id: 1,
-            severity: "Informational",
-            status_id: 1,
-            status: "Success",
+            severity_id: Public(1),
+            severity: Public("Informational"),
+            status_id: Public(1),
+            status: Public("Success"),
             status_code: None,
             status_detail: None,
             control: None,
@@ -385,15 +501,25 @@ impl Ocsf<'_> {
 
 impl Control {
     pub(super) const fn allowed(disposition_id: u8, disposition: &'static str) -> Self {
-        Self { action_id: 1, action: "Allowed", disposition_id, disposition }
+        Self::of_action((1, "Allowed"), disposition_id, disposition)
     }
 
     pub(super) const fn denied(disposition_id: u8, disposition: &'static str) -> Self {
-        Self { action_id: 2, action: "Denied", disposition_id, disposition }
+        Self::of_action((2, "Denied"), disposition_id, disposition)
+    }
+
+    const fn of_action((id, action): (u8, &'static str), disposition_id: u8, disposition: &'static str) -> Self {
+        Self {
+            action_id: Public(id),
+            action: Public(action),
+            disposition_id: Public(disposition_id),
+            disposition: Public(disposition),
+        }
     }
 }
 
-impl User<'_> {
-    pub(super) const ANONYMOUS: Self = Self { uid: None, uid_alt: None, name: "anonymous", kind: None, type_id: 99 };
-    pub(super) const UNKNOWN: Self = Self { uid: None, uid_alt: None, name: "unknown", kind: None, type_id: 0 };
+impl<'a> Service<'a> {
+    pub(super) fn of(provider: &'a str) -> Self {
+        Self { name: public(provider) }
+    }
 }

@@ -81,7 +81,11 @@ fn request(event: &Value, line: &mut String) {
         Some(_) => word(&["http_request", "url", "hostname"], "-") + &word(&["http_request", "url", "path"], "-"),
         None => "-".to_owned(),
     };
-    let (disposition, method) = (word(&["disposition"], "-"), word(&["http_request", "http_method"], "-"));
+    let (disposition, asked) = (word(&["disposition"], "-"), event["http_request"]["url"].is_object());
+    let method = match word(&["http_request", "http_method"], "-") {
+        unknown if unknown == "-" && asked => word(&["activity_name"], "-"), // OCSF has no name for it
+        method => method,
+    };
     let _ = write!(line, "  {disposition:<14} {status:>3}  {}  {method} {url}", who(event));
     field(line, "route", text(event, &["unmapped", "route"]));
     job(&event["unmapped"]["job"], line);
@@ -123,6 +127,9 @@ fn other(event: &Value, line: &mut String) {
     let what = [text(event, &["class_name"]), text(event, &["activity_name"])].map(visible).join(": ");
     let _ = write!(line, "  {:<14}   -  {}  {what}", visible(text(event, &["status"])), who(event));
     field(line, "entity", text(event, &["entity", "name"]));
+    if event["user"].is_object() {
+        field(line, "by", text(event, &["actor", "user", "name"]));
+    }
     field(line, "why", text(event, &["unmapped", "why"]));
     field(line, "because", text(event, &["unmapped", "reason"]));
     for change in ["changed", "added", "removed", "sessions"] {
@@ -142,6 +149,7 @@ fn who(event: &Value) -> String {
     match (text(user, &["uid_alt"]), text(user, &["name"])) {
         ("", "") => "-".to_owned(),
         ("", name) => visible(name).into_owned(),
+        (id, "") => visible(id).into_owned(),
         (id, name) => format!("{} ({})", visible(id), visible(name)),
     }
 }
@@ -177,6 +185,23 @@ mod tests {
             line.contains("201  gitlab:102 (ben)  - -  route=deploy-api  job=301  project=acme/shop/api  ref=main")
         );
         assert!(!line.contains('\u{1b}'), "{line}");
+    }
+
+    /// Who was locked out, by whom and why; and a method that OCSF does not know.
+    #[test]
+    fn a_line_about_an_act_says_whose_it_was() {
+        let lock = json!({ "kind": "event", "event": {
+            "class_uid": 3001, "class_name": "Account Change", "activity_name": "Lock", "time": 0, "status": "Success",
+            "user": { "uid_alt": "gitlab:907" }, "actor": { "user": { "name": "uid 0" } },
+            "unmapped": { "why": "sessions.lock", "reason": "left" },
+        } });
+        let line = line(&lock).expect("a line");
+        assert!(line.contains("gitlab:907  Account Change: Lock  by=uid 0  why=sessions.lock  because=left"), "{line}");
+        let asked = json!({ "kind": "event", "event": {
+            "class_uid": 4002, "time": 0, "activity_name": "PROPFIND", "disposition": "Allowed",
+            "http_request": { "url": { "hostname": "a.test", "path": "/x" } }, "unmapped": { "phase": "request" },
+        } });
+        assert!(super::line(&asked).expect("a line").contains("PROPFIND a.test/x"));
     }
 
     /// Why a body was refused is told in the line, not only in the record.

@@ -1,5 +1,7 @@
 //! The trail as a whole: what is recorded, what a failing disk does, and that no tampering goes unseen.
 
+mod every;
+
 use super::{
     crossing::{Asked, Standing, Who},
     journal::Fault,
@@ -48,7 +50,7 @@ impl Place {
     fn faulty(&self, mode: AuditMode) -> (Audit, Fault) {
         let journal = self.raw(1 << 26);
         let fault = journal.fault.clone();
-        (Audit::start(journal, mode, Retention::default()).expect("started"), fault)
+        (Audit::start(journal, mode, Retention::default(), Lens::default()).expect("started"), fault)
     }
 
     fn raw(&self, limit: u64) -> Journal {
@@ -110,6 +112,7 @@ fn ask(crossing: &Crossing, path: &str, login: Option<&str>) {
         client: [192, 0, 2, 1].into(),
         https: true,
         certificate: None,
+        tossed: false,
     };
     let standing = Standing::Known { source: MembershipSource::Userinfo, read: NOW, stale: false };
     crossing.set(|draft| {
@@ -146,7 +149,7 @@ async fn a_permitted_request_leaves_one_record_that_says_who_what_and_why() {
     let events = place.records("event");
     let [event] = &events[..] else { panic!("one event, not {events:?}") };
     let expected = json!({
-        "metadata": { "version": "1.3.0", "profiles": ["security_control"], "correlation_uid": format!("{:032x}", 7),
+        "metadata": { "version": "1.6.0", "profiles": ["security_control"], "correlation_uid": format!("{:032x}", 7),
             "product": { "name": "Vestibule", "vendor_name": "Vestibule", "version": env!("CARGO_PKG_VERSION") } },
         "category_uid": 4, "category_name": "Network Activity", "class_uid": 4002, "class_name": "HTTP Activity",
         "activity_id": 3, "activity_name": "Get", "type_uid": 400_203,

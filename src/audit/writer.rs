@@ -5,8 +5,11 @@
 //! for wakes it at once; all that wait together share one sync.
 
 use super::{
+    Event,
+    crossing::Draft,
     index::Keeper,
     journal::Journal,
+    lens::Lens,
     ocsf::Ocsf,
     queue::{End, Message, Queue, lock},
     record::Kind,
@@ -43,6 +46,7 @@ const RETAIN: Duration = Duration::from_secs(60);
 /// The writer's side.
 pub(super) struct Writer {
     journal: Journal,
+    lens: Lens,
     queue: Arc<Queue>,
     retention: Retention,
     /// How far the sinks are, which retention waits for.
@@ -74,6 +78,7 @@ impl Writer {
     /// If the system gives none.
     pub(super) fn start(
         journal: Journal,
+        lens: Lens,
         retention: Retention,
         positions: Arc<Positions>,
         queue: Arc<Queue>,
@@ -88,6 +93,7 @@ impl Writer {
         let writer = Self {
             keeper: keeper.ok(),
             journal,
+            lens,
             queue: Arc::clone(&queue),
             retention,
             positions,
@@ -153,25 +159,30 @@ impl Writer {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Crossing(draft) => self.event(&Ocsf::request(&draft)),
-            Message::Event(event, now) => self.event(&Ocsf::other(&event, now)),
+            Message::Crossing(draft) => self.request(&draft),
+            Message::Event(event, now) => self.other(&event, now),
             Message::Decision(_, waiter) if waiter.is_closed() => 0,
             Message::Decision(draft, waiter) => {
-                let seq = self.event(&Ocsf::request(&draft));
+                let seq = self.request(&draft);
                 self.waiters.push((waiter, seq));
                 seq
             }
             Message::Awaited(event, now, waiter) => {
-                let seq = self.event(&Ocsf::other(&event, now));
+                let seq = self.other(&event, now);
                 self.waiters.push((waiter, seq));
                 seq
             }
         };
     }
 
-    fn event(&mut self, event: &Ocsf<'_>) -> u64 {
+    fn request(&mut self, draft: &Draft) -> u64 {
         self.unwritten += 1;
-        self.journal.push(Kind::Event, event)
+        self.journal.push(Kind::Event, &Ocsf::request(draft, &self.lens))
+    }
+
+    fn other(&mut self, event: &Event, now: SystemTime) -> u64 {
+        self.unwritten += 1;
+        self.journal.push(Kind::Event, &Ocsf::other(event, now, &self.lens))
     }
 
     /// Records what did not come by the queue: gaps, and events from the reserve. True if there was anything.
@@ -182,7 +193,7 @@ impl Writer {
         let reserve = std::mem::take(&mut *lock(&self.queue.reserve));
         let gap = lock(&self.queue.gap).take();
         for (event, now) in &reserve {
-            self.event(&Ocsf::other(event, *now));
+            self.other(event, *now);
         }
         if let Some(gap) = &gap {
             self.journal.push(Kind::Gap, gap);

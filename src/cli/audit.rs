@@ -3,6 +3,7 @@
 mod export;
 mod filter;
 mod output;
+mod personal;
 mod report;
 
 use crate::{
@@ -54,6 +55,14 @@ pub enum AuditCommand {
         #[arg(long, value_name = "ROLE")]
         writer: Option<String>,
     },
+    /// List every field of events: where it stands, whether it is public or personal, and what it is
+    Fields,
+    /// Say what stands in the trail for an e-mail address or a client's address; exit 1 if nothing does
+    Pseudonym {
+        /// The address
+        #[arg(value_name = "VALUE")]
+        value: String,
+    },
     /// Show the last records
     Tail {
         /// Go on with those that come
@@ -81,19 +90,20 @@ pub struct SearchArgs {
 impl AuditCommand {
     /// It says something about this version, whatever journal there is.
     pub fn needs_no_journal(&self) -> bool {
-        matches!(self, Self::Schema { .. })
+        matches!(self, Self::Schema { .. } | Self::Fields)
     }
 }
 
 impl SearchArgs {
-    fn query(&self, now: SystemTime) -> Result<Query, String> {
-        Ok(Query { limit: self.limit, no_index: self.no_index, ..self.filter.query(now)? })
+    fn query(&self, keys: &Path, now: SystemTime) -> Result<Query, String> {
+        let query = Query { limit: self.limit, no_index: self.no_index, ..self.filter.query(now)? };
+        personal::translated(query, keys)
     }
 }
 
 /// Runs one command on the journal in the directory `journal`; a report asks the policies of `config` too. The answer is whether the exit code is 0: for `verify` that
 /// the trail holds, for `search` that something was found. With `json`, `verify` writes its report and the others write
-/// records as they stand in the journal, one a line.
+/// records as they stand in the journal, one a line. The key for pseudonyms is looked for beside the public key.
 ///
 /// # Errors
 /// One line that says what cannot be read, or which argument is wrong.
@@ -105,6 +115,7 @@ pub fn run(
     json: bool,
 ) -> Result<bool, String> {
     let mut out = BufWriter::new(io::stdout().lock());
+    let keys = public_key.parent().unwrap_or(Path::new("."));
     match command {
         AuditCommand::Verify { anchors } => {
             let key = PublicKey::read(public_key)?;
@@ -118,20 +129,22 @@ pub fn run(
             Ok(report.holds())
         }
         AuditCommand::Search(args) => {
-            let found = search::search(journal, &args.query(SystemTime::now())?, json, &mut out)?;
+            let found = search::search(journal, &args.query(keys, SystemTime::now())?, json, &mut out)?;
             if found.records == 0 {
                 tell("no record");
             }
             unread(found.unread);
             Ok(found.records > 0)
         }
-        AuditCommand::Export(arguments) => arguments.run(journal, json),
+        AuditCommand::Export(arguments) => arguments.run(journal, keys, json),
         AuditCommand::Report(arguments) => arguments.run(journal, public_key, config, json),
         AuditCommand::Index { check } => index(journal, *check, json, &mut out),
         AuditCommand::Schema { schema, writer } => {
             statements(schema, writer.as_deref(), json, &mut out)?;
             Ok(true)
         }
+        AuditCommand::Fields => personal::list_fields(json, &mut out),
+        AuditCommand::Pseudonym { value } => personal::pseudonym(value, keys, json, &mut out),
         AuditCommand::Tail { follow, lines } => search::tail(journal, *lines, *follow, json, &mut out).map(|()| true),
     }
 }

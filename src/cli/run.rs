@@ -33,7 +33,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
 };
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How long requests in hand may take after the listeners closed.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
@@ -121,15 +122,25 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Logs go to standard error: lines for a person at a terminal, JSON otherwise. `VESTIBULE_LOG` filters them.
+/// Logs go to standard error: lines for a person at a terminal, JSON otherwise. `VESTIBULE_LOG` filters them. Whatever it asks
+/// for, libraries say no more than at `info`: below that they follow frames and handshakes of connections, and nobody here can
+/// vouch for what the next version of one prints of them.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("VESTIBULE_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper_util=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let quiet = filter_fn(|about| may_tell(about.target(), *about.level()));
     let _ = if std::io::stderr().is_terminal() {
-        builder.with_target(false).compact().try_init()
+        builder.with_target(false).compact().finish().with(quiet).try_init()
     } else {
-        builder.json().flatten_event(true).try_init()
+        builder.json().flatten_event(true).finish().with(quiet).try_init()
     };
+}
+
+/// Whether a log line of this place in the code can have no secret in it that nobody looked at.
+fn may_tell(target: &str, level: Level) -> bool {
+    let ours =
+        target.strip_prefix(env!("CARGO_PKG_NAME")).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    ours || level <= Level::INFO
 }
 
 fn control_plane() -> Result<Runtime, String> {
@@ -260,6 +271,7 @@ fn start_tasks(runtime: &Runtime, hall: &Hall, settings: &Arc<Settings>, watchin
         audit: hall.audit.clone(),
         keys: settings.keys.clone(),
         since: SystemTime::now(),
+        refused: Default::default(),
     });
     let socket = admin::open(&settings.state).map_err(|error| {
         let (path, advice) = (settings.state.join(admin::SOCKET), crate::text::advice(error.kind(), "state"));
@@ -403,5 +415,21 @@ mod tests {
         });
         again.notified().await;
         assert_eq!(begun.load(Ordering::Relaxed), 2);
+    }
+
+    /// Libraries are quiet about connections, whatever is asked for; we are not, and names that begin like ours are not ours.
+    #[test]
+    fn libraries_tell_no_more_than_at_info() {
+        for (target, level, expected) in [
+            ("vestibule", Level::TRACE, true),
+            ("vestibule::oidc::keys", Level::TRACE, true),
+            ("vestibule_spy", Level::DEBUG, false),
+            ("hyper::proto::h1::io", Level::TRACE, false),
+            ("h2::codec::framed_write", Level::DEBUG, false),
+            ("rustls::client", Level::INFO, true),
+            ("log", Level::TRACE, false),
+        ] {
+            assert_eq!(may_tell(target, level), expected, "{target} {level}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use super::{
     mistake::Mistake,
     value::Expected,
 };
-use crate::route::{Activity, Grace, PathPattern};
-use std::time::Duration;
+use crate::route::{Activity, Grace, PathMask, PathPattern, Redaction};
+use std::{sync::Arc, time::Duration};
 use url::Url;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -57,6 +57,29 @@ fn patterns(meaning: &mut Meaning<'_, '_>, key: &str, written: &[String]) -> Vec
         })
     });
     each.collect()
+}
+
+/// `redact_paths`: one that no path of its route fits would keep nothing out.
+pub(super) fn redact(
+    meaning: &mut Meaning<'_, '_>,
+    key: &str,
+    written: &[String],
+    path: Option<&str>,
+) -> Option<Arc<Redaction>> {
+    let each = written.iter().enumerate().filter_map(|(index, text)| {
+        meaning.read(&format!("{key}[{index}]"), Some(text), |text| {
+            let expected = || Expected::new("a path with stars, such as `/users/*/records/*` or `/files/**`");
+            let help = "it begins with `/`, a `*` stands for a whole segment, and `**` at the end for all that follow";
+            let mask = PathMask::parse(text).ok_or_else(|| expected().help(help))?;
+            match path.filter(|path| !mask.reaches(path)) {
+                Some(path) => {
+                    Err(expected().help(format!("no path of this route fits: all of them begin with `{path}`")))
+                }
+                None => Ok(mask),
+            }
+        })
+    });
+    Redaction::of(each.collect())
 }
 
 pub(super) fn contact(meaning: &mut Meaning<'_, '_>, written: &ContactFile) -> Option<Contact> {

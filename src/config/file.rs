@@ -472,6 +472,9 @@ pub(super) struct RouteFile {
     /// Files of an open page that are served for a while after the session's end. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) grace: Option<GraceFile>,
+    /// Parts of paths that are not recorded: `*` for a segment, `**` at the end for all that follow, such as
+    /// `/users/*/records/*`; all below counts too. Default: `[]`.
+    pub(super) redact_paths: Option<Vec<String>>,
     /// A stronger or more recent sign-in than a session has by itself. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) step_up: Option<StepUpFile>,
@@ -831,6 +834,8 @@ pub(super) struct AuditFile {
     pub(super) retention: Option<RetentionFile>,
     /// Where the journal's records are sent, each at least once. Default: `[]`.
     pub(super) sinks: Option<Vec<SinkFile>>,
+    /// What is recorded as a keyed pseudonym: `email` for e-mail addresses wherever they stand, `address` for clients'. Default: `[]`.
+    pub(super) pseudonyms: Option<Vec<PseudonymFile>>,
 }
 
 /// `audit.retention`, as written: what holds first counts.
@@ -938,6 +943,14 @@ pub(super) struct SinkTlsFile {
     /// The file of our certificate's key, in PEM, not encrypted. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<String>,
+}
+
+/// One of `audit.pseudonyms`, as written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PseudonymFile {
+    Email,
+    Address,
 }
 
 /// `mode` of the audit trail, as written.

@@ -1,9 +1,12 @@
 //! From the configuration as written to the configuration as meant, with every mistake that the shape alone does not show.
 
 use super::{
-    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, Purpose, Retention, SessionSettings,
-    Settings, credential,
-    file::{AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, RetentionFile, RouteFile, SessionsFile},
+    AuditMode, AuditSettings, Environment, LimitSettings, Listen, ListenAt, Pseudonym, Purpose, Retention,
+    SessionSettings, Settings, credential,
+    file::{
+        AuditFile, ConfigFile, DurationText, LimitsFile, ModeFile, PseudonymFile, RetentionFile, RouteFile,
+        SessionsFile,
+    },
     listen,
     mistake::{Mistake, Report, quote},
     provider, route, sinks, token_issuer,
@@ -368,7 +371,12 @@ impl Meaning<'_, '_> {
         };
         let segment = segment.unwrap_or(64 << 20);
         let retention = self.retention(&written.retention.unwrap_or_default(), segment);
-        AuditSettings { mode, segment, retention }
+        let pseudonym = |one: &PseudonymFile| match one {
+            PseudonymFile::Email => Pseudonym::Email,
+            PseudonymFile::Address => Pseudonym::Address,
+        };
+        let pseudonyms = written.pseudonyms.iter().flatten().map(pseudonym).collect();
+        AuditSettings { mode, segment, retention, pseudonyms }
     }
 
     fn retention(&mut self, written: &RetentionFile, segment: u64) -> Retention {

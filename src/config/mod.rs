@@ -28,6 +28,8 @@ mod places;
 mod provider;
 #[cfg(test)]
 mod provider_messages;
+#[cfg(test)]
+mod redact_messages;
 mod route;
 mod route_tokens;
 mod schema;
@@ -459,14 +461,25 @@ pub struct AuditSettings {
     pub segment: u64,
     /// How much of it is kept. Default: all.
     pub retention: Retention,
+    /// What is recorded as a pseudonym. Default: nothing.
+    pub pseudonyms: Vec<Pseudonym>,
 }
 
 #[cfg(test)]
 impl AuditSettings {
     /// A journal of segments of `segment` bytes that refuses nothing.
     pub(crate) fn for_test(segment: u64) -> Self {
-        Self { mode: AuditMode::BestEffort, segment, retention: Retention::default() }
+        Self { mode: AuditMode::BestEffort, segment, retention: Retention::default(), pseudonyms: Vec::new() }
     }
+}
+
+/// What of a person is recorded as a pseudonym.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pseudonym {
+    /// E-mail addresses, wherever they stand.
+    Email,
+    /// Addresses of clients.
+    Address,
 }
 
 /// What is kept of the journal. Whole segments go, the oldest first, and never the one that is being written.

@@ -129,6 +129,8 @@ impl Context<'_> {
         let body_fields = bodies::read(meaning, &key("body_fields"), rules, path.as_deref(), &mut others.fields);
         let idle = super::expiry::idle(meaning, &key("idle"), written.idle.as_ref());
         let grace = written.grace.as_ref().map(|it| super::expiry::grace(meaning, &key("grace"), it));
+        let redact_paths = written.redact_paths.as_deref().unwrap_or_default();
+        let redact = super::expiry::redact(meaning, &key("redact_paths"), redact_paths, path.as_deref());
         let here = self.kinds.iter().filter(|(name, _)| providers.contains(name));
         let step_up = written.step_up.as_ref();
         let step_up = step_up.map(|it| step_up::read(meaning, &key("step_up"), it, &Vec::from_iter(here), &allow));
@@ -169,6 +171,7 @@ impl Context<'_> {
                 None => None,
             },
             body_fields,
+            redact,
             encoded_slash: written.encoded_slash.unwrap_or(false),
             errors: match written.body.unwrap_or_default() {
                 BodyFile::Problem => ErrorBody::Problem,

@@ -1,15 +1,15 @@
 //! The effective configuration, in the shape in which it is written.
 
 use super::{
-    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Retention, Settings, TlsVersion,
+    Allow, AuditMode, Certificate, Listen, ProviderKind, ProviderSettings, Pseudonym, Retention, Settings, TlsVersion,
     TokenIssuerSettings, TokenKind, credential,
     file::{
         AuditFile, BodyFieldFile, BodyFile, BodyRuleFile, CertificateFile, ClaimsFile, ClientCertificatesFile,
         ConfigFile, ContactFile, CorsFile, DurationText, FrameFile, GraceFile, GraphFile, HealthFile, HealthKeysFile,
         IdleFile, KindFile, LimitFile, LimitsFile, ListenFile, ListenerFile, MembershipApiFile, MembershipFile,
-        MembershipHookFile, ModeFile, OperationsFile, PathsFile, ProviderFile, RateText, ReadingFile, RetentionFile,
-        RouteFile, RouteLimitsFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile, TlsFile,
-        TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
+        MembershipHookFile, ModeFile, OperationsFile, PathsFile, ProviderFile, PseudonymFile, RateText, ReadingFile,
+        RetentionFile, RouteFile, RouteLimitsFile, SecretFile, SessionsFile, SizeText, StepUpFile, TimeoutsFile,
+        TlsFile, TlsVersionFile, TokenClaimsFile, TokenIssuerFile, UpstreamFile, UpstreamTlsFile, UpstreamsFile,
     },
     sinks,
     value::{write_duration, write_size},
@@ -57,6 +57,7 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
                 size: settings.audit.retention.size.map(|size| SizeText(write_size(size))),
             }),
             sinks: Some(sinks::shown(settings, written, |it| secret(it, base))),
+            pseudonyms: Some(settings.audit.pseudonyms.iter().map(pseudonym).collect()),
         }),
         workers: u64::try_from(settings.workers).ok(),
         drain: duration(settings.drain),
@@ -69,6 +70,13 @@ pub(super) fn effective(settings: &Settings, written: &ConfigFile) -> ConfigFile
             .as_ref()
             .map(|contact| ContactFile { name: Some(contact.name.clone()), url: Some(contact.url.to_string()) }),
         hsts: duration(settings.hsts),
+    }
+}
+
+fn pseudonym(settings: &Pseudonym) -> PseudonymFile {
+    match settings {
+        Pseudonym::Email => PseudonymFile::Email,
+        Pseudonym::Address => PseudonymFile::Address,
     }
 }
 
@@ -239,6 +247,9 @@ fn route(settings: &Route, source: &RouteFile, base: &Path) -> RouteFile {
             paths: Some(grace.paths.iter().map(ToString::to_string).collect()),
             life: duration(grace.life),
         }),
+        redact_paths: Some(
+            settings.redact.iter().flat_map(|redact| redact.patterns()).map(ToString::to_string).collect(),
+        ),
         step_up: settings
             .step_up
             .as_ref()

@@ -135,10 +135,7 @@ fn seven_lines_are_enough() {
             grace: Duration::ZERO
         }
     );
-    assert_eq!(
-        settings.audit,
-        AuditSettings { mode: AuditMode::BestEffort, segment: 64 << 20, retention: Retention::default() }
-    );
+    assert_eq!(settings.audit, AuditSettings::for_test(64 << 20));
     let [provider] = settings.providers.as_slice() else { panic!("one provider") };
     assert_eq!(provider.client_secret.expose_secret(), "hunter2");
     assert_eq!(provider.scopes, ["openid", "profile", "email"]);

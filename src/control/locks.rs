@@ -1,9 +1,12 @@
 //! Locks, set and taken away.
 
 use super::{Control, stopped};
-use crate::session::{
-    StoreError,
-    lock::{Lock, Target},
+use crate::{
+    audit::Event,
+    session::{
+        StoreError,
+        lock::{Lock, Target},
+    },
 };
 use std::{
     sync::{Arc, MutexGuard, PoisonError},
@@ -180,7 +183,10 @@ impl Control {
         let is_over = |target: &Target| !all.iter().any(|lock| lock.target == *target && lock.is_in_force(now));
         for lock in all.iter().filter(|lock| is_over(&lock.target)) {
             match self.drop_set_before(before, lock.target.clone(), now).await {
-                Ok(_) => tracing::info!(target = %lock.target, kind = lock.target.kind(), "a lock is over"),
+                Ok(_) => {
+                    tracing::info!(target = %lock.target, kind = lock.target.kind(), "a lock is over");
+                    self.audit.record(Event::of_lock_over(lock.target.kind(), &lock.target), now);
+                }
                 Err(error) => tracing::warn!(%error, "a lock that is over is still stored"),
             }
         }
@@ -211,7 +217,7 @@ mod tests {
         let end = crate::session::log::moment(crate::session::log::millis(now) + 60_000);
         control.set_lock(lock(Some(end)), now).await.expect("set");
         assert_eq!(*control.locks.all(), [Arc::new(lock(Some(end)))], "in place of the one before");
-        let (_copy, restarted) = killed(&control, &directory).await;
+        let (copy, restarted) = killed(&control, &directory).await;
         assert_eq!(*restarted.locks.all(), [Arc::new(lock(Some(end)))]);
         restarted.lift_what_is_over(now).await;
         assert!(!restarted.locks.is_empty());
@@ -219,6 +225,10 @@ mod tests {
         assert!(restarted.locks.is_empty());
         assert!(!restarted.drop_lock(lock(None).target, now).await.expect("nothing there"));
         assert!(restarted.store.locks().await.expect("read").is_empty());
+        restarted.audit.close();
+        let journal = std::fs::read_dir(copy.path().join("journal")).expect("a journal").flatten();
+        let text: String = journal.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).collect();
+        assert_eq!(text.matches("its time is over").count(), 1, "that it went is recorded: {text}");
     }
 
     /// A store that does not answer makes no lock less strict: what is set is in force, what is taken away stays.

@@ -122,14 +122,19 @@ impl Control {
             ProviderError::Client { .. } => {
                 tracing::error!(%error, "sessions cannot be refreshed: check `client_id` and `client_secret`");
                 deferred(60);
+                self.refresh_deferred(live, &error, now);
             }
             ProviderError::Unavailable { .. } | ProviderError::AccessToken { .. } => {
                 deferred(5 + u64::from(live.key().0[0]) % 10);
-                let (person, session) = (live.session.person.clone(), live.hash.to_string());
-                self.audit.record(Event::RefreshDeferred { person, session, cause: error.to_string() }, now);
+                self.refresh_deferred(live, &error, now);
             }
         }
         Err(error)
+    }
+
+    fn refresh_deferred(&self, live: &Live, error: &ProviderError, now: SystemTime) {
+        let (person, session) = (live.session.person.clone(), live.hash.to_string());
+        self.audit.record(Event::RefreshDeferred { person, session, cause: error.to_string() }, now);
     }
 
     /// Tokens that somebody else stored since `before` was given.

@@ -86,7 +86,7 @@ where
                 Err(refusal) => {
                     crossing.refused(&refusal);
                     metrics.refused(&refusal);
-                    report(&refusal, &told.asked);
+                    report(&refusal, &told.asked, &crossing);
                     refusal::answer(&refusal, &told.asked)
                 }
             };
@@ -111,13 +111,15 @@ async fn recorded_first(
 }
 
 /// The operator hears of faults that are not the client's.
-fn report(refusal: &Refusal, asked: &Asked) {
-    let (cause, code, host) = (refusal.cause.as_deref(), refusal.reason.code(), asked.host.as_deref());
+fn report(refusal: &Refusal, asked: &Asked, crossing: &Crossing) {
+    let (cause, detail) =
+        (refusal.cause.as_deref().map(|cause| crossing.masked(cause)), crossing.masked(&refusal.detail));
+    let (cause, code, host) = (cause.as_deref(), refusal.reason.code(), asked.host.as_deref());
     let request_id = asked.id.map(|id| id.to_string());
     if refusal.reason.status().is_server_error() {
-        tracing::warn!(request_id, code, host, detail = %refusal.detail, cause, "a request was refused");
+        tracing::warn!(request_id, code, host, %detail, cause, "a request was refused");
     } else {
-        tracing::debug!(request_id, code, host, detail = %refusal.detail, cause, "a request was refused");
+        tracing::debug!(request_id, code, host, %detail, cause, "a request was refused");
     }
 }
 

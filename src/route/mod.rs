@@ -5,6 +5,7 @@ mod body;
 mod credential;
 mod endpoint;
 mod pattern;
+mod redact;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,6 +14,7 @@ pub use backstage::UserTemplate;
 pub use body::{BodyField, BodyRule, Pointer, Reading, Step, folded};
 pub use endpoint::Endpoint;
 pub use pattern::PathPattern;
+pub use redact::{PathMask, Redaction, decoded};
 pub use table::Routes;
 
 use crate::{
@@ -80,6 +82,8 @@ pub struct Route {
     pub encoded_slash: bool,
     /// Whose body is read before they are decided about; no two name the same request.
     pub body_fields: Arc<[Arc<BodyRule>]>,
+    /// What of its paths is not recorded.
+    pub redact: Option<Arc<Redaction>>,
     /// How errors look to calls of this route.
     pub errors: ErrorBody,
     /// When we stop waiting.

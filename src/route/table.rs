@@ -1,6 +1,6 @@
 //! All routes of one configuration, found by host and path. A look-up costs the same with any number of routes.
 
-use super::{Destination, Endpoint, Route, endpoint};
+use super::{Destination, Endpoint, Redaction, Route, endpoint};
 use crate::{
     canonical::{Canonical, Host, Target},
     principal::{Name, StepUp},
@@ -15,6 +15,7 @@ pub struct Routes {
     hosts: HashMap<Host, Paths>,
     public_host: Option<Host>,
     providers: Vec<Name>,
+    redact: Option<Arc<Redaction>>,
 }
 
 /// The routes of one host, as positions in [`Routes::routes`]. Keys are paths without the slash at their end.
@@ -42,7 +43,13 @@ impl Routes {
             paths.add(&route.path, position);
             paths.frame.extend(route.frame.iter().cloned());
         }
-        Self { routes, hosts, public_host: Some(public_host), providers }
+        let redact = Redaction::all(routes.iter().filter_map(|route| route.redact.as_ref()));
+        Self { routes, hosts, public_host: Some(public_host), providers, redact }
+    }
+
+    /// What any route keeps out of paths: for a request of which nobody knows yet which route has it.
+    pub fn redact(&self) -> Option<&Arc<Redaction>> {
+        self.redact.as_ref()
     }
 
     /// All routes, in the order of the configuration.

@@ -32,6 +32,7 @@ pub(crate) fn route(name: &str) -> Route {
         credential: None,
         encoded_slash: false,
         body_fields: [].into(),
+        redact: None,
         errors: ErrorBody::Problem,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

@@ -27,6 +27,7 @@ mod lifecycle;
 mod listeners;
 mod loops;
 mod oidc;
+mod personal;
 mod policies;
 mod policy_diff;
 mod providers;

@@ -7,7 +7,7 @@ use crate::support::{
     provider::Provider,
     upstream::Upstream,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 const TOKEN: &str = "/oauth/token";
@@ -196,6 +196,16 @@ async fn signs_in_cleanly(gateway: &Gateway, browser: &Browser, provider: &Provi
     let arrival = alice.go(gateway, provider, "http://127.0.0.1:PORT/", "alice").await;
     let redeemed = arrival.way.iter().filter(|url| url.path().starts_with("/.vestibule/callback/")).count();
     assert_eq!((arrival.answer.status, redeemed), (200, 1), "{:#?}", arrival.way);
+}
+
+/// A provider that does not know us any more refreshes nobody; that is no less recorded than one that is down.
+#[tokio::test]
+async fn a_refresh_that_fails_for_our_own_credentials_is_recorded() {
+    let Some((provider, _upstream, gateway, browser)) = scene(&[("ACCESS_TOKEN_TTL", "4")], "1s").await else { return };
+    provider.fault(TOKEN, json!({"status": 401, "body": {"error": "invalid_client"}, "times": 9})).await;
+    served_until(&gateway, &browser, &provider, 2).await;
+    let is_told = |record: &Value| record["status_code"] == "refresh_deferred" && record["type_uid"] == 300_299;
+    gateway.audited("the refresh", is_told).await;
 }
 
 /// The provider rotates, and its answer is lost. The session is served on; the next refresh shows the old token.

@@ -6,7 +6,7 @@ use crate::support::{
     provider::Provider,
     upstream::Upstream,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::unix::fs::FileTypeExt;
 use std::time::{Duration, Instant};
 
@@ -213,8 +213,12 @@ async fn s52_two_cookies_of_our_name_are_none() {
     for pair in
         [format!("{name}={evil}; {name}={}", browser.session), format!("{name}={}; {name}={evil}", browser.session)]
     {
-        assert_eq!(gateway.get("/", &[&format!("Cookie: {pair}")]).await.status, 401);
+        assert_eq!(gateway.get("/twice", &[&format!("Cookie: {pair}")]).await.status, 401);
     }
+    let is_audited = |event: &Value| {
+        event["http_request"]["url"]["path"] == "/twice" && event["unmapped"]["cookies"] == "two_session_cookies"
+    };
+    gateway.audited("that there were two", is_audited).await;
     assert!(upstream.take().is_empty());
 }
 

@@ -41,7 +41,7 @@ impl ExportArgs {
     ///
     /// # Errors
     /// What cannot be read or written, or which argument is wrong.
-    pub(super) fn run(&self, journal: &Path, json: bool) -> Result<bool, String> {
+    pub(super) fn run(&self, journal: &Path, keys: &Path, json: bool) -> Result<bool, String> {
         let form = match (self.format, json) {
             (Some(FormArg::Csv), true) => {
                 return Err("`--json` and `--format csv` are two forms of one result: choose one".to_owned());
@@ -50,6 +50,7 @@ impl ExportArgs {
             (Some(FormArg::Json) | None, _) => Form::Lines,
         };
         let query = Query { no_index: self.no_index, ..self.filter.query(SystemTime::now())? };
+        let query = super::personal::translated(query, keys)?;
         let counts = output::to(self.output.as_deref(), |out| export(journal, &query, form, out))?;
         tell(&counts.text());
         Ok(counts.events + counts.gaps + counts.recoveries + counts.removals > 0)

@@ -69,7 +69,7 @@ impl Place {
             let route = self.settings.routes.iter().find(|route| route.host.as_str() == *host).expect("a route");
             let principal = self.cast.get(who).expect("is in the cast");
             let crossing = audit.crossing(now);
-            crossing.asked(&asked);
+            crossing.asked(&asked, None);
             crossing.route(route);
             crossing.principal(principal);
             let decision = authorize.decide(principal, &Judged::from(asked), route, now);

@@ -1,0 +1,57 @@
+//! What is personal in the trail: which fields are, and what stands for whom.
+
+use crate::audit::{FieldAbout, PSEUDONYMS, Pseudonyms, Query, fields};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+/// The query for a person as the trail has them: under their pseudonym, where their name has an e-mail address in it and there is a
+/// key for pseudonyms in `keys`.
+///
+/// # Errors
+/// One line that says what is wrong with the key.
+pub(super) fn translated(query: Query, keys: &Path) -> Result<Query, String> {
+    let Some(user) = query.user.as_deref().filter(|user| user.contains('@')) else { return Ok(query) };
+    let pseudonym = Pseudonyms::read(keys)?.and_then(|names| names.value(user));
+    Ok(Query { user: pseudonym.or_else(|| Some(user.to_owned())), ..query })
+}
+
+/// Lists what is recorded. It needs no configuration.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn list_fields(json: bool, out: &mut dyn Write) -> Result<bool, String> {
+    let fields = fields();
+    let text = if json {
+        serde_json::to_string(&fields).map_err(|error| error.to_string())?
+    } else {
+        let width = fields.iter().map(|field| field.path.len()).max().unwrap_or_default();
+        let line = |field: &FieldAbout| format!("{:width$}  {:8}  {}", field.path, field.class.as_str(), field.text);
+        fields.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    pipe(writeln!(out, "{text}").and_then(|()| out.flush())).map(|()| true)
+}
+
+/// A reader that has seen enough is no fault.
+fn pipe(written: io::Result<()>) -> Result<(), String> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write the result: {error}")),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says what stands for `value`; false if nothing does.
+pub(super) fn pseudonym(value: &str, keys: &Path, json: bool, out: &mut dyn Write) -> Result<bool, String> {
+    let names = Pseudonyms::read(keys)?.ok_or_else(|| {
+        let path = keys.join(PSEUDONYMS);
+        format!("there is no `{}`: it is made at the first start with `audit.pseudonyms`", path.display())
+    })?;
+    let found = names.value(value);
+    let text = match (&found, json) {
+        (_, true) => serde_json::json!({ "value": value, "pseudonym": found }).to_string(),
+        (Some(found), false) => found.clone(),
+        (None, false) => return Err(format!("`{value}` is neither an e-mail address nor that of a client")),
+    };
+    pipe(writeln!(out, "{text}").and_then(|()| out.flush())).map(|()| found.is_some())
+}
