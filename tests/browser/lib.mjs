@@ -2,7 +2,7 @@
 import { chromium } from 'playwright-core';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
@@ -22,6 +22,8 @@ export const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !
 /** The program under test. */
 export const PROGRAM = env.TESTS_PROGRAM ?? join(env.CARGO_TARGET_DIR ?? join(root, 'target'), 'release/vestibule');
 const FIXTURE = env.OIDC_FIXTURE ?? join(root, 'tests/fixtures/oidc-provider');
+/** Where secrets and what Vestibule leaves behind are kept, for `tests/audit/canary.py`. */
+const CANARY = env.TESTS_CANARY;
 const SHOTS = env.TESTS_SHOTS ?? join(tmpdir(), 'vestibule-shots');
 
 export const sleep = ms => new Promise(on => setTimeout(on, ms));
@@ -45,6 +47,45 @@ export async function freePort() {
   server.close();
   await once(server, 'close');
   return port;
+}
+
+function note(kind, value) {
+  if (CANARY && value.length >= 8) {
+    appendFileSync(join(CANARY, 'secrets.jsonl'), `${JSON.stringify({ kind, value: Buffer.from(value).toString('base64') })}\n`);
+  }
+}
+
+/** Keeps something that a Vestibule left behind or a browser showed. */
+function keep(kind, name, put) {
+  if (!CANARY) return;
+  mkdirSync(join(CANARY, kind), { recursive: true });
+  put(join(CANARY, kind, `browser-${process.pid}-${performance.now()}-${name}`));
+}
+
+/** Keeps log and journal of the Vestibule in `folder`, and notes its keys. */
+function leave(log, folder) {
+  if (!CANARY || !existsSync(folder)) return;
+  if (existsSync(log)) keep('logs', 'log', to => copyFileSync(log, to));
+  for (const name of readdirSync(folder, { recursive: true })) {
+    const file = join(folder, name);
+    if (/journal\/[^/]+\.jsonl$/.test(name)) keep('journals', 'segment.jsonl', to => copyFileSync(file, to));
+    if (/^keys\/(?!.*\.pub$)/.test(name) && statSync(file).isFile()) note('key', readFileSync(file));
+  }
+}
+
+/** Notes the cookies that a browser is given, and keeps the pages of ours that it shows. */
+function noteAll(context) {
+  if (!CANARY) return;
+  context.on('response', async answer => {
+    const headers = await answer.headersArray().catch(() => []);
+    for (const { name, value } of headers) {
+      const cookie = value.split(';')[0].split('=').slice(1).join('=');
+      if (name.toLowerCase() === 'set-cookie' && cookie.length >= 16) note('cookie', cookie);
+    }
+    const ours = answer.url().includes('/.vestibule/') || answer.status() >= 400;
+    const page = ours && /html|json/.test(answer.headers()['content-type'] ?? '') && await answer.body().catch(() => undefined);
+    if (page) keep('pages', 'page', to => writeFileSync(to, page));
+  });
 }
 
 /** A process that ends with this one; what it writes is kept in `log`, and shown by `tail`. */
@@ -140,7 +181,10 @@ export class Vestibule {
     vestibule.folder = folder;
     const write = (name, text) => writeFileSync(join(folder, name), text, { mode: 0o600 });
     write('secret', 'vestibule-test-secret-0123456789');
-    for (const [name, text] of Object.entries(secrets)) write(name, text);
+    for (const [name, text] of Object.entries(secrets)) {
+      write(name, text);
+      note('secret', text);
+    }
     if (policies) {
       mkdirSync(join(folder, 'policies'));
       write('policies/test.cedar', policies);
@@ -155,7 +199,8 @@ export class Vestibule {
       ...(policies ? { policies: './policies' } : {}),
       ...settings,
     }, null, 2));
-    vestibule.process = new Process(PROGRAM, ['run', '-c', join(folder, 'vestibule.yaml')]);
+    const traced = CANARY ? { env: { ...clean, VESTIBULE_LOG: 'trace' } } : {};
+    vestibule.process = new Process(PROGRAM, ['run', '-c', join(folder, 'vestibule.yaml')], traced);
     await vestibule.ready();
     return vestibule;
   }
@@ -181,6 +226,7 @@ export class Vestibule {
   }
 
   async stop() {
+    leave(this.process.log, this.folder);
     await this.process.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
@@ -214,8 +260,15 @@ const chromiumOptions = more => ({
 });
 
 /** Headless Chromium with a fresh profile, reaching for nothing beyond loopback. */
-export function launch(...more) {
-  return chromium.launch(chromiumOptions(more));
+export async function launch(...more) {
+  const browser = await chromium.launch(chromiumOptions(more));
+  const { newContext } = browser;
+  browser.newContext = async options => {
+    const context = await newContext.call(browser, options);
+    noteAll(context);
+    return context;
+  };
+  return browser;
 }
 
 /** The same with one context, set to keep no cookies of `origin`, and how to close it. */

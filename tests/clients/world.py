@@ -21,7 +21,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "soak"))
-from rig import CLEAN, MIB, PROGRAM, SECRET, Process, Provider, free_port, reachable, run, until  # noqa: E402, F401
+from rig import (  # noqa: E402, F401
+    CLEAN, MIB, PROGRAM, SECRET, TRACE, Process, Provider, free_port, leave, note, reachable, run, until,
+)
 
 PEER = os.environ.get("TESTS_PEER", str(Path(tempfile.gettempdir()) / "vestibule-peer"))
 FRONT = os.environ.get("FRONT", "vestibule")
@@ -259,7 +261,8 @@ class Gateway:
 
     def start(self, wait=True):
         command = [PROGRAM, "run", "-c", str(self.config)] if FRONT != "nginx" else stand_in(self)
-        self.process = Process([*self.wrap, *command], **self.env)
+        self.process = Process([*self.wrap, *command], **{**TRACE, **self.env})
+        atexit.register(leave, self.process.log.name, self.folder)
         if wait:
             until("vestibule listens", self.ready)
 

@@ -5,6 +5,7 @@ Standard library only. A check is a file with `main(rig)`; it says each result i
 """
 
 import atexit
+import base64
 import http.client
 import http.cookiejar
 import json
@@ -30,6 +31,9 @@ FIXTURE = Path(os.environ.get("OIDC_FIXTURE", ROOT / "tests/fixtures/oidc-provid
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 # Vestibule refuses variables that begin like its own and that it does not know.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("VESTIBULE_")}
+# where secrets and what Vestibule leaves behind are kept, for `tests/audit/canary.py`
+CANARY = os.environ.get("TESTS_CANARY") and Path(os.environ["TESTS_CANARY"])
+TRACE = {"VESTIBULE_LOG": "trace"} if CANARY else {}
 # the service token of the fixture's API
 API_TOKEN = "glpat-test-token-0123456789"
 SECRET = "vestibule-test-secret-0123456789"
@@ -60,6 +64,62 @@ def reachable(port):
     """True if somebody listens on this port of 127.0.0.1."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+NOTED = set()
+
+
+def note(kind, value):
+    """Notes a secret, once."""
+    if CANARY and len(value) >= 8 and value not in NOTED:
+        NOTED.add(value)
+        value = value if isinstance(value, bytes) else value.encode("latin-1")
+        line = json.dumps({"kind": kind, "value": base64.b64encode(value).decode()})
+        with open(CANARY / "secrets.jsonl", "a", encoding="ascii") as out:
+            out.write(line + "\n")
+
+
+def note_headers(pairs):
+    """Notes the credentials among the headers of a request or an answer."""
+    for name, value in pairs:
+        name = name.lower()
+        if name in ("authorization", "private-token", "job-token", "x-gitlab-token"):
+            note("credential", value.split(" ")[-1])
+        if name in ("cookie", "set-cookie"):
+            for pair in value.split(";")[: 1 if name == "set-cookie" else None]:
+                if len(cookie := pair.partition("=")[2]) >= 16:
+                    note("cookie", cookie)
+
+
+if CANARY:  # what every client of these checks sends and gets
+    begin, put = http.client.HTTPResponse.begin, http.client.HTTPConnection.putheader
+
+    def begun(answer):
+        begin(answer)
+        note_headers(answer.headers.items())
+
+    def putting(connection, name, *values):
+        text = ["; ".join(str(value, "latin-1") if isinstance(value, bytes) else str(value) for value in values)]
+        note_headers([(name if isinstance(name, str) else str(name, "latin-1"), *text)])
+        put(connection, name, *values)
+
+    http.client.HTTPResponse.begin, http.client.HTTPConnection.putheader = begun, putting
+
+
+def leave(log, folder):
+    """Keeps what a Vestibule leaves behind, and notes its keys and secrets."""
+    if not CANARY:
+        return
+    name = f"{Path(sys.argv[0]).stem}-{os.getpid()}-{time.monotonic_ns()}"
+    for kind in ("logs", "journals"):
+        (CANARY / kind).mkdir(exist_ok=True)
+    if log and Path(log).exists():
+        shutil.copyfile(log, CANARY / "logs" / name)
+    for segment in folder.rglob("journal/*.jsonl"):
+        shutil.copyfile(segment, CANARY / "journals" / f"{name}-{segment.name}")
+    for key in folder.rglob("keys/**/*"):
+        if key.is_file() and key.suffix != ".pub":
+            note("key", key.read_bytes())
 
 
 class Process:
@@ -145,6 +205,7 @@ class Vestibule:
             secret = self.folder / name
             secret.touch(mode=0o600)
             secret.write_text(text)
+            note("secret", text)
         provider = {"name": "gitlab", "kind": kind, "issuer": issuer, "client_id": "vestibule",
                     "client_secret": {"file": "secret"}, **(provider or {})}
         self.begin = f"/.vestibule/sign-in/{provider['name']}"
@@ -157,7 +218,8 @@ class Vestibule:
         if prepare:
             prepare(self.folder)
         self.started = time.monotonic()
-        self.process = Process([*wrap, *serve(str(self.config))])
+        self.process = Process([*wrap, *serve(str(self.config))], **TRACE)
+        atexit.register(leave, self.process.log.name, self.folder)
         if wait:
             until("vestibule is ready", self.ready)
 

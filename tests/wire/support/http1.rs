@@ -1,5 +1,6 @@
 //! A client that sends bytes as they are given and reads one answer.
 
+use super::canary;
 use std::time::Duration;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -68,6 +69,7 @@ impl Wire {
 
     /// Sends, where the other side may have closed.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        canary::sent(bytes.as_ref());
         self.stream.write_all(bytes.as_ref()).await?;
         self.stream.flush().await
     }
@@ -114,6 +116,7 @@ impl Wire {
             return Some(answer);
         }
         answer.body = self.body(&answer).await;
+        canary::answered(&answer);
         Some(answer)
     }
 

@@ -1,5 +1,6 @@
 //! What the tests stand on: programs on loopback and small clients for them.
 
+pub(crate) mod canary;
 pub(crate) mod gateway;
 pub(crate) mod http1;
 pub(crate) mod http2;
