@@ -16,7 +16,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// Where records go. A new kind is one variant, one line per method.
 pub(super) enum Sink {
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
     Otlp(Box<Otlp>),
     Stdout(Stdout),
     Syslog(Box<Syslog>),
@@ -44,7 +44,7 @@ impl Sink {
     /// A sink that is connected when it is first used.
     pub(super) fn new(settings: &SinkSettings) -> Self {
         match &settings.kind {
-            SinkKind::Postgres(it) => Self::Postgres(Postgres::new(it.clone())),
+            SinkKind::Postgres(it) => Self::Postgres(Box::new(Postgres::new(it.clone()))),
             SinkKind::Otlp(it) => Self::Otlp(Box::new(Otlp::new(it.clone()))),
             SinkKind::Stdout => Self::Stdout(Stdout::new()),
             SinkKind::Syslog(it) => Self::Syslog(Box::new(Syslog::new(it.clone()))),
