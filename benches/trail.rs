@@ -157,7 +157,12 @@ fn person(number: u64) -> Principal {
 /// Writes the journal, as the proxy does: whole crossings, by its own writer.
 fn write(directory: &Path, cast: &Cast, count: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let settings = AuditSettings { mode: AuditMode::BestEffort, segment: SEGMENT, retention: Retention::default() };
+    let settings = AuditSettings {
+        mode: AuditMode::BestEffort,
+        segment: SEGMENT,
+        retention: Retention::default(),
+        pseudonyms: Default::default(),
+    };
     let audit = Audit::open(&directory.join("journal"), &directory.join("keys"), &settings).expect("opened");
     runtime.block_on(async {
         for number in 0..count {
@@ -193,7 +198,7 @@ async fn crossing(audit: &Audit, cast: &Cast, number: u64, count: u64) {
     };
     let start = UNIX_EPOCH + Duration::from_millis(moment(number, count));
     let crossing = audit.crossing(start);
-    crossing.asked(&asked(&path, id(number), drawn));
+    crossing.asked(&asked(&path, id(number), drawn), None);
     crossing.route(route);
     crossing.principal(&cast.people[who as usize]);
     crossing.session(&cast.sessions[who as usize]);

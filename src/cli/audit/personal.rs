@@ -21,7 +21,7 @@ pub(super) fn translated(query: Query, keys: &Path) -> Result<Query, String> {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn list_fields(json: bool, out: &mut dyn Write) -> Result<bool, String> {
+pub(super) fn list_fields(json: bool, out: &mut dyn Write) -> Result<bool, String> {
     let fields = fields();
     let text = if json {
         serde_json::to_string(&fields).map_err(|error| error.to_string())?
