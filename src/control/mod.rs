@@ -385,6 +385,11 @@ impl Control {
         self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 
+    /// Sessions that ended and are still stored.
+    fn undeleted(&self) -> HashSet<SessionKey> {
+        self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn is_undeleted(&self, key: &SessionKey) -> bool {
         self.undeleted.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }

@@ -51,11 +51,12 @@ impl Control {
         let work = async move {
             let (mut listed, mut cursor) = (Vec::new(), after);
             loop {
+                let ended = this.undeleted(); // before the read: what is read may be gone by the time it is looked at
                 let records = this.store.page(cursor, AT_ONCE).await?;
                 let Some((last, _)) = records.last() else { return Ok(Page { listed, next: None }) };
                 let in_use = this.in_use(records.iter().map(|(key, _)| key));
                 cursor = Some(*last);
-                for (key, record) in &records {
+                for (key, record) in records.iter().filter(|(key, _)| !ended.contains(key)) {
                     let Some(one) = this.told(*key, record, &in_use, now) else { continue };
                     if !fits(&one.session, one.live.as_ref()) {
                         continue;
@@ -83,6 +84,8 @@ impl Control {
                 keys.extend(this.store.filed_under(name).await?);
             }
             let in_use = this.in_use(keys.iter());
+            let ended = this.undeleted();
+            keys.retain(|key| !ended.contains(key));
             let mut listed = Vec::new();
             for key in keys {
                 let Some(record) = this.store.load(key).await? else { continue };
