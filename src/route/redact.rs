@@ -138,7 +138,11 @@ impl Redaction {
         let segments = segments(path);
         let marks = self.marks(&segments);
         let rest = marks.iter().position(|mark| *mark == Some(Part::Rest)).unwrap_or(marks.len());
-        let hidden = segments.iter().enumerate().filter(|(at, _)| *at >= rest || marks[*at].is_some());
+        let hidden: Vec<_> =
+            segments.iter().enumerate().filter(|(at, _)| *at >= rest || marks[*at].is_some()).collect();
+        if hidden.len() > WORDS {
+            return Cow::Borrowed("what is to say of it is kept out with its path");
+        }
         let mut said = text.to_owned();
         for whole in [path.to_owned(), path.to_ascii_lowercase(), decoded(path.as_bytes())] {
             said = said.replace(&whole, &masked);
@@ -157,6 +161,9 @@ impl Redaction {
         marks
     }
 }
+
+/// Of a path of which more segments are kept out, nothing is told but that: whoever sends it shall not keep us busy.
+const WORDS: usize = 32;
 
 /// `text` with a star for each `word` that stands there by itself.
 fn without_word(text: &str, word: &str) -> String {
