@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Runs `write` with standard output, or with a file (0600) that takes the name `path` only once it is whole and on disk.
+/// Runs `write` with standard output, or with a file (0600) that takes the name `path` only once it is whole and on disk. A link is
+/// followed, and what is no file, such as a pipe or a device, is written to as it is.
 ///
 /// # Errors
 /// What `write` says, or why there is no file.
@@ -15,8 +16,17 @@ pub(super) fn to<T>(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> R
     let Some(path) = path else {
         return write(&mut BufWriter::new(io::stdout().lock()));
     };
-    let draft = draft(path)?;
     let fail = |error: io::Error| format!("cannot write `{}`: {error}", path.display());
+    let path = &match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => fs::canonicalize(path).map_err(fail)?,
+        Ok(_) | Err(_) => path.to_owned(),
+    };
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let mut out = BufWriter::new(OpenOptions::new().write(true).open(path).map_err(fail)?);
+        let result = write(&mut out)?;
+        return out.flush().map_err(fail).map(|()| result);
+    }
+    let draft = draft(path)?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(fail)?;
     let whole = || {
         let mut out = BufWriter::with_capacity(1 << 16, file);
@@ -62,5 +72,28 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("read"), "whole");
         assert_eq!(path.metadata().expect("is there").mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+    }
+
+    /// Nobody loses `/dev/null` for it, and a link still leads where it did.
+    #[test]
+    fn a_pipe_is_written_to_and_a_link_is_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [pipe, link, file] = ["pipe", "link", "file"].map(|name| directory.path().join(name));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("runs");
+        assert!(made.success());
+        std::os::unix::fs::symlink("file", &link).expect("made");
+        fs::write(&file, "old").expect("written");
+        let whole = |out: &mut dyn Write| out.write_all(b"whole").map_err(|error| error.to_string());
+        let read = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || fs::read_to_string(pipe))
+        };
+        to(Some(&pipe), whole).expect("written");
+        assert_eq!(read.join().expect("joined").expect("read"), "whole");
+        assert!(!fs::metadata(&pipe).expect("is there").is_file());
+        to(Some(&link), whole).expect("written");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&file).expect("read"), "whole");
+        assert!(to(Some(directory.path()), whole).expect_err("none").contains("directory"));
     }
 }
