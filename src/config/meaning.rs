@@ -369,8 +369,8 @@ impl Meaning<'_, '_> {
             ModeFile::BestEffort => AuditMode::BestEffort,
             ModeFile::Required => AuditMode::Required,
         };
+        let retention = written.retention.map(|written| self.retention(&written, segment)).unwrap_or_default();
         let segment = segment.unwrap_or(64 << 20);
-        let retention = self.retention(&written.retention.unwrap_or_default(), segment);
         let pseudonym = |one: &PseudonymFile| match one {
             PseudonymFile::Email => Pseudonym::Email,
             PseudonymFile::Address => Pseudonym::Address,
@@ -379,7 +379,12 @@ impl Meaning<'_, '_> {
         AuditSettings { mode, segment, retention, pseudonyms }
     }
 
-    fn retention(&mut self, written: &RetentionFile, segment: u64) -> Retention {
+    /// `segment`: as far as it is known.
+    fn retention(&mut self, written: &RetentionFile, segment: Option<u64>) -> Retention {
+        if written.age.is_none() && written.size.is_none() {
+            let help = "without `audit.retention` all of the journal is kept".to_owned();
+            self.refuse("audit.retention", "{}", Expected::new("`age`, `size` or both").help(help));
+        }
         let age = self.read("audit.retention.age", written.age.as_ref().map(|it| it.0.as_str()), |text| {
             let age = value::duration(text)?;
             (age >= Duration::from_secs(86_400))
@@ -388,10 +393,11 @@ impl Meaning<'_, '_> {
         });
         let size = self.read("audit.retention.size", written.size.as_ref().map(|it| it.0.as_str()), |text| {
             let size = value::size(text)?;
-            let least = write_size(2 * segment);
+            let least = segment.map_or(0, |segment| 2 * segment);
             let help = "the segment that is written never goes, and one beside it shall be there to read";
-            let refuse = || Expected::new(format!("at least two segments of `audit.segment`: `{least}`")).help(help);
-            (size >= 2 * segment).then_some(size).ok_or_else(refuse)
+            let shown = write_size(least);
+            let refuse = || Expected::new(format!("at least two segments of `audit.segment`: `{shown}`")).help(help);
+            (size >= least).then_some(size).ok_or_else(refuse)
         });
         Retention { age, size }
     }

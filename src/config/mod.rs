@@ -491,6 +491,16 @@ pub struct Retention {
     pub size: Option<u64>,
 }
 
+impl AuditMode {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BestEffort => "best_effort",
+            Self::Required => "required",
+        }
+    }
+}
+
 /// What happens when a decision cannot be recorded.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AuditMode {

@@ -191,6 +191,15 @@ fn every_key_of_this_version_loads() {
     assert_eq!(settings.audit.retention, kept);
 }
 
+/// A retention that says nothing is a slip, and a wrong size of segments is no second mistake.
+#[test]
+fn retention_says_how_much_is_kept() {
+    let said = mistakes(&format!("{START}audit: {{ retention: {{}} }}\n"));
+    assert!(said.contains("expected `age`, `size` or both"), "{said}");
+    let said = mistakes(&format!("{START}audit: {{ segment: 1KiB, retention: {{ size: 1MiB }} }}\n"));
+    assert!(said.contains("`audit.segment`") && !said.contains("audit.retention.size"), "{said}");
+}
+
 /// What retention keeps is never less than what is needed to look back.
 #[test]
 fn retention_that_keeps_too_little_is_refused() {
