@@ -72,6 +72,7 @@ pub struct Metrics {
     streams: Gauge,
     audit_written: Gauge,
     audit_lost: Gauge,
+    audit_writable: Gauge,
     upstreams: Upstreams,
     sinks: Sinks,
 }
@@ -241,6 +242,8 @@ pub struct Gauges {
     pub audit_written: u64,
     /// Audit records lost since the start.
     pub audit_lost: u64,
+    /// Whether the audit journal can be written.
+    pub audit_writable: bool,
 }
 
 impl Default for Metrics {
@@ -248,6 +251,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("vestibule");
         let (answered, refused, reloads) = (Counter::default(), Family::default(), Family::default());
         let (streams, audit_written, audit_lost) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let audit_writable = Gauge::default();
         registry.register(
             "requests_answered",
             "Requests answered by an upstream or an endpoint of ours",
@@ -280,6 +284,7 @@ impl Default for Metrics {
         registry.register("streams_open", "Long-lived connections open now", streams.clone());
         registry.register("audit_records_written", "Audit records written since the start", audit_written.clone());
         registry.register("audit_records_lost", "Audit records lost since the start", audit_lost.clone());
+        registry.register("audit_journal_writable", "1 while the audit journal can be written", audit_writable.clone());
         let upstreams = Upstreams::default();
         upstreams.register(&mut registry);
         let sinks = Sinks::default();
@@ -300,6 +305,7 @@ impl Default for Metrics {
             streams,
             audit_written,
             audit_lost,
+            audit_writable,
             upstreams,
             sinks,
         }
@@ -354,6 +360,7 @@ impl Metrics {
         self.streams.set(number(gauges.streams as u64));
         self.audit_written.set(number(gauges.audit_written));
         self.audit_lost.set(number(gauges.audit_lost));
+        self.audit_writable.set(i64::from(gauges.audit_writable));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes all that is written");
         text

@@ -86,6 +86,12 @@ impl Admin {
                 .map(|lock| format!("{} {}", lock.target.kind(), lock.target)).collect::<Vec<_>>(),
             "sessions_in_use": control.sessions_open(),
             "streams": control.streams.len(),
+            "journal": {
+                "mode": self.audit.mode().as_str(),
+                "writable": self.audit.healthy(),
+                "written": self.audit.written(),
+                "lost": self.audit.lost(),
+            },
             "sinks": sinks.iter().map(sink).collect::<Vec<_>>(),
             "ring_keys": control.ring().about().iter().map(|key| key.name.clone()).collect::<Vec<_>>(),
             "in_use": { "ring": self.in_use(Kind::Ring), "assertion": self.in_use(Kind::Assertion) },

@@ -303,6 +303,17 @@ impl Crossing {
         self.0.sent.fetch_add(bytes, Relaxed);
     }
 
+    /// Bytes of an answer's body that is ours: no upstream was asked, or what it said is not passed on.
+    pub fn answered_by_us(&self, length: Option<u64>) {
+        let ours = self.draft().as_ref().is_some_and(|draft| {
+            let is_head = draft.asked.as_ref().is_some_and(|asked| asked.method == http::Method::HEAD);
+            !is_head && (draft.decision.is_none() || draft.refusal.is_some())
+        });
+        if let Some(length) = length.filter(|_| ours) {
+            self.sent(length);
+        }
+    }
+
     /// Bytes of the request's body that came in, in addition to those reported before.
     pub fn received(&self, bytes: u64) {
         self.0.received.fetch_add(bytes, Relaxed);

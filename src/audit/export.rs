@@ -187,9 +187,8 @@ fn row<'a>(told: &'a Told<'_>) -> Row<'a> {
         set("detail", "events were lost".into());
     }
     if let Some(recovery) = &told.recovery {
-        let damage = recovery.damage.as_ref().map(|damage| format!(", damage: {damage}")).unwrap_or_default();
         set("object", recovery.segment.as_str().into());
-        set("detail", format!("{} bytes were cut off{damage}", recovery.bytes).into());
+        set("detail", recovery.said().into());
     }
     if let Some(removal) = &told.removal {
         set("object", removal.segment.as_str().into());
@@ -219,7 +218,7 @@ fn event_cells<'a>(event: &'a Event<'_>, set: &mut impl FnMut(&str, Cow<'a, str>
         ("user_name", &person.name),
         ("principal", &unmapped.principal),
         ("session", event.session()),
-        ("client", &event.src_endpoint.ip),
+        ("client", event.client()),
         ("host", event.host()),
         ("route", &unmapped.route),
         ("outcome", &unmapped.outcome),
@@ -239,7 +238,7 @@ fn event_cells<'a>(event: &'a Event<'_>, set: &mut impl FnMut(&str, Cow<'a, str>
     set("response_bytes", number(event.http_response.as_ref().map(|it| it.length)));
     set("count", number(event.count));
     if let Some(request) = &event.http_request {
-        set("method", (&*request.http_method).into());
+        set("method", event.method().into());
         set("path", (&*request.url.path).into());
         set("request_bytes", number(Some(request.length)));
     }

@@ -7,7 +7,7 @@ use super::{
     key::Signer,
     record::{Chain, FORMAT, Kind, Opening, Recovery},
     recover::{self, End, Tail},
-    retain::{self, Asked},
+    retain::{self, Asked, Grounds},
     segment::{Reached, Segment},
     time::millis,
 };
@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -39,6 +39,8 @@ pub(super) struct Journal {
     torn: bool,
     /// Number of the file's first record.
     first: u64,
+    /// Where the file is.
+    path: PathBuf,
     /// How far all of it is on disk.
     reached: Reached,
     /// A segment is closed at this size.
@@ -66,8 +68,14 @@ impl Journal {
             End::Damaged { epoch, segment, damage } => {
                 tracing::error!(segment, "the audit journal is damaged: {damage}; it goes on in epoch {}", epoch + 1);
                 let chain = Chain { node: node()?, epoch: epoch + 1, next: 1, prev: [0; 32] };
-                let recovery =
-                    Recovery { time: millis(now), segment, bytes: 0, sha256: String::new(), damage: Some(damage) };
+                let recovery = Recovery {
+                    time: millis(now),
+                    segment,
+                    bytes: 0,
+                    sha256: String::new(),
+                    unclosed: true,
+                    damage: Some(damage),
+                };
                 Self::begin(directory, signer, limit, chain, lock, now, Some(recovery)).map_err(fail)
             }
             End::Whole(tail) => Self::resume(directory, signer, limit, tail, lock, now).map_err(fail),
@@ -103,17 +111,19 @@ impl Journal {
         lock: File,
         now: SystemTime,
     ) -> io::Result<Self> {
-        let Tail { segment, length, chain, signed, torn, empty } = tail;
+        let Tail { segment, length, chain, signed, closed, torn, empty } = tail;
         let file = OpenOptions::new().append(true).open(&segment.path)?;
         file.set_len(length)?;
         file.sync_all()?; // who wrote it may not have lived to do so
         remove(&empty)?;
         let mut journal = Self::new(directory, signer, limit, chain, (file, segment.first, length), lock);
         journal.unsigned = u64::from(!signed);
-        if let Some((bytes, sha256)) = torn {
-            let segment = empty.first().unwrap_or(&segment).name().to_owned();
-            tracing::warn!(segment, bytes, "the last record of the audit journal was torn; it has been cut off");
-            journal.push(Kind::Recovery, &Recovery { time: millis(now), segment, bytes, sha256, damage: None });
+        if torn.is_some() || !closed {
+            let segment = empty.first().filter(|_| torn.is_some()).unwrap_or(&segment).name().to_owned();
+            let (bytes, sha256) = torn.unwrap_or_default();
+            let recovery = Recovery { time: millis(now), segment, bytes, sha256, unclosed: !closed, damage: None };
+            tracing::warn!(segment = recovery.segment, "the audit journal was opened anew: {}", recovery.said());
+            journal.push(Kind::Recovery, &recovery);
             journal.sync()?;
         }
         Ok(journal)
@@ -129,6 +139,7 @@ impl Journal {
         lock: File,
     ) -> Self {
         let reached = Reached { epoch: chain.epoch, seq: chain.next - 1, segment: first, bytes: durable };
+        let path = Segment::new(directory, chain.epoch, first).path;
         Self {
             directory: directory.to_owned(),
             signer,
@@ -140,6 +151,7 @@ impl Journal {
             written: 0,
             torn: false,
             first,
+            path,
             reached,
             limit,
             _lock: lock,
@@ -222,10 +234,11 @@ impl Journal {
     /// # Errors
     /// As the kernel says. After a failed sync nobody knows what is on disk, so everything pending is written again.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.flush()?;
         if self.pending.is_empty() {
             return Ok(());
         }
+        self.flush()?;
+        self.keeps_its_name()?;
         #[cfg(test)]
         let result = if self.fault.is(Fault::SYNC) { Err(io::ErrorKind::Other.into()) } else { self.file.sync_data() };
         #[cfg(not(test))]
@@ -246,6 +259,19 @@ impl Journal {
         Ok(())
     }
 
+    /// Whoever removes or replaces the file that is written would else have records vanish in silence.
+    fn keeps_its_name(&self) -> io::Result<()> {
+        let named = fs::metadata(&self.path).map(|named| (named.dev(), named.ino()));
+        let own = self.file.metadata().map(|own| (own.dev(), own.ino()))?;
+        if named.is_ok_and(|named| named == own) {
+            return Ok(());
+        }
+        let shown = self.path.display();
+        Err(io::Error::other(format!(
+            "`{shown}` was removed or replaced while it was written: restart to go on, and look who did that"
+        )))
+    }
+
     /// Closes the segment and begins the next one, if it has reached its size. True if it has.
     ///
     /// # Errors
@@ -258,6 +284,7 @@ impl Journal {
         self.sync()?;
         self.file = create(&self.directory, &self.chain)?;
         self.first = self.chain.next;
+        self.path = Segment::new(&self.directory, self.chain.epoch, self.first).path;
         self.durable = 0;
         self.push(Kind::Segment, &opening(now));
         self.sync().map(|()| true)
@@ -274,7 +301,8 @@ impl Journal {
         needed: Option<(u32, u64)>,
         now: SystemTime,
     ) -> Result<Asked, String> {
-        let asked = retain::look(&self.directory, retention, needed, now)?;
+        let (open, key) = ((self.chain.epoch, self.first), &self.signer.public());
+        let asked = retain::look(&self.directory, &Grounds { retention, needed, open, key, now })?;
         if let Asked::Gone(due) = &asked {
             let path = due.segment.path.display();
             self.push(Kind::Removal, &due.removal);

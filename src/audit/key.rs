@@ -53,6 +53,12 @@ impl Signer {
         &self.name
     }
 
+    /// The public half.
+    pub(super) fn public(&self) -> PublicKey {
+        let key = self.pair.public_key().as_ref().try_into().expect("a public key of Ed25519 has 32 bytes");
+        PublicKey { key, name: self.name.clone() }
+    }
+
     /// Signs `statement`; the signature is in Base64.
     pub(super) fn sign(&self, statement: &str) -> String {
         STANDARD.encode(self.pair.sign(statement.as_bytes()))

@@ -403,6 +403,11 @@ impl Audit {
         self.0.queue.written()
     }
 
+    /// What happens when it cannot be recorded.
+    pub fn mode(&self) -> AuditMode {
+        self.0.mode
+    }
+
     /// True while the journal can be written.
     pub fn healthy(&self) -> bool {
         self.0.queue.healthy()

@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Recovery,
     /// A segment is about to be removed by retention.
     Removal,
+    /// The process closed the journal.
+    Close,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Gap => "gap",
             Self::Recovery => "recovery",
             Self::Removal => "removal",
+            Self::Close => "close",
         }
     }
 }
@@ -80,9 +83,32 @@ pub(super) struct Recovery {
     pub(super) bytes: u64,
     /// SHA-256 of those bytes.
     pub(super) sha256: String,
+    /// Nobody had closed the journal: what the process before had not written yet is lost, and nobody knows how much that was.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) unclosed: bool,
     /// Damage that could not be mended: this epoch was begun because of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) damage: Option<String>,
+}
+
+impl Recovery {
+    /// What was found, in words.
+    pub(super) fn said(&self) -> String {
+        let unclosed = "nobody had closed it, so what the process before had not written yet is lost".to_owned();
+        let torn = format!("{} bytes of a torn record were cut off", self.bytes);
+        let damage = self.damage.as_ref().map(|damage| format!("it was damaged: {}", json::visible(damage)));
+        let found = [self.unclosed.then_some(unclosed), (self.bytes > 0).then_some(torn), damage];
+        found.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The process closed the journal. The last record before the last head, unless the process died, or the disk took no more.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Close {
+    /// When, in milliseconds since 1970.
+    pub(super) time: u64,
+    /// Events that were lost since it was opened.
+    pub(super) lost: u64,
 }
 
 /// What is left of a segment that retention removed. It is signed before the file goes, so that a journal that begins later
@@ -184,6 +210,7 @@ pub(super) struct Line<'a> {
     pub(super) gap: Option<Gap>,
     pub(super) recovery: Option<Recovery>,
     pub(super) removal: Option<Removal>,
+    pub(super) close: Option<Close>,
 }
 
 impl<'a> Line<'a> {
@@ -197,13 +224,14 @@ impl<'a> Line<'a> {
             (Kind::Gap, line.gap.is_some()),
             (Kind::Recovery, line.recovery.is_some()),
             (Kind::Removal, line.removal.is_some()),
+            (Kind::Close, line.close.is_some()),
         ];
         bodies.iter().all(|(kind, present)| *present == (*kind == line.kind)).then_some(line)
     }
 
-    /// True for what people want to see: not the journal's own segments and heads.
+    /// True for what people want to see: not the journal's own segments, heads and ends.
     pub(super) fn is_shown(&self) -> bool {
-        !matches!(self.kind, Kind::Segment | Kind::Head)
+        !matches!(self.kind, Kind::Segment | Kind::Head | Kind::Close)
     }
 
     /// True if it continues a line with this hash.

@@ -48,6 +48,8 @@ pub(super) struct Tail {
     pub(super) chain: Chain,
     /// The last record is a head.
     pub(super) signed: bool,
+    /// The process before closed the journal.
+    pub(super) closed: bool,
     /// Bytes to cut off, if any, and their SHA-256.
     pub(super) torn: Option<(u64, String)>,
     /// Later files without a whole line, which go.
@@ -70,10 +72,10 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
         };
         let opening = segment.opening()?;
         return Ok(match window.chain(&segment).filter(|_| opening.is_some()) {
-            Some((chain, signed, cut)) => {
+            Some(Whole { chain, signed, closed, cut }) => {
                 let length = window.end - cut.len() as u64;
                 let torn = if cut.is_empty() { torn } else { Some((cut.len() as u64, crate::text::hex(&hash(cut)))) };
-                End::Whole(Tail { segment, length, chain, signed, torn, empty })
+                End::Whole(Tail { segment, length, chain, signed, closed, torn, empty })
             }
             None => End::Damaged {
                 epoch: segment.epoch,
@@ -85,13 +87,17 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
     Ok(End::None { empty })
 }
 
-/// Where the whole records at the end of a segment lead to; `None` if they do not continue each other.
+/// The last whole line of a segment, without its line feed.
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn tail(segment: &Segment) -> Result<Option<Chain>, String> {
+pub(super) fn last_line(segment: &Segment) -> Result<Option<Vec<u8>>, String> {
     let window = Window::read(segment).map_err(|error| format!("cannot read `{}`: {error}", segment.path.display()))?;
-    Ok(window.and_then(|window| window.chain(segment).map(|(chain, ..)| chain)))
+    let line = |window: &Window| {
+        let feed = window.bytes.iter().rposition(|byte| *byte == b'\n')?;
+        Some(window.bytes[..feed].rsplit(|byte| *byte == b'\n').next()?.to_vec())
+    };
+    Ok(window.as_ref().and_then(line))
 }
 
 /// Size and hash of what stands in a file without a whole line.
@@ -105,6 +111,17 @@ fn bytes(segment: &Segment) -> Result<Option<(u64, String)>, String> {
 struct Window {
     bytes: Vec<u8>,
     end: u64,
+}
+
+/// What the whole lines of a window lead to.
+struct Whole<'a> {
+    chain: Chain,
+    /// The last of them is a head.
+    signed: bool,
+    /// They end in the record that closes the journal, and heads.
+    closed: bool,
+    /// What has to be cut off behind them.
+    cut: &'a [u8],
 }
 
 impl Window {
@@ -131,8 +148,8 @@ impl Window {
         }
     }
 
-    /// What the whole lines lead to, whether the last of them is a head, and what has to be cut off behind them.
-    fn chain(&self, segment: &Segment) -> Option<(Chain, bool, &[u8])> {
+    /// What the whole lines lead to, if they continue each other.
+    fn chain(&self, segment: &Segment) -> Option<Whole<'_>> {
         let feed = self.bytes.iter().rposition(|byte| *byte == b'\n')?;
         let (whole, mut cut) = self.bytes.split_at(feed + 1);
         let mut lines: Vec<&[u8]> = whole[..feed].split(|byte| *byte == b'\n').collect();
@@ -140,7 +157,7 @@ impl Window {
             let last = lines.pop()?;
             cut = &self.bytes[feed - last.len()..];
         }
-        let mut end: Option<(Chain, bool)> = None;
+        let (mut end, mut closed): (Option<(Chain, bool)>, bool) = (None, false);
         for bytes in lines {
             let line = Line::parse(bytes).filter(|line| line.epoch == segment.epoch)?;
             if let Some((chain, _)) = &end {
@@ -148,8 +165,9 @@ impl Window {
                 continues.then_some(())?;
             }
             let chain = Chain { node: line.node.to_owned(), epoch: line.epoch, next: line.seq + 1, prev: hash(bytes) };
+            closed = line.kind == Kind::Close || closed && line.kind == Kind::Head;
             end = Some((chain, line.kind == Kind::Head));
         }
-        end.map(|(chain, signed)| (chain, signed, cut))
+        end.map(|(chain, signed)| Whole { chain, signed, closed, cut })
     }
 }

@@ -4,7 +4,8 @@
 //! record of what is left of it: with that, `audit verify` can tell a journal that was cut to size from one that somebody cut.
 
 use super::{
-    record::{Chain, Removal},
+    PublicKey, index,
+    record::{Line, Removal, hash},
     recover,
     segment::Segment,
     time::millis,
@@ -34,71 +35,120 @@ pub(super) enum Asked {
     Gone(Box<Due>),
 }
 
-/// Looks for a segment that has to go. `needed` is the first record that some sink still waits for: epoch and number.
-///
-/// # Errors
-/// One line that says what cannot be read.
-pub(super) fn look(
-    directory: &Path,
-    retention: &Retention,
-    needed: Option<(u32, u64)>,
-    now: SystemTime,
-) -> Result<Asked, String> {
-    let mut segments = Segment::list(directory)?.into_iter();
-    let (Some(oldest), Some(next)) = (segments.next(), segments.next()) else { return Ok(Asked::Nothing) };
-    let bytes = length(&oldest)?;
-    let rest: u64 = [&next].into_iter().chain(segments.as_slice()).map(length).sum::<Result<u64, String>>()?;
-    let until = end(&oldest, &next)?;
-    let is_large = retention.size.is_some_and(|size| bytes + rest > size);
-    let is_old = retention.age.is_some_and(|age| until + millis(UNIX_EPOCH + age) <= millis(now));
-    let why = match (is_old, is_large) {
-        (true, _) => "age",
-        (false, true) => "size",
-        (false, false) => return Ok(Asked::Nothing),
-    };
-    if needed.is_some_and(|needed| needed < (next.epoch, next.first)) {
-        return Ok(Asked::Held(oldest));
-    }
-    let (last, hash) = last(&oldest)?;
-    let from = oldest.opening()?.map_or(0, |opening| opening.time);
-    let names = [&oldest, &next].map(|segment| segment.name().to_owned());
-    let [segment, next] = names;
-    let (time, first, why) = (millis(now), oldest.first, why.to_owned());
-    let removal = Removal { time, segment, bytes, first, last, hash, from, until, next, why };
-    Ok(Asked::Gone(Box::new(Due { segment: oldest, removal })))
+/// What retention goes by.
+pub(super) struct Grounds<'a> {
+    pub(super) retention: &'a Retention,
+    /// The first record that some sink still waits for: epoch and number.
+    pub(super) needed: Option<(u32, u64)>,
+    /// The segment that is written: epoch and number of its first record. What is named as if it were later is none of ours.
+    pub(super) open: (u32, u64),
+    /// Our key. What is signed away must be ours: files here may have been written by others.
+    pub(super) key: &'a PublicKey,
+    pub(super) now: SystemTime,
 }
 
-/// Removes the files of a segment; one that is gone already is none of our business.
+/// Looks for a segment that has to go.
+///
+/// # Errors
+/// One line that says what cannot be read, or what is not as it was written and therefore stays.
+pub(super) fn look(directory: &Path, grounds: &Grounds<'_>) -> Result<Asked, String> {
+    let Grounds { retention, needed, open, key, now } = grounds;
+    let mut segments = Segment::list(directory)?;
+    segments.retain(|segment| (segment.epoch, segment.first) <= *open);
+    let [oldest, next, ..] = &*segments else { return Ok(Asked::Nothing) };
+    let all: u64 = segments.iter().map(length).sum::<Result<u64, String>>()?;
+    let is_large = retention.size.is_some_and(|size| all > size);
+    if !is_large && retention.age.is_none() {
+        return Ok(Asked::Nothing);
+    }
+    let end = end(oldest, next, key)?.ok_or_else(|| {
+        format!(
+            "`{}` is not as it was written, or `{}` does not follow it: run `vestibule audit verify`",
+            oldest.name(),
+            next.name()
+        )
+    });
+    let is_old =
+        |end: &End| retention.age.is_some_and(|age| end.time.saturating_add(millis(UNIX_EPOCH + age)) <= millis(*now));
+    let why = match &end {
+        Ok(end) if is_old(end) => "age",
+        _ if is_large => "size",
+        Ok(_) => return Ok(Asked::Nothing),
+        Err(_) => "age",
+    };
+    let End { last, hash, time: until } = end?;
+    if needed.is_some_and(|needed| needed < (next.epoch, next.first)) {
+        return Ok(Asked::Held(oldest.clone()));
+    }
+    let from = oldest.opening()?.map_or(0, |opening| opening.time).min(until);
+    let [segment, next] = [oldest, next].map(|segment| segment.name().to_owned());
+    let (time, bytes, first, why) = (millis(*now), length(oldest)?, oldest.first, why.to_owned());
+    let removal = Removal { time, segment, bytes, first, last, hash, from, until, next, why };
+    Ok(Asked::Gone(Box::new(Due { segment: oldest.clone(), removal })))
+}
+
+/// Where a segment ends: the number and hash of its last record, and when that was signed.
+struct End {
+    last: u64,
+    hash: String,
+    time: u64,
+}
+
+/// Where `oldest` ends, if `next` goes on from there: by a head of ours at its end, or where it was damaged, by one at the beginning
+/// of the epoch that was begun because of that.
+fn end(oldest: &Segment, next: &Segment, key: &PublicKey) -> Result<Option<End>, String> {
+    let signed = recover::last_line(oldest)?.as_deref().and_then(|bytes| head(bytes, key));
+    if oldest.epoch == next.epoch {
+        let mut lines = next.lines()?;
+        let first = lines.next()?;
+        let first = first.and_then(|bytes| Line::parse(bytes.whole()?));
+        let follows = |end: &End| {
+            next.first == end.last + 1
+                && first.as_ref().is_some_and(|line| line.seq == next.first && line.prev == end.hash)
+        };
+        return Ok(signed.filter(follows));
+    }
+    let begun = begun(next, key)?.filter(|_| next.first == 1);
+    Ok(begun.map(|time| signed.unwrap_or(End { last: oldest.first, hash: String::new(), time })))
+}
+
+/// What a line says of the end of its segment, if it is a head of ours.
+fn head(bytes: &[u8], key: &PublicKey) -> Option<End> {
+    let line = Line::parse(bytes)?;
+    let head = line.head.as_ref().filter(|head| line.check_head(head, bytes, key).is_ok())?;
+    Some(End { last: line.seq, hash: crate::text::hex(&hash(bytes)), time: head.time })
+}
+
+/// When an epoch was begun because of damage, as the head says that was signed then.
+fn begun(segment: &Segment, key: &PublicKey) -> Result<Option<u64>, String> {
+    let mut lines = segment.lines()?;
+    let (mut prev, mut damaged) = ([0; 32], false);
+    for _ in 0..3 {
+        let Some(bytes) = lines.next()? else { return Ok(None) };
+        let Some((bytes, line)) = bytes.whole().and_then(|bytes| Some((bytes, Line::parse(bytes)?))) else {
+            return Ok(None);
+        };
+        if !line.follows(&prev) {
+            return Ok(None);
+        }
+        damaged |= line.recovery.as_ref().is_some_and(|recovery| recovery.damage.is_some());
+        if let Some(End { time, .. }) = head(bytes, key) {
+            return Ok(damaged.then_some(time));
+        }
+        prev = hash(bytes);
+    }
+    Ok(None)
+}
+
+/// Removes the files of a segment: its own, and its index. What is gone already is none of our business.
 pub(super) fn remove(segment: &Segment) -> io::Result<()> {
-    match fs::remove_file(&segment.path) {
+    [index::path(segment), segment.path.clone()].iter().try_for_each(|path| match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
-    }
+    })
 }
 
 fn length(segment: &Segment) -> Result<u64, String> {
-    fs::metadata(&segment.path).map(|found| found.len()).map_err(|error| unread(segment, &error))
-}
-
-fn unread(segment: &Segment, error: &io::Error) -> String {
-    format!("cannot read `{}`: {error}", segment.path.display())
-}
-
-/// When a segment was closed, in milliseconds since 1970: that is when the next was begun, or it was written last where the
-/// beginning of the next cannot be read.
-fn end(segment: &Segment, next: &Segment) -> Result<u64, String> {
-    let changed =
-        || fs::metadata(&segment.path).and_then(|found| found.modified()).map_err(|error| unread(segment, &error));
-    match next.opening()? {
-        Some(opening) => Ok(opening.time),
-        None => changed().map(millis),
-    }
-}
-
-/// The number of a segment's last record, and its hash; of one whose end is damaged, the number of its first and no hash.
-fn last(segment: &Segment) -> Result<(u64, String), String> {
-    Ok(match recover::tail(segment)? {
-        Some(Chain { next, prev, .. }) => (next - 1, crate::text::hex(&prev)),
-        None => (segment.first, String::new()),
-    })
+    let found = fs::metadata(&segment.path);
+    found.map(|found| found.len()).map_err(|error| format!("cannot read `{}`: {error}", segment.path.display()))
 }

@@ -232,6 +232,85 @@ fn who_has_the_key_cannot_write_anew_what_a_sink_has_a_head_of() {
     assert!(bad.what.contains("written anew"), "{bad:?}");
 }
 
+/// What others write into the directory makes retention sign nothing away.
+#[test]
+fn nobody_can_have_retention_remove_what_is_not_due() {
+    // a beginning that somebody wrote anew, so that what is before it looks old
+    let mut place = Place::new();
+    let second = place.segments()[1].path.clone();
+    let text = fs::read_to_string(&second).expect("text");
+    let old = text.find("\"time\":").expect("a time");
+    for time in ["1", "18446744073709551615"] {
+        let end = old + 7 + text[old + 7..].find(',').expect("goes on");
+        fs::write(&second, format!("{}{time}{}", &text[..old + 7], &text[end..])).expect("written");
+        match place.journal.retain(&age(400), None, at(10)) {
+            Ok(Asked::Nothing) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => assert!(error.contains("is not as it was written"), "{error}"),
+        }
+    }
+    fs::write(&second, &text).expect("written");
+    assert!(place.report().holds() && place.report().removed.is_none());
+    // a large file that stands behind what is written
+    let late = Segment::new(&place.path(), 1, 999_999).path;
+    fs::File::create(&late).and_then(|file| file.set_len(60 << 30)).expect("a sparse file");
+    let limit = Retention { age: None, size: Some(50 << 30) };
+    assert!(matches!(place.journal.retain(&limit, None, at(10)), Ok(Asked::Nothing)));
+    fs::remove_file(&late).expect("removed");
+    // a segment without its end
+    let first = place.segments()[0].path.clone();
+    let text = fs::read_to_string(&first).expect("text");
+    let cut = text.trim_end().rfind('\n').expect("lines");
+    fs::write(&first, &text[..=cut]).expect("written");
+    let said = place.journal.retain(&age(1), None, at(10)).expect_err("stays");
+    assert!(said.contains("run `vestibule audit verify`"), "{said}");
+    assert!(first.exists());
+}
+
+/// A damaged end of an epoch goes when its time is over, like everything else.
+#[test]
+fn a_damaged_segment_goes_too() {
+    let place = Place::new();
+    let (path, directory) = (place.path(), place.directory.path().to_owned());
+    let last = place.segments().pop().expect("one").path;
+    let Place { directory: kept, journal } = place;
+    drop(journal);
+    let text = fs::read_to_string(&last).expect("text");
+    fs::write(&last, text.replacen("event", "evenT", 1) + "x\ny\n").expect("written");
+    let signer = Signer::open(&directory.join("keys")).expect("a key");
+    let mut journal = Journal::open(&path, signer, 4096, at(11)).expect("opened");
+    journal.push(Kind::Event, &json!({ "text": "x".repeat(5000) }));
+    journal.sync().expect("written");
+    assert!(journal.rotate(at(12)).expect("rotated"));
+    let mut place = Place { directory: kept, journal };
+    place.retain(&age(1), None, at(40));
+    assert_eq!(place.segments()[0].epoch, 2, "{:?}", place.segments());
+    assert!(place.report().holds(), "{:?}", place.report());
+}
+
+/// Whoever removes the file that is written has nobody write on into nothing.
+#[test]
+fn a_file_that_is_removed_while_it_is_written_is_missed() {
+    let mut place = Place::new();
+    fs::remove_file(&place.segments().pop().expect("one").path).expect("removed");
+    place.journal.push(Kind::Event, &json!({}));
+    assert!(place.journal.sync().expect_err("is missed").to_string().contains("was removed or replaced"));
+}
+
+/// An old file of heads of which retention left nothing accuses nobody.
+#[test]
+fn heads_of_what_retention_removed_are_counted_and_not_compared() {
+    let mut place = Place::new();
+    let heads = place.heads();
+    let first = heads.lines().next().expect("a head").to_owned() + "\n";
+    let index = place.segments()[0].path.with_extension("idx");
+    fs::write(&index, "x").expect("written");
+    place.retain(&age(7), None, at(10));
+    let report = place.against(&first).expect("verified");
+    assert_eq!((report.holds(), report.anchors, report.anchors_removed), (true, Some(0), 1), "{report:?}");
+    assert!(!index.exists(), "its index goes with a segment");
+}
+
 #[test]
 fn heads_of_another_journal_prove_nothing_about_this_one() {
     let place = Place::new();

@@ -238,6 +238,28 @@ fn bob() -> Query {
     Query { user: Some("bob".into()), ..Query::default() }
 }
 
+/// Who and what is found as it stands in the trail, where OCSF has another place for it than the usual one.
+#[test]
+fn a_pseudonym_of_a_client_and_a_method_of_another_standard_are_found() {
+    let mut events = many(60);
+    events.insert(
+        7,
+        Some(json!({
+            "time": 7, "class_uid": 4002, "activity_id": 99, "activity_name": "PROPFIND",
+            "src_endpoint": { "uid": "address:07d2" }, "http_request": { "url": { "path": "/dav" } },
+        })),
+    );
+    let place = Place::of(&events, 20);
+    let both = Query { client: Some("address:07d2".into()), method: Some("PROPFIND".into()), ..Query::default() };
+    for no_index in [true, false, false] {
+        let query = Query { no_index, ..both.clone() };
+        assert_eq!(
+            (place.find(&query).len(), place.find(&Query { method: Some("GET".into()), ..query }).len()),
+            (1, 0)
+        );
+    }
+}
+
 /// Whatever somebody did to the files of indexes, a search finds all, and leaves good ones.
 #[test]
 fn an_index_that_does_not_fit_is_made_anew_and_changes_no_answer() {

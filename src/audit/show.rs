@@ -1,6 +1,6 @@
 //! A record as a person reads it: one line, safe on every terminal.
 
-use super::{json::visible, time::rfc3339};
+use super::{json::visible, record::Recovery, time::rfc3339};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -49,10 +49,8 @@ pub(super) fn line(record: &Value) -> Option<String> {
             ))
         }
         "recovery" => {
-            let recovery = &record["recovery"];
-            let time = rfc3339(recovery["time"].as_u64().unwrap_or_default());
-            let damage = recovery["damage"].as_str().map(|damage| format!(", damage: {}", visible(damage)));
-            Some(format!("{time}  RECOVERY: {} bytes were cut off{}", recovery["bytes"], damage.unwrap_or_default()))
+            let recovery: Recovery = serde_json::from_value(record["recovery"].clone()).ok()?;
+            Some(format!("{}  RECOVERY: {}", rfc3339(recovery.time), recovery.said()))
         }
         "removal" => {
             let removal = &record["removal"];

@@ -3,7 +3,6 @@
 //! Memory is bounded by people times routes, not by records; of what happened beside requests the last are kept.
 
 use super::{
-    index::Index,
     query::{Beside, Query, Wanted},
     segment::Segment,
     time::rfc3339,
@@ -131,6 +130,8 @@ pub struct Tally {
     pub kinds: BTreeMap<About, u64>,
     /// Events that were lost in gaps.
     pub lost: u64,
+    /// How often nobody had closed the journal: what was not written by then is lost.
+    pub unclosed: u64,
     /// Records in the range.
     pub records: u64,
     /// The first moment of any record that was read, in or before the range.
@@ -200,9 +201,6 @@ pub fn tally(directory: &Path, range: Range) -> Result<Tally, String> {
 impl Tally {
     fn of(segment: &Segment, range: Range, wanted: &Wanted) -> Result<Self, String> {
         let mut tally = Self::default();
-        if Index::open(segment).is_ok_and(|index| !index.overlaps(wanted) && !index.has_odd()) {
-            return Ok(tally);
-        }
         let mut lines = segment.lines()?;
         while let Some(bytes) = lines.next()? {
             let Some(line) = bytes.whole() else { break };
@@ -232,6 +230,7 @@ impl Tally {
         if let Some(gap) = told.gap.as_ref().filter(|_| within) {
             self.lost += gap.count;
         }
+        self.unclosed += u64::from(within && told.recovery.as_ref().is_some_and(|recovery| recovery.unclosed));
         if within && let Some(act) = Act::of(told, about) {
             self.acts.insert((last, told.epoch, told.seq), act);
             self.cut();
@@ -279,7 +278,7 @@ impl Tally {
                 *used.reasons.entry(event.status_code.clone().into_owned()).or_default() += 1;
             }
         }
-        let method = event.http_request.as_ref().map_or("", |request| &request.http_method);
+        let method = event.method();
         for authorization in &event.authorizations {
             let relied = used.policies.entry(authorization.policy.uid.clone().into_owned()).or_default();
             if within {
@@ -332,6 +331,7 @@ impl Tally {
         self.acts.extend(other.acts);
         self.cut();
         self.lost += other.lost;
+        self.unclosed += other.unclosed;
         self.records += other.records;
         self.unread += other.unread;
     }
@@ -388,8 +388,7 @@ impl Act {
             return act("", "events were lost", "", format!("{} since {}", gap.count, rfc3339(gap.first)));
         }
         if let Some(recovery) = &told.recovery {
-            let damage = recovery.damage.as_ref().map(|damage| format!(", damage: {damage}")).unwrap_or_default();
-            return act("", "recovered", &recovery.segment, format!("{} bytes were cut off{damage}", recovery.bytes));
+            return act("", "recovered", &recovery.segment, recovery.said());
         }
         if let Some(removal) = &told.removal {
             let (first, last, why) = (removal.first, removal.last, &removal.why);

@@ -444,6 +444,44 @@ fn a_segment_without_a_whole_line_is_dropped() {
     }
 }
 
+/// A process that ends without closing the journal may have lost what it had not written: the next one says so, once.
+#[test]
+fn a_journal_that_nobody_closed_says_so() {
+    let place = Place::new();
+    let audit = place.open(AuditMode::BestEffort);
+    drop(audit.crossing(NOW));
+    audit.close();
+    place.open(AuditMode::BestEffort).close();
+    assert!(place.records("recovery").is_empty(), "it was closed");
+    let mut journal = place.raw(1 << 26);
+    journal.push(Kind::Event, &json!({}));
+    journal.head(NOW);
+    journal.sync().expect("written");
+    drop(journal);
+    for _ in 0..2 {
+        place.open(AuditMode::BestEffort).close();
+    }
+    let told = place.records("recovery");
+    assert!(told.len() == 1 && told[0]["unclosed"] == true && told[0]["bytes"] == 0, "{told:?}");
+    let report = place.verify();
+    assert!(report.holds() && report.text().contains("nobody had closed it"), "{}", report.text());
+}
+
+/// What is lost when the journal is closed on a full disk is missed by the next process.
+#[test]
+fn what_is_lost_at_the_end_leaves_a_trace() {
+    let place = Place::new();
+    let (audit, full) = place.faulty(AuditMode::BestEffort);
+    wait("it is open", || audit.healthy());
+    full.set(Fault::WRITE);
+    (0..5).for_each(|_| drop(audit.crossing(NOW)));
+    audit.close();
+    wait("it is closed", || !audit.healthy());
+    assert!(audit.lost() >= 5);
+    place.open(AuditMode::BestEffort).close();
+    assert!(place.records("recovery").iter().any(|it| it["unclosed"] == true), "{:?}", place.records("recovery"));
+}
+
 #[test]
 fn other_damage_begins_a_new_epoch_and_is_named() {
     let place = Place::new();
@@ -592,7 +630,7 @@ fn no_byte_of_a_head_can_be_changed() {
         let mut bytes = whole.clone();
         bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
         fs::write(&path, bytes).expect("written");
-        assert_eq!(place.verify().first_bad.map(|bad| bad.seq), Some(2), "byte {at}");
+        assert_eq!(place.verify().first_bad.map(|bad| bad.seq), Some(4), "byte {at}");
     }
 }
 

@@ -20,9 +20,10 @@ pub(super) struct Told<'a> {
     pub(super) removal: Option<Removal>,
     head: Option<Timed>,
     segment: Option<Timed>,
+    close: Option<Timed>,
 }
 
-/// A head or the opening of a segment.
+/// A head, or where a segment begins or a process ends.
 #[derive(Debug, Deserialize)]
 struct Timed {
     time: u64,
@@ -122,6 +123,8 @@ pub(super) struct User<'a> {
 pub(super) struct Source<'a> {
     #[serde(borrow)]
     pub(super) ip: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) uid: Cow<'a, str>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -344,7 +347,7 @@ impl<'a> Told<'a> {
         let gap = || self.gap.as_ref().map(|gap| (gap.first.min(gap.last), gap.last));
         let recovery = || self.recovery.as_ref().map(|recovery| at(recovery.time));
         let removal = || self.removal.as_ref().map(|removal| (removal.from.min(removal.time), removal.time));
-        let own = || self.head.as_ref().or(self.segment.as_ref()).map(|own| at(own.time));
+        let own = || [&self.head, &self.segment, &self.close].into_iter().flatten().next().map(|own| at(own.time));
         event.or_else(gap).or_else(recovery).or_else(removal).or_else(own)
     }
 
@@ -401,6 +404,20 @@ impl Event<'_> {
         if self.session.uid.is_empty() { &self.actor.session.uid } else { &self.session.uid }
     }
 
+    /// The client's address, or what stands for it.
+    pub(super) fn client(&self) -> &str {
+        if self.src_endpoint.ip.is_empty() { &self.src_endpoint.uid } else { &self.src_endpoint.ip }
+    }
+
+    /// The request's method, also where OCSF has no name for it.
+    pub(super) fn method(&self) -> &str {
+        match &self.http_request {
+            Some(request) if request.http_method.is_empty() => &self.activity_name,
+            Some(request) => &request.http_method,
+            None => "",
+        }
+    }
+
     /// The host that was asked for.
     pub(super) fn host(&self) -> &str {
         match &self.http_request {
@@ -421,7 +438,7 @@ impl Event<'_> {
             put(Field::Status, &response.code.to_string());
         }
         if let Some(request) = &self.http_request {
-            put(Field::Method, &request.http_method);
+            put(Field::Method, self.method());
             put(Field::Path, &request.url.path);
         }
         if let Some(job) = &self.unmapped.job {
@@ -433,7 +450,7 @@ impl Event<'_> {
             (Field::Disposition, &*self.disposition),
             (Field::Reason, &*self.status_code),
             (Field::Request, &*self.metadata.correlation_uid),
-            (Field::Client, &*self.src_endpoint.ip),
+            (Field::Client, self.client()),
             (Field::Host, self.host()),
             (Field::Session, self.session()),
             (Field::Route, &*self.unmapped.route),

@@ -32,6 +32,8 @@ pub struct Report {
     /// Heads that a sink holds and that cover records of this journal; all of them agree with it unless something is bad.
     /// `None`: none were given.
     pub anchors: Option<u64>,
+    /// Heads that a sink holds and that cover records which retention removed: nothing is left to compare.
+    pub anchors_removed: u64,
     /// The first record that is not as it was written.
     pub first_bad: Option<Bad>,
     /// What is odd but no forgery, such as a torn last record or a gap.
@@ -155,7 +157,7 @@ pub fn verify_with(directory: &Path, key: &PublicKey, anchors: Option<&Anchors>)
         report.first_bad = Some(beginning.missing());
     }
     match report.anchors {
-        Some(0) if report.first_bad.is_none() => {
+        Some(0) if report.first_bad.is_none() && report.anchors_removed == 0 => {
             Err("none of the heads is of what is in this journal: it is another one, or was begun anew".to_owned())
         }
         _ => Ok(report),
@@ -217,6 +219,7 @@ impl<'a> Walk<'a> {
         }
         let (found, before) = (compared.between(first, last), compared.between(0, first - 1));
         self.report.anchors = self.report.anchors.map(|anchors| anchors + found);
+        self.report.anchors_removed += before;
         if before > 0 {
             self.report.notes.push(format!("{before} heads of the sink cover records that retention removed"));
         }
@@ -334,13 +337,12 @@ impl<'a> Walk<'a> {
                 .push(format!("record {seq} says that {count} events were lost between {first} and {last}"));
         }
         if let Some(recovery) = &line.recovery {
-            let what = match &recovery.damage {
-                Some(damage) => {
-                    format!("`{}` was found damaged: {}", json::visible(&recovery.segment), json::visible(damage))
-                }
-                None => format!("{} bytes of a torn record were cut off", recovery.bytes),
-            };
-            self.report.notes.push(format!("record {seq} in `{}` says that {what}", segment.name()));
+            self.report.notes.push(format!(
+                "record {seq} in `{}` says of `{}` that {}",
+                segment.name(),
+                json::visible(&recovery.segment),
+                recovery.said()
+            ));
         }
     }
 

@@ -12,9 +12,10 @@ use super::{
     lens::Lens,
     ocsf::Ocsf,
     queue::{End, Message, Queue, lock},
-    record::Kind,
+    record::{Close, Kind},
     retain::{Asked, Due},
     ship::Positions,
+    time::millis,
 };
 use crate::config::Retention;
 use std::{
@@ -40,6 +41,8 @@ const NAP: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 /// How often records are signed.
 const HEAD: Duration = Duration::from_secs(10);
+/// A wall clock that went so much further than time did is not believed: nothing goes for its age then.
+const JUMP: Duration = Duration::from_secs(3600);
 /// How often it is looked what retention asks for, beside each new segment.
 const RETAIN: Duration = Duration::from_secs(60);
 
@@ -62,11 +65,15 @@ pub(super) struct Writer {
     signed: Instant,
     /// When retention was looked at last; `None`: it is due.
     retained: Option<Instant>,
+    /// When it was started, by both clocks.
+    begun: (Instant, SystemTime),
     /// The operator was told that retention waits, or fails.
     told: bool,
     /// There is more in the queue than had room.
     more: bool,
     closing: bool,
+    /// The record of that was made.
+    closed: bool,
     /// Makes the indexes of segments that are closed.
     keeper: Option<Keeper>,
 }
@@ -104,9 +111,11 @@ impl Writer {
             synced: now,
             signed: now,
             retained: None,
+            begun: (now, SystemTime::now()),
             told: false,
             more: false,
             closing: false,
+            closed: false,
         };
         let end = End(Arc::clone(&queue));
         let handle = thread::Builder::new().name("audit".to_owned()).spawn(move || {
@@ -231,6 +240,9 @@ impl Writer {
             self.retained = None;
             self.keeper.iter().for_each(Keeper::wake);
         }
+        if self.closing && !self.more && !std::mem::replace(&mut self.closed, true) {
+            self.journal.push(Kind::Close, &Close { time: millis(now), lost: self.queue.lost() });
+        }
         if self.journal.unsigned() && (self.closing || clock.duration_since(self.signed) >= HEAD) {
             self.journal.head(now);
             self.signed = clock;
@@ -252,7 +264,13 @@ impl Writer {
             return;
         }
         self.retained = Some(clock);
-        match self.journal.retain(&self.retention, self.positions.lowest(), SystemTime::now()) {
+        let now = SystemTime::now();
+        let believed = is_believed(self.begun, (clock, now));
+        let retention = if believed { self.retention.clone() } else { Retention { age: None, ..self.retention } };
+        match self.journal.retain(&retention, self.positions.lowest(), now) {
+            Ok(Asked::Nothing) if !believed && self.retention.age.is_some() => {
+                self.tell("the clock jumped ahead, so nothing goes for its age until a restart");
+            }
             Ok(Asked::Nothing) => self.told = false,
             Ok(Asked::Gone(due)) => {
                 let Due { segment, removal } = *due;
@@ -305,5 +323,25 @@ impl Writer {
             self.queue.lost.fetch_add(lost, Relaxed);
             tracing::error!(lost, "audit records are lost: the journal was closed before they could be written");
         }
+    }
+}
+
+/// Whether the wall clock went no further than time did since then, but for what a clock is set right by.
+fn is_believed((clock, wall): (Instant, SystemTime), (clock_now, wall_now): (Instant, SystemTime)) -> bool {
+    let went = wall_now.duration_since(wall).unwrap_or_default();
+    went.saturating_sub(clock_now.duration_since(clock)) < JUMP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_ahead_is_not_believed() {
+        let begun = (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let after = |clock: u64, wall: u64| (begun.0 + Duration::from_secs(clock), begun.1 + Duration::from_secs(wall));
+        assert!(is_believed(begun, after(86_400, 86_400)) && is_believed(begun, after(10, 3_000)));
+        assert!(!is_believed(begun, after(4, 10 * 365 * 86_400)));
+        assert!(is_believed(begun, (begun.0, SystemTime::UNIX_EPOCH)), "back is no reason to remove anything");
     }
 }

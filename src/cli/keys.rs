@@ -203,6 +203,7 @@ fn told(status: &Value) -> String {
         let error = issuer["last_error"].as_str().map_or_else(String::new, |error| format!(", last error: {error}"));
         lines.push(format!("token issuer {}: {ready}{keys}{error}", text(&issuer["name"])));
     }
+    lines.push(journal(&status["journal"]));
     lines.extend(status["sinks"].as_array().into_iter().flatten().map(sink));
     for (kind, word) in [("ring", "seals"), ("assertion", "signs")] {
         let used = &status["in_use"][kind];
@@ -225,6 +226,18 @@ fn told(status: &Value) -> String {
         lines.push(format!("locked: {}", text(lock)));
     }
     lines.join("\n")
+}
+
+/// How the journal of the audit trail is.
+fn journal(journal: &Value) -> String {
+    let required = journal["mode"] == "required";
+    let state = match (journal["writable"] == true, required) {
+        (true, _) => "written",
+        (false, true) => "CANNOT BE WRITTEN, so every request is refused; the log says why",
+        (false, false) => "CANNOT BE WRITTEN, and requests go on; the log says why",
+    };
+    let (mode, written, lost) = (text(&journal["mode"]), &journal["written"], &journal["lost"]);
+    format!("audit journal ({mode}): {state}; since the start {written} events written, {lost} lost")
 }
 
 /// How one sink of the audit trail is.

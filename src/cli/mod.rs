@@ -202,7 +202,7 @@ impl Arguments {
         if let (Some(journal), Some(public_key)) = (journal, public_key) {
             return Ok((journal.to_owned(), public_key.to_owned()));
         }
-        let settings = self.settings()?;
+        let settings = crate::config::load_for_review(&self.config)?;
         let journal = journal.map_or_else(|| settings.state.join("journal"), Path::to_owned);
         let public_key = public_key.map_or_else(|| settings.keys.join("audit.pub"), Path::to_owned);
         Ok((journal, public_key))

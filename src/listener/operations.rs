@@ -3,6 +3,7 @@
 use crate::{
     audit::ship::Status,
     body::Body,
+    config::AuditMode,
     listener::{Hall, Phase},
     metrics::{Gauges, SinkFigures},
 };
@@ -42,6 +43,10 @@ fn answer(hall: &Hall, request: &Request<Incoming>) -> Response<Body> {
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => match *hall.phase.borrow() {
+            Phase::Serving if hall.audit.mode() == AuditMode::Required && !hall.audit.healthy() => {
+                let why = "the audit journal cannot be written, and `audit.mode` is `required`\n";
+                text(StatusCode::SERVICE_UNAVAILABLE, why.into())
+            }
             Phase::Serving => text(StatusCode::OK, "ready\n".into()),
             Phase::Draining | Phase::Closing | Phase::Over => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into())
@@ -58,6 +63,7 @@ fn metrics(hall: &Hall) -> Response<Body> {
         streams: hall.shared.control.streams.len(),
         audit_written: hall.audit.written(),
         audit_lost: hall.audit.lost(),
+        audit_writable: hall.audit.healthy(),
     };
     let snapshot = hall.shared.snapshot.load();
     let sinks: Vec<_> = hall.audit.shippers().status(SystemTime::now()).iter().map(figures).collect();

@@ -9,6 +9,7 @@ use crate::{
     refusal::{self, Asked, Reason, Refusal},
 };
 use http::{Request, Response};
+use http_body::Body as _;
 use std::{
     convert::Infallible,
     future::Future,
@@ -91,6 +92,7 @@ where
                 }
             };
             told.envelope.close(&mut response);
+            crossing.answered_by_us(response.body().size_hint().exact());
             crossing.status(response.status());
             Ok(response)
         })

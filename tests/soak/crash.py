@@ -143,7 +143,7 @@ class Trail:
     def hear(self, record):
         event = record.get("event", {})
         if record["kind"] == "recovery":
-            self.recoveries += 1
+            self.recoveries += record["recovery"]["bytes"] > 0
         elif event.get("class_uid") == 4002 and event["unmapped"]["phase"] == "decision":
             path = event["http_request"]["url"]["path"]
             self.decided[path] = self.decided.get(path, 0) + 1

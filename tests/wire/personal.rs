@@ -69,6 +69,12 @@ async fn a_person_is_found_under_their_pseudonym() {
     assert_eq!((&hers["src_endpoint"]["uid"], &event["src_endpoint"]["ip"]), (&json!(address), &Value::Null));
     let (code, found) = told(&gateway, &["search", "--user", "ada@example.com"]);
     assert!(code == Some(0) && found.lines().count() >= 2, "{found}");
+    for client in ["127.0.0.1", "::ffff:127.0.0.1", &*address] {
+        assert_eq!(told(&gateway, &["search", "--client", client, "--path", "/people/"]).0, Some(0), "{client}");
+    }
+    let (_, exported) = told(&gateway, &["export", "--format", "csv", "--path", "/people/"]);
+    assert!(exported.contains(&*address), "{exported}");
+    assert_eq!(told(&gateway, &["search", "--client", "somebody"]).0, Some(2));
     let journal = || -> String {
         let files = fs::read_dir(gateway.path("state/journal")).expect("a journal").flatten();
         files.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()

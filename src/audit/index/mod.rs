@@ -234,11 +234,6 @@ impl Index {
         may(self.head.events) || wanted.wants_own() && may(self.head.others)
     }
 
-    /// True if some line cannot be read, or nobody knows.
-    pub(super) fn has_odd(&self) -> bool {
-        self.numbers(ODD, false).map_or(true, |numbers| !numbers.is_empty())
-    }
-
     /// How many lines there are.
     pub(super) fn records(&self) -> u32 {
         self.head.records

@@ -45,6 +45,7 @@ impl Record {
             Kind::Gap => line.gap.as_ref().map(|it| it.last),
             Kind::Recovery => line.recovery.as_ref().map(|it| it.time),
             Kind::Removal => line.removal.as_ref().map(|it| it.time),
+            Kind::Close => line.close.as_ref().map(|it| it.time),
         };
         Some(Self {
             line: std::str::from_utf8(bytes).ok()?.to_owned(),

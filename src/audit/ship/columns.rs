@@ -153,7 +153,7 @@ fn of_records(rows: &[(&Record, Row)]) -> Columns {
     columns.codes("status", rows.iter().map(|(_, row)| row.status()));
     columns.texts("policies", "$::text[]", rows.iter().map(|(_, row)| list(&row.policies())));
     columns.texts("client", "$::inet", rows.iter().map(|(_, row)| row.client()));
-    let of: [(&'static str, Text); 17] = [
+    let of: [(&'static str, Text); 18] = [
         ("class", Row::class_name),
         ("activity", Row::activity),
         ("user_id", Row::user),
@@ -164,6 +164,7 @@ fn of_records(rows: &[(&Record, Row)]) -> Columns {
         ("host", Row::host),
         ("path", Row::path),
         ("route", Row::route),
+        ("phase", Row::phase),
         ("decision", Row::decision),
         ("disposition", Row::disposition),
         ("policy_digest", Row::policy_digest),

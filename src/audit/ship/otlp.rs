@@ -241,7 +241,7 @@ fn severity(kind: Kind, row: &Row) -> (i32, &'static str) {
         (Kind::Event, 4) => (17, "ERROR"),
         (Kind::Event, 5) => (18, "ERROR2"),
         (Kind::Event, 6) => (21, "FATAL"),
-        (Kind::Event | Kind::Segment | Kind::Head | Kind::Removal, _) => (9, "INFO"),
+        (Kind::Event | Kind::Segment | Kind::Head | Kind::Removal | Kind::Close, _) => (9, "INFO"),
     }
 }
 

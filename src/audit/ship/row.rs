@@ -92,6 +92,10 @@ impl Row {
         self.at(&["action"])
     }
 
+    pub(super) fn phase(&self) -> Option<&str> {
+        self.at(&["unmapped", "phase"])
+    }
+
     pub(super) fn disposition(&self) -> Option<&str> {
         self.at(&["disposition"])
     }

@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS {schema}.records (
     epoch         integer     NOT NULL,
     seq           bigint      NOT NULL, -- its number within the epoch
     time          timestamptz NOT NULL,
-    kind          text        NOT NULL, -- event, gap, recovery, segment, head, removal
+    kind          text        NOT NULL, -- event, gap, recovery, segment, head, removal, close
     class_uid     integer,              -- of OCSF
     class         text,
     activity      text,
@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS {schema}.records (
     host          text,
     path          text,
     route         text,
+    phase         text,                 -- request; in required mode decision and completion; of a stream stream_opened and stream_ended
     decision      text,                 -- Allowed, Denied
     disposition   text,
     policies      text[],               -- the ids of the policies that decided

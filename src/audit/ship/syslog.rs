@@ -112,7 +112,7 @@ fn severity(record: &Record) -> u8 {
         Kind::Gap => 3,
         Kind::Recovery => 4,
         Kind::Removal => 5,
-        Kind::Segment | Kind::Head => 6,
+        Kind::Segment | Kind::Head | Kind::Close => 6,
         Kind::Event => match Row::of(record).severity() {
             2 => 5,
             3 => 4,

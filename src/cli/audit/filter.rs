@@ -49,9 +49,9 @@ pub(super) struct FilterArgs {
     /// A session, by the hash that `sessions list` shows
     #[arg(long, value_name = "HASH")]
     session: Option<String>,
-    /// The address of the client
-    #[arg(long, value_name = "ADDRESS")]
-    client: Option<IpAddr>,
+    /// The address of the client, or what stands for it (`address:…`)
+    #[arg(long, value_name = "ADDRESS", value_parser = client)]
+    client: Option<String>,
     /// What it is about
     #[arg(long, value_enum, ignore_case = true)]
     kind: Option<KindArg>,
@@ -176,7 +176,7 @@ impl FilterArgs {
             status: self.status,
             reason: self.reason.clone(),
             session: self.session.clone(),
-            client: self.client.map(|client| client.to_string()),
+            client: self.client.clone(),
             about: self.kind.map(KindArg::about),
             class: self.class,
             since,
@@ -203,5 +203,14 @@ pub(super) fn range(
             until.unwrap_or_default()
         )),
         range => Ok(range),
+    }
+}
+
+/// A client's address in its shortest form, or a pseudonym as it is.
+fn client(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_canonical().to_string()),
+        Err(_) if text.starts_with("address:") => Ok(text.to_owned()),
+        Err(_) => Err("expected an IP address, or the pseudonym of one (`address:…`)".to_owned()),
     }
 }

@@ -3,18 +3,24 @@
 use crate::audit::{FieldAbout, PSEUDONYMS, Pseudonyms, Query, fields};
 use std::{
     io::{self, Write},
+    net::IpAddr,
     path::Path,
 };
 
-/// The query for a person as the trail has them: under their pseudonym, where their name has an e-mail address in it and there is a
-/// key for pseudonyms in `keys`.
+/// The query for a person or a client as the trail has them: under their pseudonym, where it asks for an address and there is a key
+/// for pseudonyms in `keys`.
 ///
 /// # Errors
 /// One line that says what is wrong with the key.
 pub(super) fn translated(query: Query, keys: &Path) -> Result<Query, String> {
-    let Some(user) = query.user.as_deref().filter(|user| user.contains('@')) else { return Ok(query) };
-    let pseudonym = Pseudonyms::read(keys)?.and_then(|names| names.value(user));
-    Ok(Query { user: pseudonym.or_else(|| Some(user.to_owned())), ..query })
+    let user = query.user.as_deref().filter(|user| user.contains('@'));
+    let client = query.client.as_deref().filter(|client| client.parse::<IpAddr>().is_ok());
+    if user.or(client).is_none() {
+        return Ok(query);
+    }
+    let Some(names) = Pseudonyms::read(keys)? else { return Ok(query) };
+    let [user, client] = [user, client].map(|value| value.and_then(|value| names.value(value)));
+    Ok(Query { user: user.or(query.user), client: client.or(query.client), ..query })
 }
 
 /// Lists what is recorded. It needs no configuration.

@@ -157,8 +157,15 @@ fn covers(tally: &Tally, range: Range) -> Vec<String> {
         ));
     }
     match tally.lost {
+        0 if tally.unclosed > 0 => {}
         0 => lines.push("no event is known to be lost".to_owned()),
         lost => lines.push(format!("{lost} events were lost, in the gaps below: the counts of this report lack them")),
+    }
+    if tally.unclosed > 0 {
+        lines.push(format!(
+            "nobody closed the journal {} times: what was not written by then is lost, see below",
+            tally.unclosed
+        ));
     }
     if tally.unread > 0 {
         lines.push(format!("{} lines cannot be read and are not in this report", tally.unread));
