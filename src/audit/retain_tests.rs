@@ -311,6 +311,32 @@ fn heads_of_what_retention_removed_are_counted_and_not_compared() {
     assert!(!index.exists(), "its index goes with a segment");
 }
 
+/// Heads of an epoch that is not there any more, or of another replica, are not passed over in silence.
+#[test]
+fn heads_that_fit_nothing_are_told() {
+    let (place, other) = (Place::new(), Place::new());
+    let keys = ["audit.ed25519", "audit.pub"];
+    for name in keys {
+        let [from, to] = [&place, &other].map(|place| place.directory.path().join("keys").join(name));
+        fs::copy(from, to).expect("copied");
+    }
+    let signer = Signer::open(&place.directory.path().join("keys")).expect("a key");
+    let mut second = Journal::open(&other.directory.path().join("second"), signer, 4096, at(1)).expect("opened");
+    second.push(Kind::Event, &json!({}));
+    second.head(at(2));
+    second.sync().expect("written");
+    let text: String = Segment::list(&other.directory.path().join("second"))
+        .expect("listed")
+        .iter()
+        .map(|segment| fs::read_to_string(&segment.path).expect("text"))
+        .collect();
+    let both = place.heads() + &text;
+    let report = place.against(&both).expect("verified");
+    assert!(
+        report.holds() && report.text().contains("2 heads of the sink are of journals or epochs that are not here")
+    );
+}
+
 #[test]
 fn heads_of_another_journal_prove_nothing_about_this_one() {
     let place = Place::new();

@@ -3,7 +3,7 @@
 use super::record::{FORMAT, Line, Opening};
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,9 @@ pub(super) struct Reached {
     /// Bytes of that segment.
     pub(super) bytes: u64,
 }
+
+/// No record of ours is as long. Who writes a longer line here shall not have it read into memory.
+const LONGEST: u64 = 64 << 20;
 
 /// One file of the journal.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -149,13 +152,31 @@ impl Lines {
 
     fn read(&mut self) -> Result<(), String> {
         let fail = |error| format!("cannot read `{}`: {error}", self.path.display());
-        self.reader.read_until(b'\n', &mut self.line).map(drop).map_err(fail)
+        let room = LONGEST.saturating_sub(self.line.len() as u64);
+        self.reader.by_ref().take(room).read_until(b'\n', &mut self.line).map_err(fail)?;
+        if self.line.len() as u64 >= LONGEST {
+            let (path, most) = (self.path.display(), LONGEST >> 20);
+            return Err(format!(
+                "`{path}` has a line of {most} MiB or more, which was never written by us: look who did"
+            ));
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file that claims to be large costs its reader no memory.
+    #[test]
+    fn a_line_without_an_end_is_not_read_into_memory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let segment = Segment::new(directory.path(), 1, 1);
+        File::create(&segment.path).and_then(|file| file.set_len(8 << 30)).expect("a sparse file");
+        let error = segment.lines().expect("opened").next().map(drop).expect_err("is refused");
+        assert!(error.contains("a line of 64 MiB or more"), "{error}");
+    }
 
     #[test]
     fn names_sort_by_epoch_and_record_and_foreign_files_are_left_alone() {

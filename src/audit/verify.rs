@@ -156,6 +156,13 @@ pub fn verify_with(directory: &Path, key: &PublicKey, anchors: Option<&Anchors>)
     {
         report.first_bad = Some(beginning.missing());
     }
+    let compared = report.anchors.unwrap_or(0) + report.anchors_removed;
+    let others = anchors.map_or(0, Anchors::count).saturating_sub(compared);
+    if others > 0 && report.first_bad.is_none() {
+        report.notes.push(format!(
+            "{others} heads of the sink are of journals or epochs that are not here, and prove nothing about this one: if it has no other, what they cover is gone"
+        ));
+    }
     match report.anchors {
         Some(0) if report.first_bad.is_none() && report.anchors_removed == 0 => {
             Err("none of the heads is of what is in this journal: it is another one, or was begun anew".to_owned())

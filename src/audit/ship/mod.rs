@@ -13,6 +13,7 @@ mod otlp;
 mod postgres;
 mod reader;
 mod row;
+mod scarce;
 mod sink;
 mod stdout;
 mod syslog;

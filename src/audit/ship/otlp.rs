@@ -29,6 +29,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+/// Shorter words of a header are no secrets: `Bearer`, `Basic`.
+const SECRET: usize = 8;
 /// No answer is longer.
 const LONGEST: usize = 64 << 10;
 /// Of what a receiver says, so much is told.
@@ -71,12 +73,25 @@ impl Otlp {
     }
 
     pub(super) async fn send(&self, records: &[Record]) -> Result<Option<Rejected>, Trouble> {
-        self.post(export(records, SystemTime::now())).await
+        let sent = self.post(export(records, SystemTime::now())).await;
+        let sent = sent.map(|rejected| rejected.map(|it| Rejected { said: self.hidden(&it.said), ..it }));
+        sent.map_err(|trouble| match trouble {
+            Trouble::Failed(said) => Trouble::Failed(self.hidden(&said)),
+            Trouble::Refused(said) => Trouble::Refused(self.hidden(&said)),
+            Trouble::Later(said, after) => Trouble::Later(self.hidden(&said), after),
+        })
+    }
+
+    /// What a receiver says, without the credentials that it was sent and may say back.
+    fn hidden(&self, said: &str) -> String {
+        let values = self.settings.headers.iter().filter_map(|(_, value)| value.to_str().ok());
+        let words = values.flat_map(|value| [value].into_iter().chain(value.split_whitespace()));
+        words.filter(|word| word.len() >= SECRET).fold(said.to_owned(), |said, word| said.replace(word, "***"))
     }
 
     /// Posts no records, which every receiver takes.
     pub(super) async fn probe(&self) -> Result<String, String> {
-        match self.post(ExportLogsServiceRequest::default()).await {
+        match self.send(&[]).await {
             Ok(_) => Ok("it takes logs".to_owned()),
             Err(Trouble::Failed(said) | Trouble::Later(said, _) | Trouble::Refused(said)) => Err(said),
         }
@@ -103,8 +118,10 @@ impl Otlp {
 /// are not, but an audit trail has no record that may be left out.
 fn judged(status: StatusCode, after: Option<&HeaderValue>, body: &[u8]) -> Result<Option<Rejected>, Trouble> {
     if status.is_success() {
-        let partial = ExportLogsServiceResponse::decode(body).ok().and_then(|answer| answer.partial_success);
-        return Ok(partial.and_then(|partial| {
+        let answer = ExportLogsServiceResponse::decode(body);
+        let answer =
+            answer.map_err(|_| Trouble::Failed(format!("it answers {status}, but not in OTLP: is it one?")))?;
+        return Ok(answer.partial_success.and_then(|partial| {
             let count = u64::try_from(partial.rejected_log_records).ok().filter(|count| *count > 0)?;
             Some(Rejected { count, said: told(&partial.error_message) })
         }));
@@ -273,6 +290,28 @@ mod tests {
         let answer = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
         let rejected = judged(StatusCode::OK, None, &answer).expect("taken").expect("some");
         assert_eq!((rejected.count, rejected.said.as_str()), (3, "too\\u{1b}old"));
+    }
+
+    /// A 200 of something else, such as a login page, is no acknowledgement.
+    #[test]
+    fn only_a_receiver_acknowledges() {
+        let Err(Trouble::Failed(said)) = judged(StatusCode::OK, None, b"<html>sign in</html>") else {
+            panic!("no receiver")
+        };
+        assert!(said.contains("not in OTLP"), "{said}");
+    }
+
+    /// S-99: what a receiver says back of its own credentials is in no log.
+    #[test]
+    fn a_credential_that_comes_back_is_not_told() {
+        let value = HeaderValue::from_static("Bearer k-0123456789");
+        let settings = OtlpSink {
+            url: "http://127.0.0.1:1/v1/logs".parse().expect("a URL"),
+            headers: vec![(header::AUTHORIZATION, value)],
+            tls: None,
+        };
+        let sink = Otlp::new(settings);
+        assert_eq!(sink.hidden("Bearer k-0123456789 is no key; k-0123456789"), "*** is no key; ***");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
     batch::Record,
     columns::{columns, time},
     dial::{self, Stream},
+    scarce::Scarce,
     sink::Trouble,
 };
 use crate::config::PostgresSink;
@@ -106,12 +107,12 @@ impl Postgres {
             config.password(password.expose_secret());
         }
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        let stream = dial::plain(place).await.map_err(|error| error.to_string())?;
+        let stream = Scarce::new(dial::plain(place).await.map_err(|error| error.to_string())?);
         let (client, connection) = match tls {
             Some(tls) => {
                 let name = dial::name(tls, place).map_err(|error| error.to_string())?;
                 let mut maker = MakeRustlsConnect::new(tls.plain());
-                let tls = MakeTlsConnect::<Stream>::make_tls_connect(&mut maker, &name.to_str());
+                let tls = MakeTlsConnect::<Scarce<Stream>>::make_tls_connect(&mut maker, &name.to_str());
                 let tls = tls.map_err(|error| error.to_string())?;
                 let (client, connection) = config.connect_raw(stream, tls).await.map_err(|error| told(&error))?;
                 (client, tokio::spawn(async move { drop(connection.await) }).abort_handle())
