@@ -5,11 +5,13 @@
 
 use super::{
     key::Signer,
+    memory::Last,
     record::{Chain, FORMAT, Kind, Opening, Recovery},
     recover::{self, End, Tail},
     retain::{self, Asked, Grounds},
     segment::{Reached, Segment},
     time::millis,
+    trust,
 };
 use crate::config::Retention;
 use aws_lc_rs::rand;
@@ -43,6 +45,10 @@ pub(super) struct Journal {
     path: PathBuf,
     /// How far all of it is on disk.
     reached: Reached,
+    /// The last head, until it is on disk.
+    signed: Option<Last>,
+    /// It could not be remembered.
+    forgetful: bool,
     /// A segment is closed at this size.
     limit: u64,
     _lock: File,
@@ -59,27 +65,29 @@ impl Journal {
         let fail = |error: io::Error| format!("cannot open the journal `{}`: {error}", directory.display());
         DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(fail)?;
         let lock = lock(directory)?;
-        match recover::inspect(Segment::list(directory)?)? {
+        let segments = Segment::list(directory)?;
+        let (epoch, segment, damage) = match recover::inspect(segments.clone())? {
             End::None { empty } => {
                 remove(&empty).map_err(fail)?;
                 let chain = Chain { node: node()?, epoch: 1, next: 1, prev: [0; 32] };
-                Self::begin(directory, signer, limit, chain, lock, now, None).map_err(fail)
+                return Self::begin(directory, signer, limit, chain, lock, now, None).map_err(fail);
             }
-            End::Damaged { epoch, segment, damage } => {
-                tracing::error!(segment, "the audit journal is damaged: {damage}; it goes on in epoch {}", epoch + 1);
-                let chain = Chain { node: node()?, epoch: epoch + 1, next: 1, prev: [0; 32] };
-                let recovery = Recovery {
-                    time: millis(now),
-                    segment,
-                    bytes: 0,
-                    sha256: String::new(),
-                    unclosed: true,
-                    damage: Some(damage),
-                };
-                Self::begin(directory, signer, limit, chain, lock, now, Some(recovery)).map_err(fail)
-            }
-            End::Whole(tail) => Self::resume(directory, signer, limit, tail, lock, now).map_err(fail),
-        }
+            End::Whole(tail) => match trust::doubt(upto(&segments, &tail.segment), &tail.chain, &signer)? {
+                None => return Self::resume(directory, signer, limit, tail, lock, now).map_err(fail),
+                Some(damage) => (tail.chain.epoch, tail.segment.name().to_owned(), damage),
+            },
+            End::Damaged { epoch, segment, damage } => (epoch, segment, damage),
+        };
+        tracing::error!(segment, "the audit journal is damaged: {damage}; it goes on in epoch {}", epoch + 1);
+        let known = trust::known(&segments, &signer)?;
+        let (node, last) = match known {
+            Some((node, last)) => (node, Some(last)),
+            None => (node()?, None),
+        };
+        let chain = Chain { node, epoch: epoch + 1, next: 1, prev: [0; 32] };
+        let (bytes, sha256, damage) = (0, String::new(), Some(damage));
+        let recovery = Recovery { time: millis(now), segment, bytes, sha256, unclosed: true, last, damage };
+        Self::begin(directory, signer, limit, chain, lock, now, Some(recovery)).map_err(fail)
     }
 
     /// Begins an epoch: its first lines are signed at once, so that no journal is without a head.
@@ -121,7 +129,8 @@ impl Journal {
         if torn.is_some() || !closed {
             let segment = empty.first().filter(|_| torn.is_some()).unwrap_or(&segment).name().to_owned();
             let (bytes, sha256) = torn.unwrap_or_default();
-            let recovery = Recovery { time: millis(now), segment, bytes, sha256, unclosed: !closed, damage: None };
+            let recovery =
+                Recovery { time: millis(now), segment, bytes, sha256, unclosed: !closed, last: None, damage: None };
             tracing::warn!(segment = recovery.segment, "the audit journal was opened anew: {}", recovery.said());
             journal.push(Kind::Recovery, &recovery);
             journal.sync()?;
@@ -153,6 +162,8 @@ impl Journal {
             first,
             path,
             reached,
+            signed: None,
+            forgetful: false,
             limit,
             _lock: lock,
             #[cfg(test)]
@@ -169,7 +180,8 @@ impl Journal {
     /// Signs what was recorded since the last head, if anything was.
     pub(super) fn head(&mut self, now: SystemTime) {
         if self.unsigned > 0 {
-            self.chain.append_head(&self.signer, millis(now), &mut self.pending);
+            let seq = self.chain.append_head(&self.signer, millis(now), &mut self.pending);
+            self.signed = Some(Last { epoch: self.chain.epoch, seq, hash: crate::text::hex(&self.chain.prev) });
             self.unsigned = 0;
         }
     }
@@ -256,7 +268,20 @@ impl Journal {
             self.pending.shrink_to(1 << 20); // a buffer that is full again and again is kept
         }
         self.pending.clear();
+        self.remember();
         Ok(())
+    }
+
+    /// Remembers the head that has just reached the disk, so that the next start goes on from nothing older.
+    fn remember(&mut self) {
+        let Some(last) = self.signed.take() else { return };
+        let result = self.signer.memory().write(&self.chain.node, &last);
+        if let Err(error) = &result
+            && !self.forgetful
+        {
+            tracing::warn!(%error, "how far the audit journal is signed cannot be kept in `audit-heads` below `keys`: a start will not notice that it was cut back");
+        }
+        self.forgetful = result.is_err();
     }
 
     /// Whoever removes or replaces the file that is written would else have records vanish in silence.
@@ -314,6 +339,11 @@ impl Journal {
         }
         Ok(asked)
     }
+}
+
+/// The segments that have whole lines, the last of which is `last`.
+fn upto<'a>(segments: &'a [Segment], last: &Segment) -> &'a [Segment] {
+    &segments[..segments.partition_point(|segment| segment <= last)]
 }
 
 fn opening(now: SystemTime) -> Opening {

@@ -1,5 +1,6 @@
 //! The key that signs heads of the journal, and its public half with which anybody can verify them.
 
+use super::memory::Memory;
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
     rand::SystemRandom,
@@ -20,6 +21,7 @@ const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x
 pub(super) struct Signer {
     pair: Ed25519KeyPair,
     name: String,
+    memory: Memory,
 }
 
 /// Verifies heads.
@@ -45,12 +47,17 @@ impl Signer {
             fs::write(&public, &text).map_err(|error| format!("cannot write `{}`: {error}", public.display()))?;
         }
         let name = name(pair.public_key().as_ref());
-        Ok(Self { pair, name })
+        Ok(Self { pair, name, memory: Memory::of(keys) })
     }
 
     /// The first 16 hexadecimal digits of the SHA-256 of the public key.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What was signed last, of each journal.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The public half.

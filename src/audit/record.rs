@@ -5,6 +5,7 @@
 use super::{
     json,
     key::{PublicKey, Signer},
+    memory::Last,
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::io::Write as _;
@@ -86,6 +87,9 @@ pub(super) struct Recovery {
     /// Nobody had closed the journal: what the process before had not written yet is lost, and nobody knows how much that was.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(super) unclosed: bool,
+    /// What had been signed last before an epoch was begun because of damage: whoever verifies must find it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) last: Option<Last>,
     /// Damage that could not be mended: this epoch was begun because of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) damage: Option<String>,

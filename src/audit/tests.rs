@@ -437,7 +437,7 @@ fn a_segment_without_a_whole_line_is_dropped() {
     for tear in ["", "{\"seq\""] {
         let place = Place::new();
         place.open(AuditMode::BestEffort).close();
-        fs::write(Segment::new(&place.journal(), 1, 3).path, tear).expect("written");
+        fs::write(Segment::new(&place.journal(), 1, 5).path, tear).expect("written");
         place.open(AuditMode::BestEffort).close();
         assert!(place.verify().holds());
         assert_eq!((place.segments().len(), place.records("recovery").len()), (1, usize::from(!tear.is_empty())));

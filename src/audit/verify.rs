@@ -9,12 +9,13 @@ use super::{
     anchor::Compared,
     beginning::Beginning,
     json,
+    memory::Last,
     record::{FORMAT, Hash, Kind, Line, Opening, hash},
     segment::Segment,
     time::rfc3339,
 };
 use serde::Serialize;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -137,9 +138,11 @@ pub fn verify_with(directory: &Path, key: &PublicKey, anchors: Option<&Anchors>)
     let (first, last) = segments.first().zip(segments.last()).ok_or_else(nothing)?;
     let mut beginning = Beginning::of(first);
     let mut report = Report { anchors: anchors.map(|_| 0), ..Report::default() };
+    let claims = claims(&segments)?;
     for epoch in if beginning.is_some() { first.epoch } else { 1 }..=last.epoch {
         let of_epoch: Vec<_> = segments.iter().filter(|segment| segment.epoch == epoch).collect();
         let mut walk = Walk::new(key, anchors, report, beginning, epoch, epoch == last.epoch);
+        walk.claim = claims.get(&epoch).cloned();
         let result = walk.epoch(&of_epoch);
         (report, beginning) = (walk.report, walk.beginning);
         match result {
@@ -182,6 +185,26 @@ impl From<String> for Stop {
     }
 }
 
+/// What a later epoch says was signed of an earlier one.
+#[derive(Clone, Debug)]
+struct Claim {
+    last: Last,
+    /// The epoch that says so.
+    by: u32,
+}
+
+/// By epoch, what later ones say of it in their second records.
+fn claims(segments: &[Segment]) -> Result<BTreeMap<u32, Claim>, String> {
+    let mut claims = BTreeMap::new();
+    for segment in segments.iter().filter(|segment| segment.epoch > 1 && segment.first == 1) {
+        let mut lines = segment.lines()?;
+        lines.next()?;
+        let said = lines.next()?.and_then(|bytes| Line::parse(bytes.whole()?)?.recovery?.last);
+        claims.extend(said.map(|last| (last.epoch, Claim { last, by: segment.epoch })));
+    }
+    Ok(claims)
+}
+
 /// The way through one epoch.
 struct Walk<'a> {
     key: &'a PublicKey,
@@ -197,6 +220,8 @@ struct Walk<'a> {
     /// The record before it is a head that holds, and so cannot have been edited.
     head_before: bool,
     node: Option<String>,
+    /// What a later epoch says was signed.
+    claim: Option<Claim>,
     /// This is the last epoch.
     last: bool,
 }
@@ -211,12 +236,29 @@ impl<'a> Walk<'a> {
         last: bool,
     ) -> Self {
         let next = beginning.as_ref().map_or(1, |beginning| beginning.first_of(epoch));
-        Self { key, anchors, report, beginning, epoch, next, prev: [0; 32], head_before: false, node: None, last }
+        Self {
+            key,
+            anchors,
+            report,
+            beginning,
+            epoch,
+            next,
+            prev: [0; 32],
+            head_before: false,
+            node: None,
+            claim: None,
+            last,
+        }
     }
 
     fn epoch(&mut self, segments: &[&Segment]) -> Result<(), Stop> {
-        let first = self.next;
+        let (first, heads) = (self.next, self.report.heads);
         self.segments(segments)?;
+        self.ends_as_claimed(segments)?;
+        let unsigned = self.report.heads == heads && (!self.last || self.next - first > 3);
+        if let Some(segment) = segments.first().filter(|_| unsigned) {
+            return Err(self.bad(segment, first, "begins an epoch without a head of ours"));
+        }
         let Some(compared) = self.compared() else { return Ok(()) };
         let (last, place) = (self.next - 1, segments.last());
         if let (Some(behind), Some(segment)) = (compared.behind(last), place) {
@@ -231,6 +273,17 @@ impl<'a> Walk<'a> {
             self.report.notes.push(format!("{before} heads of the sink cover records that retention removed"));
         }
         Ok(())
+    }
+
+    /// A later epoch may say how far this one was signed.
+    fn ends_as_claimed(&self, segments: &[&Segment]) -> Result<(), Stop> {
+        match (&self.claim, segments.last()) {
+            (Some(Claim { last, by }), Some(segment)) if last.seq >= self.next => {
+                let what = format!("is missing: epoch {by} says that all up to record {} had been signed", last.seq);
+                Err(self.bad(segment, self.next, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The heads that a sink holds of this epoch.
@@ -300,6 +353,10 @@ impl<'a> Walk<'a> {
         if line.epoch != self.epoch || self.node.as_deref().is_some_and(|node| node != line.node) {
             return Err(self.bad(segment, seq, "is of another journal or epoch"));
         }
+        let why = line.recovery.as_ref().and_then(|recovery| recovery.damage.as_ref());
+        if self.epoch > 1 && seq == 2 && why.is_none() {
+            return Err(self.bad(segment, seq, "does not say why the epoch was begun"));
+        }
         if (line.kind == Kind::Segment) != first {
             return Err(self.bad(segment, seq, "stands where a segment does not begin, or the other way round"));
         }
@@ -329,6 +386,12 @@ impl<'a> Walk<'a> {
         self.report.records += 1;
         self.next = seq + 1;
         self.prev = lines.hash();
+        if let Some(Claim { last, by }) = self.claim.as_ref().filter(|claim| claim.last.seq == seq)
+            && last.hash != crate::text::hex(&self.prev)
+        {
+            let what = format!("was written anew: epoch {by} says that another one had been signed");
+            return Err(self.bad(segment, seq, what));
+        }
         if self.compared().is_some_and(|compared| compared.contradicts(seq, &self.prev)) {
             return Err(self.bad(segment, seq, "was written anew: a sink holds a signed head over another one"));
         }
