@@ -258,8 +258,10 @@ impl<'a> Ocsf<'a> {
         let Some(person) = person else { return Self::managed(activity, (object, kind), time, lens) };
         let mut event = Self::new(ACCOUNT, activity, time);
         event.user = Some(User {
-            uid: person.split_once(':').map(|(_, subject)| lens.text(subject)),
-            uid_alt: Some(lens.text(person)),
+            uid: person.split_once(':').map(|(_, subject)| lens.identity(subject)),
+            uid_alt: Some(
+                person.split_once(':').map_or_else(|| lens.text(person), |(at, who)| lens.identity_at(at, who)),
+            ),
             name: None,
             kind: Some(Public("User")),
             type_id: Public(1),
@@ -366,9 +368,9 @@ impl<'a> Actor<'a> {
 impl<'a> User<'a> {
     fn of(person: &'a Person, lens: &Lens) -> Self {
         Self {
-            uid: Some(lens.text(&person.id.subject)),
-            uid_alt: Some(lens.made(format!("{}:{}", person.id.provider, person.id.subject))),
-            name: Some(lens.text(&person.login)),
+            uid: Some(lens.identity(&person.id.subject)),
+            uid_alt: Some(lens.identity_at(person.id.provider.as_str(), &person.id.subject)),
+            name: Some(lens.identity(&person.login)),
             kind: Some(Public("User")),
             type_id: Public(1),
         }
@@ -376,9 +378,9 @@ impl<'a> User<'a> {
 
     fn of_service(service: &'a Machine, lens: &Lens) -> Self {
         Self {
-            uid: Some(lens.text(&service.id.subject)),
-            uid_alt: Some(lens.made(format!("{}:{}", service.id.provider, service.id.subject))),
-            name: Some(lens.text(&service.client_id)),
+            uid: Some(lens.identity(&service.id.subject)),
+            uid_alt: Some(lens.identity_at(service.id.provider.as_str(), &service.id.subject)),
+            name: Some(lens.identity(&service.client_id)),
             kind: Some(Public("System")),
             type_id: Public(3),
         }

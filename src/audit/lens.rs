@@ -39,13 +39,19 @@ impl Lens {
         Personal::seen(self.shown(text))
     }
 
-    /// The same, made for the record.
-    pub(super) fn made(&self, text: String) -> Personal<Cow<'static, str>> {
-        let shown = match self.shown(&text) {
-            Cow::Borrowed(same) if same.len() == text.len() => None,
-            other => Some(other.into_owned()),
-        };
-        Personal::seen(Cow::Owned(shown.unwrap_or(text)))
+    /// A login or a subject. One that has an `@` in it is an address as a whole, whatever letters that may have.
+    pub(super) fn identity<'a>(&self, text: &'a str) -> Personal<Cow<'a, str>> {
+        Personal::seen(self.known(text))
+    }
+
+    fn known<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let names = self.names.as_ref().filter(|_| self.email);
+        names.and_then(|names| names.identity(text)).map_or_else(|| self.shown(text), Cow::Owned)
+    }
+
+    /// The same with the provider's name before it.
+    pub(super) fn identity_at(&self, provider: &str, subject: &str) -> Personal<Cow<'static, str>> {
+        Personal::seen(Cow::Owned(format!("{provider}:{}", self.known(subject))))
     }
 
     /// The words of an operator, who may name addresses of both kinds.

@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     fs::{self, OpenOptions},
     io::Write,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
@@ -62,7 +62,12 @@ impl Pseudonyms {
 
     /// The pseudonym of an e-mail address, such as `email:9c1f…`. Case makes no other person.
     pub fn email(&self, address: &str) -> String {
-        self.of("email", address.to_lowercase().as_bytes())
+        self.of("email", address.to_lowercase().replace(WIDE, "@").as_bytes())
+    }
+
+    /// The pseudonym of a login or a subject, if that has an `@` in it: then it is an address as a whole.
+    pub(super) fn identity(&self, text: &str) -> Option<String> {
+        at_sign(text, 0).map(|_| self.email(&decoded(text)))
     }
 
     /// The pseudonym of a client's address, such as `address:07d2…`.
@@ -70,14 +75,15 @@ impl Pseudonyms {
         self.of("address", address.to_canonical().to_string().as_bytes())
     }
 
-    /// The pseudonym of a value as an operator writes it: of a client's address if it is one; else e-mail addresses in it
-    /// become theirs. `None` if it has none.
+    /// The pseudonym of a value as an operator writes it: of a client's address if it is one; else of an e-mail address, also
+    /// with a provider's name before it. `None` if it is neither.
     pub fn value(&self, value: &str) -> Option<String> {
         match value.parse() {
             Ok(address) => Some(self.address(address)),
-            Err(_) => match self.emails(value) {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(text) => Some(text),
+            // a provider's name has no `@` in it
+            Err(_) => match value.split_once(':').filter(|(provider, _)| at_sign(provider, 0).is_none()) {
+                Some((provider, subject)) => self.identity(subject).map(|shown| format!("{provider}:{shown}")),
+                None => self.identity(value),
             },
         }
     }
@@ -130,19 +136,21 @@ fn run(text: &str, from: usize, fits: impl Fn(char) -> bool) -> Option<(usize, u
 
 /// Where the next e-mail address begins and ends, from `from` on.
 fn email(text: &str, from: usize) -> Option<(usize, usize)> {
-    let local = |letter: char| letter.is_alphanumeric() || "._%+-!#$&*^~".contains(letter);
+    let local = |letter: char| letter.is_alphanumeric() || "._%+-!#$&*^~'".contains(letter);
     let host = |letter: char| letter.is_alphanumeric() || ".-%".contains(letter);
     let mut look = from;
     loop {
         let (at, behind) = at_sign(text, look)?;
         let before = &text[from..at];
         let start = from + before.rfind(|letter| !local(letter)).map_or(0, |last| last + letter_length(before, last));
+        let start = at - text[start..at].trim_start_matches('\'').len(); // a quotation mark of whoever quotes it
         let end = text[behind..].find(|letter| !host(letter)).map_or(text.len(), |last| behind + last);
         let end = behind + text[behind..end].trim_end_matches(['.', '-']).len();
         let is_name = |part: &str| part.contains(char::is_alphanumeric);
         let last = text[behind..end].rsplit('.').next().unwrap_or_default();
         // `plugin@1.2.3` is a version
-        let is_host = is_name(last) && !last.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+        let is_host = is_name(last) && (!is_number || text[behind..end].parse::<Ipv4Addr>().is_ok());
         if is_host && is_name(&text[start..at]) {
             return Some((start, end));
         }
@@ -151,12 +159,22 @@ fn email(text: &str, from: usize) -> Option<(usize, usize)> {
     }
 }
 
+/// The full-width sign, which mail programs take for an `@`.
+const WIDE: &str = "\u{ff20}";
+
 /// Where the next `@` begins and ends.
 fn at_sign(text: &str, from: usize) -> Option<(usize, usize)> {
     let bytes = text.as_bytes();
-    memchr::memchr2_iter(b'@', b'%', &bytes[from..]).map(|at| from + at).find_map(|at| match bytes[at] {
-        b'@' => Some((at, at + 1)),
-        _ => bytes[at..].starts_with(b"%40").then_some((at, at + 3)),
+    memchr::memchr3_iter(b'@', b'%', WIDE.as_bytes()[0], &bytes[from..]).map(|at| from + at).find_map(|at| {
+        let here = &bytes[at..];
+        let length = match bytes[at] {
+            b'@' => 1,
+            b'%' if here.starts_with(b"%40") => 3,
+            b'%' if here.get(..9).is_some_and(|it| it.eq_ignore_ascii_case(b"%EF%BC%A0")) => 9,
+            _ if here.starts_with(WIDE.as_bytes()) => WIDE.len(),
+            _ => return None,
+        };
+        Some((at, at + length))
     })
 }
 
@@ -194,6 +212,38 @@ mod tests {
 
     fn pseudonyms() -> Pseudonyms {
         Pseudonyms(hmac::Key::new(hmac::HMAC_SHA256, &[7; KEY]))
+    }
+
+    /// Whatever letters a person's address has, it is theirs as a whole, and is looked for as it is written.
+    #[test]
+    fn an_identity_with_an_at_sign_is_an_address_as_a_whole() {
+        let names = pseudonyms();
+        let odd = [
+            "ada.o'lovelace@example.com",
+            "x=y@example.com",
+            "ada/lovelace@example.com",
+            "ada@192.0.2.1",
+            "ada\u{ff20}example.com",
+        ];
+        let shown: Vec<_> = odd.iter().map(|one| names.identity(one).expect("an address")).collect();
+        for (one, shown) in odd.iter().zip(&shown) {
+            assert!(shown.starts_with("email:") && shown.len() == "email:".len() + 2 * SHOWN, "{one}: {shown}");
+            assert_eq!(names.value(one).as_ref(), Some(shown));
+            assert_eq!(names.value(&format!("entra:{one}")), Some(format!("entra:{shown}")));
+        }
+        assert_eq!(shown.iter().collect::<std::collections::HashSet<_>>().len(), odd.len(), "no two are one person");
+        assert_eq!(names.identity("ada"), None);
+        for (text, left) in [
+            ("/people/ada.o'lovelace@example.com/x", "/people/"),
+            ("'ada@example.com'", "'"),
+            ("mail ada@192.0.2.1.", "mail "),
+            ("/ada%EF%BC%A0example.com", "/"),
+            ("plugin@1.2.3", "plugin@1.2.3"),
+        ] {
+            let shown = names.emails(text);
+            assert!(shown.starts_with(left) && !shown.contains("ada"), "{shown}");
+        }
+        assert_eq!(names.emails("'ada@example.com'"), format!("'{}'", names.email("ada@example.com")));
     }
 
     /// A client chooses its path: eight times as long takes about eight times as long, not sixty-four times.
