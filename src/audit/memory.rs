@@ -32,7 +32,7 @@ impl Memory {
         Self { directory: keys.join("audit-heads") }
     }
 
-    /// What is remembered of the journal of `node`; `None` if nothing is.
+    /// What is remembered of the journal of `node`; `None` if nothing is, or what a crash left of it: then it is said.
     ///
     /// # Errors
     /// If there is something that cannot be read.
@@ -47,7 +47,11 @@ impl Memory {
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(fail(&error)),
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| fail(&error)),
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+                .inspect_err(|error| {
+                    tracing::error!(%error, "`{}` is not whole, as a crash leaves it: how far the audit journal was signed is not known", path.display());
+                })
+                .ok()),
         }
     }
 
@@ -60,8 +64,7 @@ impl Memory {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let new = path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(last)?)?;
-        file.sync_data()?; // a file that is empty after a crash would stop the next start
+        file.write_all(&serde_json::to_vec(last)?)?; // not synced: each head would wait for that
         fs::rename(&new, &path)
     }
 

@@ -43,6 +43,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HEAD: Duration = Duration::from_secs(10);
 /// A wall clock that went so much further than time did is not believed: nothing goes for its age then.
 const JUMP: Duration = Duration::from_secs(3600);
+/// So many segments go before it is looked again what is to be written.
+const AT_ONCE: usize = 8;
 /// How often it is looked what retention asks for, beside each new segment.
 const RETAIN: Duration = Duration::from_secs(60);
 
@@ -137,7 +139,8 @@ impl Writer {
             if failed.is_none_or(|at| at.elapsed() >= SECOND || self.closing) {
                 failed = self.settle().then(Instant::now);
                 if failed.is_none() {
-                    self.retain(Instant::now());
+                    // segments may come as fast as they go
+                    let _ = (0..AT_ONCE).take_while(|_| self.retain(Instant::now())).count();
                 }
             } else {
                 self.waiters.clear();
@@ -257,11 +260,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes what retention asks for, one segment at a time. What fails is told once, and tried again.
-    fn retain(&mut self, clock: Instant) {
+    /// Removes a segment, if retention asks for that; true if it did. What fails is told once, and tried again.
+    fn retain(&mut self, clock: Instant) -> bool {
         let rests = self.retained.is_some_and(|at| clock.duration_since(at) < RETAIN) || !self.positions.are_known();
         if rests || self.closing || self.retention == Retention::default() {
-            return;
+            return false;
         }
         self.retained = Some(clock);
         let now = SystemTime::now();
@@ -280,10 +283,12 @@ impl Writer {
                     why = removal.why,
                     "a segment of the audit journal was removed by retention"
                 );
+                return true;
             }
             Ok(Asked::Held(segment)) => self.tell(&format!("`{}` is not at every sink yet", segment.name())),
             Err(error) => self.tell(&error),
         }
+        false
     }
 
     fn tell(&mut self, why: &str) {

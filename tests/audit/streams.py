@@ -157,7 +157,7 @@ def syslog(score):
         pass  # the comparison says what is missing
     messages = server.messages()
     same(score, "rsyslog, stopped and back, has every line at least once", journal, [message.strip() for _, message in messages], twice_allowed=True)
-    line = re.compile(r'^(event|head|segment) vestibule (157|158) \d{4}-\d\d-\d\dT[^ ]+ \[vestibule@32473 node="[0-9a-f]{16}" epoch="1" seq="\d+"\]$')
+    line = re.compile(r'^(event|head|segment|close) vestibule (157|158) \d{4}-\d\d-\d\dT[^ ]+ \[vestibule@32473 node="[0-9a-f]{16}" epoch="1" seq="\d+"\]$')
     odd = [front for front, _ in messages if not line.match(front)]
     score.check("each is a message of RFC 5424 as rsyslog reads it", not odd, odd[:2] or messages[0][0])
     fits = all(f'seq="{json.loads(message)["seq"]}"' in front and front.startswith(json.loads(message)["kind"]) for front, message in messages)
