@@ -15,7 +15,7 @@ use std::{
 #[derive(Clone, Debug, Default)]
 pub struct Anchors {
     /// By node and epoch, what each record that a head covers last must hash to.
-    heads: BTreeMap<(String, u32), BTreeMap<u64, String>>,
+    heads: BTreeMap<String, BTreeMap<u32, BTreeMap<u64, String>>>,
 }
 
 /// What became of the heads of one epoch.
@@ -40,7 +40,7 @@ impl Anchors {
                 && let Some(head) = &line.head
             {
                 line.check_head(head, whole, key).map_err(|what| format!("line {number} of `{shown}` {what}"))?;
-                let of_epoch = anchors.heads.entry((line.node.to_owned(), line.epoch)).or_default();
+                let of_epoch = anchors.heads.entry(line.node.to_owned()).or_default().entry(line.epoch).or_default();
                 let before = of_epoch.insert(head.seq, head.hash.clone());
                 if before.is_some_and(|before| before != head.hash) {
                     return Err(format!(
@@ -61,12 +61,12 @@ impl Anchors {
 
     /// Those of one epoch of a journal.
     pub(super) fn of(&self, node: &str, epoch: u32) -> Compared<'_> {
-        Compared { heads: self.heads.get(&(node.to_owned(), epoch)) }
+        Compared { heads: self.heads.get(node).and_then(|epochs| epochs.get(&epoch)) }
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.heads.values().map(|heads| heads.len() as u64).sum()
+        self.heads.values().flat_map(BTreeMap::values).map(|heads| heads.len() as u64).sum()
     }
 }
 

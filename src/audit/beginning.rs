@@ -44,11 +44,15 @@ impl Beginning {
 
     /// Listens to a record of the chain: it may say that retention removed what was before.
     pub(super) fn hear(&mut self, line: &Line<'_>) {
-        let Some(removal) = line.removal.as_ref().filter(|removal| removal.next == self.segment) else { return };
+        self.told = self.said(line).or(self.told.take());
+    }
+
+    /// What a record says of what was before.
+    fn said(&self, line: &Line<'_>) -> Option<Removed> {
+        let removal = line.removal.as_ref().filter(|removal| removal.next == self.segment)?;
         let continues = self.prev.as_ref().is_none_or(|prev| *prev == removal.hash && removal.last + 1 == self.first);
         let epoch = Segment::named_epoch(&removal.segment).unwrap_or(self.epoch);
-        let told = Removed { epoch, seq: removal.last, until: removal.until, said_by: line.seq };
-        self.told = continues.then_some(told).or(self.told.take());
+        continues.then_some(Removed { epoch, seq: removal.last, until: removal.until, said_by: line.seq })
     }
 
     /// What was heard, once a head covers it.
@@ -61,28 +65,18 @@ impl Beginning {
     /// # Errors
     /// If a file cannot be read.
     pub(super) fn is_told_by(&self, segments: &[Segment], key: &PublicKey) -> Result<bool, String> {
-        let mut told: Option<(Self, [u8; 32])> = None;
+        let mut told = None; // the hash of the line before, from a record on that says so
         for segment in segments {
             let mut lines = segment.lines()?;
             while let Some(bytes) = lines.next()? {
-                let Some((bytes, line)) = bytes.whole().and_then(|bytes| Line::parse(bytes).map(|line| (bytes, line)))
-                else {
+                let parsed = bytes.whole().and_then(|bytes| Line::parse(bytes).map(|line| (bytes, line)));
+                let Some((bytes, line)) = parsed else {
                     told = None;
                     continue;
                 };
-                let heard = || {
-                    let mut heard =
-                        Self { segment: self.segment.clone(), prev: self.prev.clone(), told: None, ..*self };
-                    heard.hear(&line);
-                    heard.told.is_some().then_some(heard)
-                };
-                told = told
-                    .filter(|(_, prev)| line.follows(prev))
-                    .map(|(it, _)| it)
-                    .or_else(heard)
-                    .map(|it| (it, hash(bytes)));
-                let holds = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, key).is_ok());
-                if told.is_some() && holds {
+                let goes_on = told.is_some_and(|prev| line.follows(&prev));
+                told = (goes_on || self.said(&line).is_some()).then(|| hash(bytes));
+                if told.is_some() && line.signed(bytes, key).is_some() {
                     return Ok(true);
                 }
             }

@@ -248,6 +248,11 @@ impl<'a> Line<'a> {
         self.prev == hash
     }
 
+    /// The head that it is, if that holds against the key. `bytes` are the line.
+    pub(super) fn signed(&self, bytes: &[u8], key: &PublicKey) -> Option<&Head> {
+        self.head.as_ref().filter(|head| self.check_head(head, bytes, key).is_ok())
+    }
+
     /// Checks a head against the key, and that `bytes` are the one way to write it.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //!
 //! A process that dies while it writes leaves a torn last record: that is cut off, and the chain goes on. Everything else is
 //! damage that is left as it was found: the journal goes on in a new epoch, and `audit verify` names what is wrong in the old.
-//! Only the end is looked at, so that a start costs the same whatever the size of the journal.
+//! Only the end is looked at, and by `trust` the segment with the last signed head, so that a start costs the same whatever the
+//! size of the journal.
 
 use super::{
     record::{Chain, Kind, Line, hash},

@@ -115,8 +115,8 @@ fn end(oldest: &Segment, next: &Segment, key: &PublicKey) -> Result<Option<End>,
 /// What a line says of the end of its segment, if it is a head of ours.
 fn head(bytes: &[u8], key: &PublicKey) -> Option<End> {
     let line = Line::parse(bytes)?;
-    let head = line.head.as_ref().filter(|head| line.check_head(head, bytes, key).is_ok())?;
-    Some(End { last: line.seq, hash: crate::text::hex(&hash(bytes)), time: head.time })
+    let time = line.signed(bytes, key)?.time;
+    Some(End { last: line.seq, hash: crate::text::hex(&hash(bytes)), time })
 }
 
 /// When an epoch was begun because of damage, as the head says that was signed then.

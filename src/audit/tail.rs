@@ -1,6 +1,7 @@
 //! Shows the last records of the journal, and follows it.
 
 use super::{
+    search::pipe,
     segment::{Lines, Segment},
     show,
 };
@@ -33,11 +34,11 @@ pub fn tail(directory: &Path, count: usize, follow: bool, as_json: bool, out: &m
     }
     let mut sink = Sink { out, as_json, last: None };
     for line in &last.lines {
-        if sink.write(line)?.is_closed() {
+        if !sink.write(line)? {
             return Ok(());
         }
     }
-    if !sink.flush()?.is_closed() && follow {
+    if sink.flush()? && follow {
         follow_on(directory, open, current, &mut sink)?;
     }
     Ok(())
@@ -59,12 +60,13 @@ fn enough(segments: &[Segment], count: usize) -> Result<usize, String> {
     Ok(0)
 }
 
-fn drain(lines: &mut Lines, sink: &mut Sink<'_>) -> Result<Pipe, String> {
+/// False if nobody reads any more.
+fn drain(lines: &mut Lines, sink: &mut Sink<'_>) -> Result<bool, String> {
     while let Some(bytes) = lines.next_whole()? {
         let Ok(line) = std::str::from_utf8(bytes) else { continue };
         let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
-        if sink.put(line, &record)?.is_closed() {
-            return Ok(Pipe::Closed);
+        if !sink.put(line, &record)? {
+            return Ok(false);
         }
     }
     sink.flush()
@@ -81,7 +83,7 @@ fn follow_on(
         let next =
             Segment::list(directory)?.into_iter().find(|segment| current.as_ref().is_none_or(|now| segment > now));
         if let Some(lines) = &mut open
-            && drain(lines, sink)?.is_closed()
+            && !drain(lines, sink)?
         {
             return Ok(());
         }
@@ -108,18 +110,6 @@ struct Last {
     limit: usize,
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Pipe {
-    Open,
-    Closed,
-}
-
-impl Pipe {
-    fn is_closed(self) -> bool {
-        self == Self::Closed
-    }
-}
-
 impl Last {
     fn new(limit: usize) -> Self {
         Self { lines: VecDeque::new(), limit }
@@ -134,32 +124,25 @@ impl Last {
 }
 
 impl Sink<'_> {
-    fn put(&mut self, line: &str, record: &Value) -> Result<Pipe, String> {
+    /// False if nobody reads any more.
+    fn put(&mut self, line: &str, record: &Value) -> Result<bool, String> {
         let Some(text) = (if self.as_json { Some(line.to_owned()) } else { show::line(record) }) else {
-            return Ok(Pipe::Open);
+            return Ok(true);
         };
         match &mut self.last {
             Some(last) => {
                 last.put(text);
-                Ok(Pipe::Open)
+                Ok(true)
             }
             None => self.write(&text),
         }
     }
 
-    fn write(&mut self, line: &str) -> Result<Pipe, String> {
+    fn write(&mut self, line: &str) -> Result<bool, String> {
         pipe(writeln!(self.out, "{line}"))
     }
 
-    fn flush(&mut self) -> Result<Pipe, String> {
+    fn flush(&mut self) -> Result<bool, String> {
         pipe(self.out.flush())
-    }
-}
-
-fn pipe(result: io::Result<()>) -> Result<Pipe, String> {
-    match result {
-        Ok(()) => Ok(Pipe::Open),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Pipe::Closed),
-        Err(error) => Err(format!("cannot write the result: {error}")),
     }
 }

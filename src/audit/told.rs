@@ -279,7 +279,7 @@ impl Field {
 }
 
 /// What a record is about, in the words of `--kind`.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
 pub enum About {
     /// A request, or a stage of one.
     Request,

@@ -63,9 +63,7 @@ fn is_signed(segments: &[Segment], epoch: u32, signer: &Signer) -> Result<bool, 
         let mut lines = segment.lines()?;
         while let Some(bytes) = lines.next()? {
             let Some(bytes) = bytes.whole() else { break };
-            let line = Line::parse(bytes);
-            let head = line.as_ref().and_then(|line| Some((line, line.head.as_ref()?)));
-            if head.is_some_and(|(line, head)| line.check_head(head, bytes, &key).is_ok()) {
+            if Line::parse(bytes).is_some_and(|line| line.signed(bytes, &key).is_some()) {
                 return Ok(true);
             }
         }

@@ -421,7 +421,7 @@ impl<'a> Walk<'a> {
     fn misplaced(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Hashed) -> Result<Stop, Stop> {
         let (seq, found) = (self.next, line.seq);
         let next = lines.next()?.and_then(|bytes| Line::parse(bytes.whole()?).map(|line| line.seq));
-        let head = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, self.key).is_ok());
+        let head = line.signed(bytes, self.key).is_some();
         let (bad, what) = match (found > seq, next == Some(seq)) {
             (true, true) => (seq, "changed places with"),
             (true, false) => (seq, "is missing: dropped, moved or renumbered, its place is taken by"),
@@ -438,7 +438,7 @@ impl<'a> Walk<'a> {
     fn unchained(&self, segment: &Segment, line: &Line<'_>, bytes: &[u8], lines: &mut Hashed) -> Result<Stop, Stop> {
         let seq = self.next;
         let followed = lines.next()?.and_then(|next| Line::parse(next.whole()?).map(|next| next.follows(&hash(bytes))));
-        let own_copy = line.head.as_ref().is_some_and(|head| line.check_head(head, bytes, self.key).is_err());
+        let own_copy = line.head.is_some() && line.signed(bytes, self.key).is_none();
         let itself = self.head_before || own_copy || followed == Some(false) || seq == 1;
         let what = format!("was edited: record {seq} does not continue record {}", seq - 1);
         Ok(self.bad(segment, if itself { seq } else { seq - 1 }, what))

@@ -154,7 +154,8 @@ impl Shippers {
         let end = tokio::time::Instant::now() + bound;
         for (name, running) in all {
             if tokio::time::timeout_at(end, running.task).await.is_err() {
-                let figures = self.figures(&running.health);
+                let (reached, segments) = self.journal();
+                let figures = running.health.figures(&segments, reached);
                 tracing::warn!(sink = %name, records = figures.records_behind, "this sink has not taken all of the audit trail yet: it goes on at the next start");
                 running.order.send_replace(Order::Leave);
             }
@@ -163,17 +164,18 @@ impl Shippers {
 
     /// How every sink is, in the order of their names.
     pub fn status(&self, now: SystemTime) -> Vec<Status> {
-        let running = lock(&self.running);
+        let (running, (reached, segments)) = (lock(&self.running), self.journal());
         let one = |(name, running): (&Name, &Running)| {
-            let figures = self.figures(&running.health);
+            let figures = running.health.figures(&segments, reached);
             running.health.status(name, &running.settings, figures, now)
         };
         running.iter().map(one).collect()
     }
 
-    fn figures(&self, health: &Health) -> Figures {
-        let reached = *self.reached.borrow();
-        health.figures(&Segment::list(&self.directory).unwrap_or_default(), reached)
+    /// How far the journal is on disk, and its files.
+    fn journal(&self) -> (Reached, Vec<Segment>) {
+        let reached = *self.reached.borrow(); // before the files are listed: what it names is among them
+        (reached, Segment::list(&self.directory).unwrap_or_default())
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) struct FilterArgs {
     client: Option<String>,
     /// What it is about
     #[arg(long, value_enum, ignore_case = true)]
-    kind: Option<KindArg>,
+    kind: Option<About>,
     /// The number of an OCSF class, such as 4002
     #[arg(long, value_name = "UID")]
     class: Option<u32>,
@@ -84,60 +84,6 @@ pub(super) enum VerdictArg {
     /// The right ended while it was going on
     #[value(alias = "access revoked")]
     Revoked,
-}
-
-/// What a record is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum KindArg {
-    /// A request, or a stage of one
-    Request,
-    /// A sign-in, or a failed one
-    SignIn,
-    /// A session ended
-    SignOut,
-    /// A session's refresh was put off
-    Refresh,
-    /// Somebody's groups changed
-    Groups,
-    /// The provider told of a change
-    Hook,
-    /// Policies or configuration were loaded
-    Reload,
-    /// An operator did something
-    Admin,
-    /// The proxy started
-    Start,
-    /// The proxy stopped
-    Stop,
-    /// Something else happened
-    Other,
-    /// Events were lost
-    Gap,
-    /// The end of the journal was not whole when it was opened
-    Recovery,
-    /// Retention removed a segment
-    Removal,
-}
-
-impl KindArg {
-    fn about(self) -> About {
-        match self {
-            Self::Request => About::Request,
-            Self::SignIn => About::SignIn,
-            Self::SignOut => About::SignOut,
-            Self::Refresh => About::Refresh,
-            Self::Groups => About::Groups,
-            Self::Hook => About::Hook,
-            Self::Reload => About::Reload,
-            Self::Admin => About::Admin,
-            Self::Start => About::Start,
-            Self::Stop => About::Stop,
-            Self::Other => About::Other,
-            Self::Gap => About::Gap,
-            Self::Recovery => About::Recovery,
-            Self::Removal => About::Removal,
-        }
-    }
 }
 
 impl VerdictArg {
@@ -177,7 +123,7 @@ impl FilterArgs {
             reason: self.reason.clone(),
             session: self.session.clone(),
             client: self.client.clone(),
-            about: self.kind.map(KindArg::about),
+            about: self.kind,
             class: self.class,
             since,
             until,
