@@ -224,8 +224,9 @@ impl Admin {
         }
         let by_whom = format!("uid {by}");
         let lock = Lock { target, reason: reason.into(), until, since: now, by: by_whom.into() };
-        let set = self.shared.control.set_lock(lock.clone(), now).await;
+        let kept = self.shared.control.set_lock(lock.clone(), now);
         let streams = self.shared.membership.cut_locked(now);
+        let set = kept.await;
         let hit: Vec<_> = self.shared.control.lives();
         let hit = hit.iter().filter(|live| is_hit(&lock, live, &self.shared.membership, now));
         let hit: Vec<_> = hit.map(|live| live.hash.to_string()).collect();

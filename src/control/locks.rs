@@ -52,13 +52,18 @@ impl Owed {
 }
 
 impl Control {
-    /// Keeps people out, from now on. In force at once here, whatever the store is busy with; durable when this returns. The lock
-    /// that it takes the place of stays in force until the store has the new one: it may be the stricter of them.
+    /// Keeps people out, from now on. In force at once here, whatever the store is busy with, before what this returns is waited
+    /// for; durable when that is over. The lock that it takes the place of stays in force until the store has the new one: it may
+    /// be the stricter of them.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: it is in force here, and is written as soon as the store takes it, if that is before the next
     /// restart.
-    pub async fn set_lock(self: &Arc<Self>, lock: Lock, now: SystemTime) -> Result<(), StoreError> {
+    pub fn set_lock(
+        self: &Arc<Self>,
+        lock: Lock,
+        now: SystemTime,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let number = self.put(lock);
         let this = self.clone();
         let work = async move {
@@ -68,7 +73,8 @@ impl Control {
             }
             written
         };
-        self.run(work).await.unwrap_or_else(|| Err(stopped()))
+        let written = self.work.spawn_on(work, &self.handle);
+        async move { written.await.unwrap_or_else(|_| Err(stopped())) }
     }
 
     /// Puts a lock in force before all others. Its number among those that are owed.
@@ -213,7 +219,9 @@ mod tests {
     async fn a_lock_survives_a_restart_and_goes_when_it_is_over() {
         let (directory, control, _, _live) = scene().await;
         let now = SystemTime::now();
-        control.set_lock(lock(None), now).await.expect("set");
+        let kept = control.set_lock(lock(None), now);
+        assert!(!control.locks.is_empty(), "before the store has it");
+        kept.await.expect("set");
         let end = crate::session::log::moment(crate::session::log::millis(now) + 60_000);
         control.set_lock(lock(Some(end)), now).await.expect("set");
         assert_eq!(*control.locks.all(), [Arc::new(lock(Some(end)))], "in place of the one before");
