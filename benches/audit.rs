@@ -78,7 +78,7 @@ impl Scene {
 
     /// One request from its head to the end of its answer; how long its decision waited.
     async fn cross(&self, audit: &Audit) -> Duration {
-        let crossing = audit.crossing(SystemTime::now());
+        let crossing = audit.crossing(self.judged.asked.client, SystemTime::now());
         crossing.asked(&self.judged.asked, None);
         crossing.route(&self.settings.routes[0]);
         crossing.principal(&self.principal);

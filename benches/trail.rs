@@ -197,7 +197,7 @@ async fn crossing(audit: &Audit, cast: &Cast, number: u64, count: u64) {
         format!("/api/v4/projects/{}/issues/{}", drawn % 3_000, drawn / 7 % 400)
     };
     let start = UNIX_EPOCH + Duration::from_millis(moment(number, count));
-    let crossing = audit.crossing(start);
+    let crossing = audit.crossing([192, 0, 2, 1].into(), start);
     crossing.asked(&asked(&path, id(number), drawn), None);
     crossing.route(route);
     crossing.principal(&cast.people[who as usize]);

@@ -48,9 +48,11 @@ pub(super) struct Draft {
     pub(super) duration: Duration,
     /// Which of a request's records this is.
     pub(super) phase: Phase,
-    /// The request; `None` if it could not be parsed.
+    /// The other end of the connection.
+    pub(super) peer: IpAddr,
+    /// The request; `None` if it was not read, or could not be.
     pub(super) asked: Option<Asked>,
-    /// What is known of a request that could not be parsed: its id, and the other end of the connection.
+    /// What is known of a request that was not read, or could not be: its id, and the nearest that is known of who sent it.
     pub(super) unread: Option<(RequestId, IpAddr)>,
     /// The route's name.
     pub(super) route: Option<Name>,
@@ -159,9 +161,11 @@ pub(super) struct Refused {
 }
 
 impl Crossing {
-    pub(super) fn new(queue: Arc<Queue>, now: SystemTime) -> Self {
+    /// `peer` is the other end of the connection.
+    pub(super) fn new(queue: Arc<Queue>, peer: IpAddr, now: SystemTime) -> Self {
         let draft = Draft {
             start: now,
+            peer,
             duration: Duration::ZERO,
             phase: Phase::Request,
             asked: None,
@@ -204,7 +208,7 @@ impl Crossing {
     /// A crossing whose record nobody reads.
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
-        Self::new(Queue::new().0, SystemTime::now())
+        Self::new(Queue::new().0, IpAddr::from([127, 0, 0, 1]), SystemTime::now())
     }
 
     /// Keeps a place among the requests in hand until the last clone is dropped.
@@ -240,9 +244,9 @@ impl Crossing {
         self.set(|draft| (draft.asked, draft.redact) = (Some(asked), redact));
     }
 
-    /// It could not be parsed; `peer` is the other end of the connection.
-    pub fn unread(&self, id: RequestId, peer: IpAddr) {
-        self.set(|draft| draft.unread = Some((id, peer)));
+    /// It was not read, or could not be; `client` is the nearest that is known of who sent it.
+    pub fn unread(&self, id: RequestId, client: IpAddr) {
+        self.set(|draft| draft.unread = Some((id, client)));
     }
 
     /// The route, once it is found.
@@ -395,6 +399,15 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// A request that ended before anybody looked at it has a number and an address all the same.
+    fn name(&mut self) {
+        if self.asked.is_none() && self.unread.is_none() {
+            self.unread = Some((RequestId::new(), self.peer));
+        }
+    }
+}
+
 impl Inner {
     fn count(&self, draft: &mut Draft) {
         draft.duration = self.begun.elapsed();
@@ -408,6 +421,7 @@ impl Drop for Inner {
         let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut draft) = draft {
             self.count(&mut draft);
+            draft.name();
             self.queue.offer(Message::Crossing(draft));
         }
     }

@@ -319,7 +319,7 @@ fn authorizations(decision: Option<&Decision>) -> Vec<Authorization<'_>> {
 
 impl Control {
     /// A request that a policy permits stays allowed where its upstream fails; one that never reached a policy was denied
-    /// by whoever refused it.
+    /// by whoever refused it. Where the client left before either, nothing was decided.
     fn of(draft: &Draft) -> Self {
         let permitted = draft.decision.as_ref().is_some_and(Decision::permits);
         match (&draft.refusal, draft.cut) {
@@ -330,6 +330,7 @@ impl Control {
             }
             (None, Some(_)) => Self::allowed(27, "Error"),
             (None, None) if draft.decision.is_some() && !permitted => Self::denied(2, "Blocked"),
+            (None, None) if draft.decision.is_none() && draft.status.is_none() => Self::UNDECIDED,
             (None, None) => Self::allowed(1, "Allowed"),
         }
     }

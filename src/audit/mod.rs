@@ -61,6 +61,7 @@ use lens::Lens;
 use queue::{Message, Queue};
 use ship::Shippers;
 use std::{
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -99,7 +100,7 @@ pub enum Event {
         /// Hash of the session's handle.
         session: String,
         /// The client's address.
-        client: std::net::IpAddr,
+        client: IpAddr,
     },
     /// A person who is signed in was given a handle for a further host (Logon).
     Arrived {
@@ -110,7 +111,7 @@ pub enum Event {
         /// Where.
         host: String,
         /// The client's address.
-        client: std::net::IpAddr,
+        client: IpAddr,
     },
     /// A sign-in failed.
     SignInFailed {
@@ -121,7 +122,7 @@ pub enum Event {
         /// Why, for the operator.
         detail: String,
         /// The client's address.
-        client: std::net::IpAddr,
+        client: IpAddr,
     },
     /// A provider's word that somebody signed out was not acceptable (Logoff).
     SignOutRefused {
@@ -130,7 +131,7 @@ pub enum Event {
         /// Why.
         detail: String,
         /// The client's address.
-        client: std::net::IpAddr,
+        client: IpAddr,
         /// For how many of one moment this stands: the others may have other causes and clients.
         count: u64,
     },
@@ -174,7 +175,7 @@ pub enum Event {
         /// GitLab's name of the event.
         event: String,
         /// Who sent it.
-        client: std::net::IpAddr,
+        client: IpAddr,
     },
     /// A hook was not acceptable.
     HookRefused {
@@ -183,7 +184,7 @@ pub enum Event {
         /// Why.
         detail: String,
         /// Who sent it.
-        client: std::net::IpAddr,
+        client: IpAddr,
         /// For how many of one moment this stands: the others may have other causes and senders.
         count: u64,
     },
@@ -297,10 +298,10 @@ impl Audit {
         Self(Arc::new(Front { mode, queue, shippers, faults, records: false }))
     }
 
-    /// Starts a crossing.
-    pub fn crossing(&self, now: SystemTime) -> Crossing {
+    /// Starts a crossing; `peer` is the other end of the connection.
+    pub fn crossing(&self, peer: IpAddr, now: SystemTime) -> Crossing {
         let queue = Arc::clone(&self.0.queue);
-        if self.0.records { Crossing::new(queue, now) } else { Crossing::unrecorded(queue) }
+        if self.0.records { Crossing::new(queue, peer, now) } else { Crossing::unrecorded(queue) }
     }
 
     /// Records `decision` and turns it into a permit, or into the refusal that it is.

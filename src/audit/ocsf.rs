@@ -148,13 +148,13 @@ record! {
     #[derive(Clone, Copy)]
     /// The Security Control profile: what we did about a request.
     Control {
-        /// 1 where it was allowed, 2 where it was denied.
+        /// 1 where it was allowed, 2 where it was denied, 0 where the client left before that.
         action_id: Public<u8>,
         /// The name of `action_id`.
         action: Word,
         /// The number of what came of it.
         disposition_id: Public<u8>,
-        /// `Allowed`, `Blocked`, `Unauthorized`, `Rejected`, `Access Revoked` or `Error`.
+        /// `Allowed`, `Blocked`, `Unauthorized`, `Rejected`, `Access Revoked` or `Error`; `Unknown` where the client left first.
         disposition: Word,
     }
 }
@@ -500,6 +500,9 @@ impl<'a> Ocsf<'a> {
 }
 
 impl Control {
+    /// Nothing was decided.
+    pub(super) const UNDECIDED: Self = Self::of_action((0, "Unknown"), 0, "Unknown");
+
     pub(super) const fn allowed(disposition_id: u8, disposition: &'static str) -> Self {
         Self::of_action((1, "Allowed"), disposition_id, disposition)
     }

@@ -251,17 +251,16 @@ mod tests {
     fn a_long_path_takes_no_more_than_its_length() {
         let names = pseudonyms();
         for unit in ["%40a", "a%40", "@", "%40.", "a@1.", "a@b.c/"] {
-            let took = |times: usize| {
-                let text = format!("/a{}.1", unit.repeat(times));
-                (0..5)
-                    .map(|_| {
-                        let start = std::time::Instant::now();
-                        drop(names.emails(&text));
-                        start.elapsed()
-                    })
-                    .min()
-            };
-            let (short, long) = (took(1_000).expect("measured"), took(8_000).expect("measured"));
+            let texts = [1_000, 8_000].map(|times| format!("/a{}.1", unit.repeat(times)));
+            let mut best = [std::time::Duration::MAX; 2]; // of many, taken in turns: the machine has other work
+            for _ in 0..15 {
+                for (text, best) in texts.iter().zip(&mut best) {
+                    let start = std::time::Instant::now();
+                    drop(names.emails(text));
+                    *best = start.elapsed().min(*best);
+                }
+            }
+            let [short, long] = best;
             assert!(long < short * 24 + std::time::Duration::from_millis(1), "{unit}: {short:?}, {long:?}");
         }
     }

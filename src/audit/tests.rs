@@ -21,6 +21,10 @@ use std::{fs, path::PathBuf, time::Instant};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
+fn client() -> IpAddr {
+    [192, 0, 2, 1].into()
+}
+
 /// A directory with a journal and keys in it.
 struct Place(tempfile::TempDir);
 
@@ -135,7 +139,7 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 async fn a_permitted_request_leaves_one_record_that_says_who_what_and_why() {
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
-    let crossing = audit.crossing(NOW + Duration::from_secs(60));
+    let crossing = audit.crossing(client(), NOW + Duration::from_secs(60));
     ask(&crossing, "/api/x", Some("ada"));
     crossing.session("5e55");
     let permit = audit.admit(decision(Outcome::Permitted, &["everyone"]), &crossing).await.expect("is permitted");
@@ -186,7 +190,7 @@ async fn a_decision_that_is_no_permit_becomes_its_refusal() {
         (Outcome::Failed, Some("ada"), Reason::PolicyError, "Error"),
     ];
     for (outcome, login, reason, _) in cases {
-        let crossing = audit.crossing(NOW);
+        let crossing = audit.crossing(client(), NOW);
         ask(&crossing, "/", login);
         let refusal = audit.admit(decision(outcome, &[]), &crossing).await.map(drop).expect_err("is refused");
         assert_eq!(refusal.reason, reason);
@@ -204,7 +208,7 @@ fn p57_every_refusal_is_recorded_as_the_table_says() {
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
     for row in &TABLE {
-        audit.crossing(NOW).refused(&Refusal::new(row.reason, "x"));
+        audit.crossing(client(), NOW).refused(&Refusal::new(row.reason, "x"));
     }
     audit.close();
     let events = place.records("event");
@@ -224,19 +228,33 @@ fn p57_every_refusal_is_recorded_as_the_table_says() {
 fn a_request_that_was_never_parsed_leaves_a_record() {
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
-    audit.crossing(NOW).refused(&Refusal::new(Reason::BadRequest, "two lengths"));
+    audit.crossing(client(), NOW).refused(&Refusal::new(Reason::BadRequest, "two lengths"));
     audit.close();
     let events = place.records("event");
     assert_eq!(events.len(), 1);
     assert_eq!((&events[0]["disposition"], &events[0]["activity_id"]), (&json!("Rejected"), &json!(0)));
-    assert!(events[0].get("http_request").is_none());
+    assert_eq!(events[0]["src_endpoint"]["ip"], "192.0.2.1");
+}
+
+/// A client that leaves before anybody looked at its request was neither let in nor kept out.
+#[test]
+fn a_request_that_ended_before_it_was_looked_at_has_an_address_and_no_decision() {
+    let place = Place::new();
+    let audit = place.open(AuditMode::BestEffort);
+    drop(audit.crossing(client(), NOW));
+    audit.close();
+    let event = &place.records("event")[0];
+    assert_eq!((&event["action"], &event["disposition"]), (&json!("Unknown"), &json!("Unknown")));
+    let (number, named) = (&event["http_request"]["uid"], &event["metadata"]["correlation_uid"]);
+    assert!(number.as_str().is_some_and(|number| number.len() == 32) && number == named, "{event}");
+    assert_eq!(event["src_endpoint"]["ip"], "192.0.2.1");
 }
 
 #[test]
 fn a_stream_leaves_a_record_at_its_opening_and_one_at_its_end() {
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
-    let crossing = audit.crossing(NOW);
+    let crossing = audit.crossing(client(), NOW);
     ask(&crossing, "/ws", Some("ada"));
     crossing.status(http::StatusCode::SWITCHING_PROTOCOLS);
     crossing.stream_opened();
@@ -260,7 +278,7 @@ async fn required_records_the_decision_before_it_returns() {
     let place = Place::new();
     let audit = place.open(AuditMode::Required);
     for outcome in [Outcome::Permitted, Outcome::Forbidden] {
-        let crossing = audit.crossing(NOW);
+        let crossing = audit.crossing(client(), NOW);
         ask(&crossing, "/", Some("ada"));
         let before = place.records("event").len();
         let _ = audit.admit(decision(outcome, &["p"]), &crossing).await;
@@ -285,7 +303,7 @@ async fn required_refuses_while_the_disk_is_full() {
     let (audit, full) = place.faulty(AuditMode::Required);
     full.set(Fault::WRITE);
     for _ in 0..3 {
-        let crossing = audit.crossing(NOW);
+        let crossing = audit.crossing(client(), NOW);
         ask(&crossing, "/", Some("ada"));
         let begun = Instant::now();
         let refusal =
@@ -297,7 +315,7 @@ async fn required_refuses_while_the_disk_is_full() {
     audit.record(Event::SessionEnded { person: person("ada"), session: "5e55".into(), why: "signed_out" }, NOW);
     full.set(Fault::NONE);
     wait("the journal recovers", || audit.healthy());
-    let crossing = audit.crossing(NOW);
+    let crossing = audit.crossing(client(), NOW);
     assert!(audit.admit(decision(Outcome::Permitted, &["p"]), &crossing).await.is_ok());
     drop(crossing);
     audit.close();
@@ -316,7 +334,7 @@ fn best_effort_loses_nothing_silently() {
     let (audit, full) = place.faulty(AuditMode::BestEffort);
     full.set(Fault::WRITE);
     for _ in 0..ALL {
-        audit.crossing(NOW);
+        audit.crossing(client(), NOW);
     }
     assert!(audit.lost() > 0);
     full.set(Fault::NONE);
@@ -360,7 +378,7 @@ fn every_crossing_of_four_threads_has_exactly_one_record() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..10_000 {
-                    ask(&audit.crossing(NOW), "/", Some("ada"));
+                    ask(&audit.crossing(client(), NOW), "/", Some("ada"));
                 }
             });
         }
@@ -396,7 +414,7 @@ fn hostile_texts_stay_in_their_record() {
     let hostile = "/\r\n{\"seq\":1}\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{2029}\u{0}\"\\";
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
-    ask(&audit.crossing(NOW), hostile, Some(hostile));
+    ask(&audit.crossing(client(), NOW), hostile, Some(hostile));
     let detail = hostile.to_owned();
     let client = [192, 0, 2, 1].into();
     audit.record(Event::SignInFailed { provider: detail.clone(), reason: Reason::SignInRefused, detail, client }, NOW);
@@ -449,7 +467,7 @@ fn a_segment_without_a_whole_line_is_dropped() {
 fn a_journal_that_nobody_closed_says_so() {
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
-    drop(audit.crossing(NOW));
+    drop(audit.crossing(client(), NOW));
     audit.close();
     place.open(AuditMode::BestEffort).close();
     assert!(place.records("recovery").is_empty(), "it was closed");
@@ -474,7 +492,7 @@ fn what_is_lost_at_the_end_leaves_a_trace() {
     let (audit, full) = place.faulty(AuditMode::BestEffort);
     wait("it is open", || audit.healthy());
     full.set(Fault::WRITE);
-    (0..5).for_each(|_| drop(audit.crossing(NOW)));
+    (0..5).for_each(|_| drop(audit.crossing(client(), NOW)));
     audit.close();
     wait("it is closed", || !audit.healthy());
     assert!(audit.lost() >= 5);
@@ -486,14 +504,14 @@ fn what_is_lost_at_the_end_leaves_a_trace() {
 fn other_damage_begins_a_new_epoch_and_is_named() {
     let place = Place::new();
     let audit = place.open(AuditMode::BestEffort);
-    (0..5).for_each(|_| drop(audit.crossing(NOW)));
+    (0..5).for_each(|_| drop(audit.crossing(client(), NOW)));
     audit.close();
     let segment = &place.segments()[0];
     let mut lines: Vec<_> = fs::read_to_string(segment).expect("read").lines().map(str::to_owned).collect();
     lines.remove(4);
     fs::write(segment, lines.join("\n") + "\n").expect("written");
     let audit = place.open(AuditMode::BestEffort);
-    drop(audit.crossing(NOW));
+    drop(audit.crossing(client(), NOW));
     audit.close();
     assert_eq!(place.segments().len(), 2);
     assert!(place.records("recovery")[0]["damage"].is_string());
@@ -657,7 +675,7 @@ async fn search_finds_by_person_path_decision_policy_request_and_time() {
             .take(30)
             .enumerate()
     {
-        let crossing = audit.crossing(NOW + Duration::from_secs(at as u64));
+        let crossing = audit.crossing(client(), NOW + Duration::from_secs(at as u64));
         ask(&crossing, path, Some(login));
         let _ = audit.admit(decision(outcome, &[if login == "ada" { "p1" } else { "p2" }]), &crossing).await;
         drop(crossing);
@@ -709,7 +727,7 @@ impl std::io::Write for Pipe<'_> {
 fn tail_follows_across_segments() {
     let place = Place::new();
     let audit = place.open_with(AuditMode::BestEffort, 3_000);
-    ask(&audit.crossing(NOW), "/0", None);
+    ask(&audit.crossing(client(), NOW), "/0", None);
     wait("the first is written", || audit.written() == 1);
     let seen = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -717,7 +735,7 @@ fn tail_follows_across_segments() {
             tail(&place.journal(), 5, true, false, &mut Pipe { lines: &seen, enough: 20 }).expect("followed")
         });
         for number in 1..20 {
-            ask(&audit.crossing(NOW), &format!("/{number}"), None);
+            ask(&audit.crossing(client(), NOW), &format!("/{number}"), None);
             wait("it is written", || audit.written() == number + 1);
         }
     });

@@ -368,7 +368,7 @@ async fn serve_http2(begun: Box<Begun>, hall: &Hall, stack: Stack) {
     };
     if let Some(fault) = control.fault() {
         let refusal = Refusal::new(fault.reason(), fault.to_string());
-        let crossing = hall.audit.crossing(SystemTime::now());
+        let crossing = hall.audit.crossing(address, SystemTime::now());
         crossing.unread(RequestId::new(), address);
         crossing.refused(&refusal);
         hall.metrics.refused(&refusal);

@@ -3,7 +3,7 @@
 use crate::{
     audit::{Audit, Crossing},
     body::{Body, RequestBody},
-    canonical::Peer,
+    canonical::{Peer, RequestId},
     gateway::{Gateway, Tidings, Told},
     metrics::Metrics,
     refusal::{self, Asked, Reason, Refusal},
@@ -71,7 +71,7 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let crossing = self.audit.crossing(SystemTime::now());
+        let crossing = self.audit.crossing(arrival.peer.address.ip(), SystemTime::now());
         let told = Arc::<Told>::default();
         let recorded = Recorded { arrival, crossing: crossing.clone(), told: told.clone() };
         let (walking, audit, metrics) = (self.inner.call(recorded), self.audit.clone(), self.metrics.clone());
@@ -164,7 +164,10 @@ where
                 recorded.crossing.hold(permit);
                 self.inner.call(recorded)
             }
-            Err(_) => Box::pin(async {
+            Err(_) => Box::pin(async move {
+                let (id, peer) = (RequestId::new(), recorded.arrival.peer.address.ip());
+                recorded.crossing.unread(id, peer);
+                recorded.told.lock().unwrap_or_else(PoisonError::into_inner).asked.id = Some(id);
                 Err(Refusal::new(Reason::Overloaded, "Too many requests are in hand. Try again in a moment.").closing())
             }),
         }

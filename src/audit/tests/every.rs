@@ -1,6 +1,7 @@
 //! One record of every kind that there is, for what looks at all of them: `TESTS_AUDIT_EVENTS` names a directory where the
 //! journal is left for validators of other people (`tests/audit/events.py`).
 
+use super::client;
 use crate::audit::{
     crossing::{Asked, Credential, Draft, Standing, Who},
     field::About,
@@ -16,7 +17,7 @@ use crate::{
 };
 use secrecy::SecretString;
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -79,10 +80,6 @@ fn decision(outcome: Outcome) -> Decision {
         hinges_on_groups: false,
         faults: Arc::default(),
     }
-}
-
-fn client() -> IpAddr {
-    [192, 0, 2, 1].into()
 }
 
 fn asked(method: &str, path: &str, class: Class) -> Asked {
@@ -202,7 +199,7 @@ fn whos() -> Vec<Who> {
 /// Records of requests: every principal, method, class, outcome, phase and refusal.
 fn requests(audit: &Audit, path: &str) {
     let record = |change: &dyn Fn(&mut Draft)| {
-        let crossing = audit.crossing(NOW + Duration::from_secs(60));
+        let crossing = audit.crossing(client(), NOW + Duration::from_secs(60));
         crossing.set(|draft| {
             draft.asked = Some(asked("GET", path, Class::Navigation));
             draft.route = Some("backstage".parse().expect("a name"));
@@ -246,11 +243,11 @@ fn requests(audit: &Audit, path: &str) {
         let detail = format!("`{path}` is nothing for ada@example.com at 192.0.2.1");
         let refusal = Refusal::new(row.reason, &*detail).because(&detail);
         let refusal = Refusal { limit: Some((Whom::User, Measure::Requests)), ..refusal };
-        let unread = audit.crossing(NOW);
+        let unread = audit.crossing(client(), NOW);
         unread.unread(RequestId(8), client());
         unread.refused(&refusal);
         unread.status(http::StatusCode::BAD_REQUEST);
-        let read = audit.crossing(NOW);
+        let read = audit.crossing(client(), NOW);
         read.set(|draft| draft.asked = Some(asked("GET", path, Class::Navigation)));
         read.refused(&refusal);
     }
@@ -355,7 +352,7 @@ fn what_a_route_keeps_out_of_paths_is_in_no_record() {
     let audit = Audit::open(&place.path().join("journal"), &place.path().join("keys"), &settings).expect("opened");
     let redact = Redaction::of(vec![PathMask::parse("/users/*/records/*").expect("a pattern")]);
     for (path, redact) in [("/users/canary7/records/canary9", redact), ("/users/open7/records/open9", None)] {
-        let crossing = audit.crossing(NOW);
+        let crossing = audit.crossing(client(), NOW);
         crossing.set(|draft| {
             (draft.asked, draft.redact) = (Some(asked("GET", path, Class::Fetch)), redact.clone());
         });

@@ -68,7 +68,7 @@ impl Place {
             let asked = testing::parse(testing::https(method, host, "/x"));
             let route = self.settings.routes.iter().find(|route| route.host.as_str() == *host).expect("a route");
             let principal = self.cast.get(who).expect("is in the cast");
-            let crossing = audit.crossing(now);
+            let crossing = audit.crossing([192, 0, 2, 1].into(), now);
             crossing.asked(&asked, None);
             crossing.route(route);
             crossing.principal(principal);
