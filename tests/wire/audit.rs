@@ -98,14 +98,21 @@ async fn a_journal_that_retention_cut_is_proved_and_one_that_somebody_cut_is_not
     let upstream = Upstream::start().await;
     let more = "audit: { segment: 16KiB, retention: { size: 64KiB } }\n";
     let mut gateway = Gateway::start(&configuration("http://127.0.0.1:9", &upstream, "", "", more), POLICIES).await;
-    let first = || Journal(&gateway).segments().first().cloned();
-    let begun = first();
+    let first = |gateway: &Gateway| Journal(gateway).segments().first().cloned();
+    let begun = first(&gateway);
     let start = Instant::now();
-    while first() == begun {
-        assert!(start.elapsed() < Duration::from_secs(30), "nothing was removed: {:?}", Journal(&gateway).segments());
-        gateway.get("/public/a", &[]).await;
+    loop {
+        while first(&gateway) == begun || Journal(&gateway).segments().len() < 3 {
+            let segments = Journal(&gateway).segments();
+            assert!(start.elapsed() < Duration::from_secs(30), "nothing was removed: {segments:?}");
+            gateway.get("/public/a", &[]).await;
+        }
+        gateway.stop().await;
+        if Journal(&gateway).segments().len() > 2 {
+            break;
+        }
+        gateway.run().await; // a segment that became large on a busy machine went, and left too little to cut
     }
-    gateway.stop().await;
     let journal = Journal(&gateway);
     let (code, said) = journal.audit(&["verify"]);
     assert!(code == Some(0) && said.contains("removed by retention: all up to record"), "{said}");
