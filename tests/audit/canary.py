@@ -3,7 +3,7 @@
     canary.py DIRECTORY     what a suite noted and kept there (TESTS_CANARY), in `secrets.jsonl` and in folders
 
 A secret is found as it is, percent-encoded, in hexadecimal digits or in Base64 at any of its three places, and so is every part of
-one that has 16 letters or more: a token that was cut, or its signature alone. Standard library only.
+one that has 19 letters or more: a token that was cut, or its signature alone. Standard library only.
 """
 
 import base64
@@ -15,7 +15,7 @@ import tempfile
 import urllib.parse
 from pathlib import Path
 
-PART = 16
+PART, STEP = 16, 4
 WORD = re.compile(rb"[A-Za-z0-9+/=_.~%-]{" + str(PART).encode() + rb",}")
 HEX = re.compile(rb"[0-9a-f]+")
 # what the suite must have noted for the search to mean anything
@@ -41,8 +41,9 @@ def forms(secret):
 
 
 def parts(form):
-    """Every part that means something: of a text of one letter none does."""
-    for at in range(len(form) - PART + 1):
+    """Every part that means something: of a text of one letter none does. Texts are looked at letter by letter, those of hexadecimal
+    digits alone in steps: one of both has to take every letter."""
+    for at in range(0, len(form) - PART + 1, 1 if HEX.fullmatch(form) else STEP):
         part = form[at:at + PART]
         if len(set(part)) >= 6:
             yield part
@@ -122,10 +123,8 @@ def scan_file(task):
     return kind, size, found
 
 
-def scan(directory, noted):
+def scan(directory):
     """How much was looked at, and what was found."""
-    global NEEDLES
-    NEEDLES = needles(noted)
     looked, found = {}, []
     tasks = [(kind, path) for kind in LEFT for path in (directory / kind).glob("*")]
     tasks.sort(key=lambda task: -task[1].stat().st_size)
@@ -140,12 +139,12 @@ def finds_what_is_planted(directory, noted):
     """Each kind of secret, planted in each form, is found."""
     missed = []
     example = {kind: secret for secret, kind in noted.items() if len(public(secret)) >= 2 * PART}
-    long, short = needles(noted)
+    long, short = NEEDLES
     for kind, secret in example.items():
         if b"-----BEGIN" in secret:
             secret = next(line for line in secret.splitlines() if b"-----" not in line)
         whole = public(secret)
-        cut = whole[3:3 + PART + 8]
+        cut = whole[3:3 + PART + STEP - 1]
         plants = [str(list(secret)).encode() if is_binary(secret) else secret, urllib.parse.quote_from_bytes(secret, safe="").encode(), whole.hex().encode()]
         plants += [] if is_binary(secret) else [cut]
         plants += [base64.b64encode(b"x" * lead + whole) for lead in range(3)]
@@ -156,14 +155,16 @@ def finds_what_is_planted(directory, noted):
         planted = Path(other) / "logs"
         planted.mkdir()
         (planted / "one").write_bytes(b"nothing\n" + next(iter(example.values())).hex().encode() + b"\n")
-        if not scan(Path(other), noted)[1]:
+        if not scan(Path(other))[1]:
             missed.append(("file", b""))
     return sorted(example), missed
 
 
 def main():
+    global NEEDLES
     directory = Path(sys.argv[1])
     noted = secrets(directory)
+    NEEDLES = needles(noted)
     kinds = {}
     for kind in noted.values():
         kinds[kind] = kinds.get(kind, 0) + 1
@@ -178,7 +179,7 @@ def main():
           ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) + f"; missing: {sorted(KINDS - set(kinds))}")
     planted, missed = finds_what_is_planted(directory, noted)
     check("a secret that is planted is found, in every form", planted and not missed, f"{len(planted)} kinds, {missed[:3]}")
-    looked, found = scan(directory, noted)
+    looked, found = scan(directory)
     check("logs, journals and pages were kept", set(looked) == set(LEFT) and min(looked.values()) > 0,
           ", ".join(f"{size / 1e6:.1f} MB of {kind}" for kind, size in looked.items()))
     metrics = any(b"requests_refused" in path.read_bytes() for path in (directory / "pages").glob("*"))
