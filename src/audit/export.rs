@@ -151,7 +151,7 @@ fn lines(walk: &Walk<'_>, out: &mut dyn Write, counts: &mut Counts) -> Result<u6
 }
 
 fn table(walk: &Walk<'_>, out: &mut dyn Write, counts: &mut Counts) -> Result<u64, String> {
-    let mut out = csv::Writer::from_writer(out);
+    let mut out = cells(out);
     let mut fault = pipe(out.write_record(COLUMNS).map_err(Into::into));
     let unread = walk.lines(Order::Forward, &mut |_, told| {
         if fault != Ok(true) {
@@ -163,6 +163,11 @@ fn table(walk: &Walk<'_>, out: &mut dyn Write, counts: &mut Counts) -> Result<u6
     })?;
     fault?;
     pipe(out.flush()).map(|_| unread)
+}
+
+/// A table of which every cell is quoted: nothing in one ends it, whatever a spreadsheet takes for the end of a cell.
+pub fn cells<W: Write>(out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(out)
 }
 
 type Row<'a> = [Cow<'a, str>; COLUMNS.len()];
@@ -278,6 +283,14 @@ mod tests {
         ] {
             assert_eq!(harmless(cell), shown, "{cell:?}");
         }
+    }
+
+    /// Where `;` ends a cell, as in most of Europe, a path such as `/x;=1+1` is still one.
+    #[test]
+    fn no_cell_ends_before_its_quote() {
+        let mut out = cells(Vec::new());
+        out.write_record(["/x;=1+1", "\"", ""]).expect("written");
+        assert_eq!(out.into_inner().expect("written"), b"\"/x;=1+1\",\"\"\"\",\"\"\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::{
-    audit::export::harmless,
+    audit::export::{cells, harmless},
     cli::clean,
     moment::{at, to_the_second},
 };
@@ -62,6 +62,8 @@ pub(super) struct Section {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Cell {
     Number(u64),
+    /// In milliseconds since 1970.
+    Time(u64),
     Text(String),
 }
 
@@ -73,12 +75,13 @@ impl Cell {
 
     /// A moment, in milliseconds since 1970; empty for none.
     pub(super) fn time(millis: u64) -> Self {
-        Self::Text(if millis == 0 { String::new() } else { to_the_second(at(millis)) })
+        if millis == 0 { Self::text("") } else { Self::Time(millis) }
     }
 
     fn plain(&self) -> String {
         match self {
             Self::Number(number) => number.to_string(),
+            Self::Time(millis) => to_the_second(at(*millis)),
             Self::Text(text) => text.clone(),
         }
     }
@@ -93,7 +96,15 @@ impl Cell {
     fn json(&self) -> Value {
         match self {
             Self::Number(number) => json!(number),
-            Self::Text(text) => json!(text),
+            Self::Time(_) | Self::Text(_) => json!(self.plain()),
+        }
+    }
+
+    /// What is no number or time may be in anybody's words, and stands as code, of which nothing is made.
+    fn markdown(&self) -> String {
+        match self {
+            Self::Text(text) if !text.is_empty() => code(&self.shown()),
+            Self::Number(_) | Self::Time(_) | Self::Text(_) => self.shown(),
         }
     }
 }
@@ -148,10 +159,9 @@ impl Report {
     }
 
     fn markdown(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        writeln!(out, "# {}\n\n## The trail\n", self.title())?;
-        for line in self.trail() {
-            writeln!(out, "- {}", escaped(&clean(&line, 2000)))?;
-        }
+        let trail: Vec<_> = self.trail().iter().map(|line| clean(line, 2000)).collect();
+        let fence = fence(&trail.join("\n"), 3);
+        writeln!(out, "# {}\n\n## The trail\n\n{fence}text\n{}\n{fence}", self.title(), trail.join("\n"))?;
         for section in &self.sections {
             writeln!(out, "\n## {}\n", section.title)?;
             section.markdown(out)?;
@@ -160,11 +170,11 @@ impl Report {
             }
         }
         writeln!(out, "\n## Assumed\n")?;
-        self.assumed.iter().try_for_each(|line| writeln!(out, "- {line}"))
+        self.assumed.iter().try_for_each(|line| writeln!(out, "- {}", escaped(line)))
     }
 
     fn csv(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let mut table = csv::Writer::from_writer(out);
+        let mut table = cells(out);
         table.write_record(["section"].into_iter().chain(COLUMNS))?;
         let told = |key: &str, lines: &[String], table: &mut csv::Writer<&mut dyn Write>| {
             lines.iter().try_for_each(|line| {
@@ -244,7 +254,7 @@ impl Section {
         let heads: Vec<_> = filled.iter().map(|at| self.columns[*at]).collect();
         writeln!(out, "| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len()))?;
         for row in &self.rows {
-            let cells: Vec<_> = filled.iter().map(|at| escaped(&row[*at].shown())).collect();
+            let cells: Vec<_> = filled.iter().map(|at| row[*at].markdown()).collect();
             writeln!(out, "| {} |", cells.join(" | "))?;
         }
         Ok(())
@@ -259,7 +269,22 @@ impl Section {
     }
 }
 
-/// A text that Markdown shows as it is.
+/// A text as code in a table of Markdown: no link, mention, formula or picture is made of it, whatever shows it.
+fn code(text: &str) -> String {
+    // `\|` is the one way to have a bar in a table; a backslash of the text before one would undo it.
+    let bars = text.replace("\\|", "\\u{5c}|").replace('|', "\\|");
+    let fence = fence(&bars, 1);
+    let pad = if bars.starts_with('`') || bars.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{bars}{pad}{fence}")
+}
+
+/// So many backticks that the text has no such run of them, and not fewer than `least`.
+fn fence(text: &str, least: usize) -> String {
+    let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or_default();
+    "`".repeat(least.max(longest + 1))
+}
+
+/// A text of ours that Markdown shows as it is.
 fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -278,6 +303,16 @@ mod tests {
     #[test]
     fn what_others_wrote_is_no_markdown() {
         assert_eq!(escaped("a|b_c <b> [x](y) @all `z`"), "a\\|b\\_c \\<b\\> \\[x\\](y) \\@all \\`z\\`");
+        for (text, expected) in [
+            ("https://evil.test www.evil.test", "`https://evil.test www.evil.test`"),
+            ("%1 $`x`$ :tada: @all", "``%1 $`x`$ :tada: @all``"),
+            ("`a``b`", "``` `a``b` ```"),
+            ("a|b", "`a\\|b`"),
+            ("a\\|b\\", "`a\\u{5c}\\|b\\`"),
+        ] {
+            assert_eq!(Cell::text(text).markdown(), expected, "{text}");
+        }
+        assert_eq!([Cell::text(""), Cell::Number(3)].map(|cell| cell.markdown()), ["-", "3"]);
     }
 
     #[test]

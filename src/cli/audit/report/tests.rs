@@ -170,7 +170,7 @@ async fn every_form_is_whole_and_harmless() {
     assert!(rows.iter().any(|row| &row[3] == "'=cmd|x"), "{text}");
     let markdown = of("markdown");
     assert!(
-        markdown.contains("| gitlab:1 | ada | user | api | 1 | 0 |") && markdown.contains("=cmd\\|x"),
+        markdown.contains("| `gitlab:1` | `ada` | `user` | `api` | 1 | 0 |") && markdown.contains("`=cmd\\|x`"),
         "{markdown}"
     );
 }
