@@ -493,9 +493,12 @@ fn a_tally_counts_requests_once() {
         let relied = used.policies["p"];
         assert_eq!(
             (relied.decided.count, relied.allowed, relied.used, relied.since),
-            (4, 3, [false, true, true], true)
+            (4, 3, [0, 50, 40], true)
         );
-        assert_eq!((tally.lost, tally.records), (2, 10));
+        assert_eq!((tally.lost, tally.records, tally.blind), (2, 10, 1));
+        let late = super::tally::tally(place.path(), Range { from: 70, to: 80, used_since: 60 }).expect("read");
+        let relied = late.uses.values().next().expect("one").policies["p"];
+        assert_eq!((relied.used, relied.since, late.blind), ([0, 50, 40], false, 0), "the last use is before");
     }
 }
 

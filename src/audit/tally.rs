@@ -76,8 +76,9 @@ pub struct Relied {
     pub decided: Count,
     /// Of them, those that were allowed.
     pub allowed: u64,
-    /// It was relied on since [`Range::used_since`]: for reading, for writing, for upgrades.
-    pub used: [bool; 3],
+    /// When a request was last allowed by it, for reading, for writing, for upgrades, as far back as the journal goes; in milliseconds
+    /// since 1970, 0 for never.
+    pub used: [u64; 3],
     /// It decided anything since [`Range::used_since`].
     pub since: bool,
 }
@@ -132,9 +133,11 @@ pub struct Tally {
     pub lost: u64,
     /// How often nobody had closed the journal: what was not written by then is lost.
     pub unclosed: u64,
+    /// Gaps and recoveries since [`Range::used_since`]: what was used in them is not known.
+    pub blind: u64,
     /// Records in the range.
     pub records: u64,
-    /// The first moment of any record that was read, in or before the range.
+    /// When the journal begins, in milliseconds since 1970; `None` if it does not say.
     pub begins: Option<u64>,
     /// Lines that nobody can read.
     pub unread: u64,
@@ -177,7 +180,7 @@ pub fn tally(directory: &Path, range: Range) -> Result<Tally, String> {
     if segments.is_empty() {
         return Err(format!("there is no journal in `{}`", directory.display()));
     }
-    let query = Query { since: Some(range.from.min(range.used_since)), until: Some(range.to), ..Query::default() };
+    let query = Query { until: Some(range.to), ..Query::default() };
     let wanted = Wanted::of(&query, Beside::Gaps);
     let mut all = Tally::default();
     if let Some(opening) = segments.first().map(Segment::opening).transpose()?.flatten() {
@@ -220,6 +223,7 @@ impl Tally {
             self.records += 1;
             *self.kinds.entry(about).or_default() += 1;
         }
+        self.blind += u64::from(last >= range.used_since && (told.gap.is_some() || told.recovery.is_some()));
         if let Some(event) = &told.event {
             if about == About::Request {
                 self.request(event, range, within);
@@ -285,9 +289,10 @@ impl Tally {
                 relied.decided.add(event.time, 1);
                 relied.allowed += u64::from(allowed);
             }
-            if event.time >= range.used_since {
-                relied.since = true;
-                relied.used[group(method, &unmapped.class)] |= allowed;
+            relied.since |= event.time >= range.used_since;
+            if allowed {
+                let used = &mut relied.used[group(method, &unmapped.class)];
+                *used = event.time.max(*used);
             }
         }
     }
@@ -332,6 +337,7 @@ impl Tally {
         self.cut();
         self.lost += other.lost;
         self.unclosed += other.unclosed;
+        self.blind += other.blind;
         self.records += other.records;
         self.unread += other.unread;
     }
@@ -344,6 +350,14 @@ fn sum<K: Ord>(all: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 }
 
 impl Use {
+    /// All that is counted, in the range.
+    pub fn all(&self) -> Count {
+        let mut all = self.allowed;
+        all.join(self.refused);
+        all.join(self.ended);
+        all
+    }
+
     fn join(&mut self, other: Self) {
         if other.named >= self.named {
             (self.named, self.name) = (other.named, other.name);
@@ -358,7 +372,7 @@ impl Use {
             relied.allowed += more.allowed;
             relied.since |= more.since;
             for (used, more) in relied.used.iter_mut().zip(more.used) {
-                *used |= more;
+                *used = more.max(*used);
             }
         }
     }

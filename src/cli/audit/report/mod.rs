@@ -17,7 +17,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use render::{Form, Section};
-use rights::Rights;
+use rights::{Rights, Since};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -72,6 +72,8 @@ fn span(text: &str) -> Result<Duration, String> {
 pub(super) struct Report {
     from: u64,
     to: u64,
+    /// Since when rights and policies count as unused.
+    since: Since,
     /// What was proved of the trail; `None`: it was not verified.
     proof: Option<verify::Report>,
     /// What the range covers, in sentences.
@@ -128,7 +130,7 @@ impl ReportArgs {
 
 impl Report {
     fn of(tally: &Tally, range: Range, proof: Option<verify::Report>, rights: &Result<Rights, String>) -> Self {
-        let mut sections = sections::of(tally);
+        let (mut sections, since) = (sections::of(tally), Since::of(tally, range.used_since));
         let mut assumed = vec![
             "A request counts once, by the record that says what was decided; its other stages do not count."
                 .to_owned(),
@@ -136,13 +138,13 @@ impl Report {
         ];
         match rights {
             Ok(rights) => {
-                sections.extend(rights.sections(tally, range.used_since));
-                assumed.extend(rights.assumed(range.used_since));
+                sections.extend(rights.sections(tally, &since));
+                assumed.extend(rights.assumed(&since));
             }
             Err(cause) => assumed.push(format!("Rights and policies that nobody used are not told: {cause}.")),
         }
         let covers = covers(tally, range);
-        Self { from: range.from, to: range.to, proof, covers, sections, assumed }
+        Self { from: range.from, to: range.to, since, proof, covers, sections, assumed }
     }
 }
 
@@ -150,11 +152,13 @@ impl Report {
 fn covers(tally: &Tally, range: Range) -> Vec<String> {
     let mut lines = vec![format!("{} records are in the range", tally.records)];
     let wanted = range.from.min(range.used_since);
-    if let Some(begins) = tally.begins.filter(|begins| *begins > wanted) {
-        lines.push(format!(
+    match tally.begins {
+        Some(begins) if begins > wanted => lines.push(format!(
             "the journal begins at {}: what happened before is not in this report",
             to_the_second(at(begins))
-        ));
+        )),
+        Some(_) => {}
+        None => lines.push("the journal does not say when it begins: what happened before is not in this report".to_owned()),
     }
     match tally.lost {
         0 if tally.unclosed > 0 => {}

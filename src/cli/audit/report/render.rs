@@ -211,6 +211,7 @@ impl Report {
             "verified": self.proof.as_ref().map(crate::audit::verify::Report::holds),
             "proof": self.proof,
             "covers": self.covers,
+            "unused_since": self.since.json(),
             "sections": sections,
             "assumed": self.assumed,
         })

@@ -14,12 +14,15 @@ use crate::{
     review::{access::Access, asking::Site, cast::Cast},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
 };
 
 /// What actions are, in the order of [`group`].
 const GROUPS: [&str; 3] = ["read", "write", "connect"];
+
+/// So many who are not in the population are named.
+const STRANGERS: usize = 100;
 
 /// The policies of now, and whose rights are looked at.
 pub(super) struct Rights {
@@ -43,16 +46,15 @@ impl Rights {
         Ok(Self { settings, authorize, cast })
     }
 
-    /// Rights of the population, and policies, that nobody used since then.
-    pub(super) fn sections(&self, tally: &Tally, since: u64) -> Vec<Section> {
-        let since = to_the_second(at(since));
-        let people = self.cast.as_ref().map(|cast| self.people(cast, tally, &since));
-        people.into_iter().chain([self.policies(tally, &since)]).collect()
+    /// Rights of the population, and policies, that nobody used since then, and who of the trail is not in the population.
+    pub(super) fn sections(&self, tally: &Tally, since: &Since) -> Vec<Section> {
+        let people = self.cast.as_ref().map(|cast| self.people(cast, tally, since));
+        people.into_iter().flatten().chain([self.policies(tally, since)]).collect()
     }
 
     /// What is taken for granted.
-    pub(super) fn assumed(&self, since: u64) -> Vec<String> {
-        let since = to_the_second(at(since));
+    pub(super) fn assumed(&self, since: &Since) -> Vec<String> {
+        let since = since.known();
         let mut lines = vec![format!(
             "A policy is unused if it decided no request since {since}; asked are the policies as they are now, not as they were."
         )];
@@ -67,7 +69,7 @@ impl Rights {
         lines
     }
 
-    fn people(&self, cast: &Cast, tally: &Tally, since: &str) -> Section {
+    fn people(&self, cast: &Cast, tally: &Tally, since: &Since) -> [Section; 2] {
         let (rights, site) = (self.authorize.rights(), Site::of(&self.settings));
         let uses = by_route(tally);
         let (mut rows, mut known, mut unknown) = (Vec::new(), BTreeSet::new(), 0_u64);
@@ -79,10 +81,11 @@ impl Rights {
                 let used = uses.get(&(&who, route.name.as_str()));
                 let relied = used.and_then(|used| used.policies.get(&*right.policy.id));
                 let may: BTreeSet<_> = methods.iter().map(|method| group(method, "")).collect();
-                let unused = may.iter().filter(|group| !relied.is_some_and(|relied| relied.used[**group]));
-                let unused: Vec<_> = unused.map(|group| GROUPS[*group]).collect();
+                let last_of = |group: usize| relied.map_or(0, |relied| relied.used[group]);
+                let unused: Vec<_> = may.iter().filter(|group| last_of(**group) < since.asked).collect();
                 if !unused.is_empty() {
-                    let last = used.map_or(0, |used| used.allowed.last);
+                    let last = unused.iter().map(|group| last_of(**group)).max().unwrap_or_default();
+                    let unused: Vec<_> = unused.iter().map(|group| GROUPS[**group]).collect();
                     rows.push(vec![
                         Cell::text(&who.id),
                         Cell::text(&login),
@@ -99,30 +102,24 @@ impl Rights {
             known.insert(who);
         }
         rows.sort();
-        let strangers: BTreeSet<_> =
-            tally.uses.keys().map(|(who, _)| who).filter(|who| !who.id.is_empty() && !known.contains(who)).collect();
         let mut notes = vec![format!("looked at: {} people, jobs and services", known.len())];
-        if !strangers.is_empty() {
-            notes.push(format!(
-                "{} who are in the trail are not in the population: their rights are not told here",
-                strangers.len()
-            ));
-        }
+        notes.extend(since.notes(tally));
         if unknown > 0 {
             notes.push(format!(
                 "of {unknown} nobody can say which groups they are in: they may have more rights than are told"
             ));
         }
-        Section {
+        let unused = Section {
             key: "unused_rights",
-            title: format!("Rights not used since {since}"),
+            title: format!("Rights not used since {}", since.words()),
             columns: &["who", "name", "principal", "project", "route", "policy", "actions", "last", "detail"],
             rows,
             notes,
-        }
+        };
+        [unused, strangers(tally, &known)]
     }
 
-    fn policies(&self, tally: &Tally, since: &str) -> Section {
+    fn policies(&self, tally: &Tally, since: &Since) -> Section {
         let relied: BTreeSet<&str> = tally
             .uses
             .values()
@@ -137,11 +134,83 @@ impl Rights {
         rows.sort();
         Section {
             key: "unused_policies",
-            title: format!("Policies that decided nothing since {since}"),
+            title: format!("Policies that decided nothing since {}", since.words()),
             columns: &["policy", "what", "detail"],
             rows,
-            notes: vec![format!("of {} policies", self.authorize.stated().count())],
+            notes: [format!("of {} policies", self.authorize.stated().count())].into_iter().chain(since.notes(tally)).collect(),
         }
+    }
+}
+
+/// Since when something was not used: what was asked for, and what the trail knows of it.
+pub(super) struct Since {
+    /// In milliseconds since 1970.
+    pub(super) asked: u64,
+    /// When the journal begins, if that is later. `None`: it does not say.
+    begins: Option<u64>,
+}
+
+impl Since {
+    pub(super) fn of(tally: &Tally, asked: u64) -> Self {
+        Self { asked, begins: tally.begins.map(|begins| begins.max(asked)) }
+    }
+
+    /// The moment that was asked for, and that since when the trail knows what was used.
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "asked": to_the_second(at(self.asked)),
+            "known": self.begins.map(|begins| to_the_second(at(begins))),
+        })
+    }
+
+    /// Since when the trail knows what was used.
+    pub(super) fn known(&self) -> String {
+        to_the_second(at(self.begins.unwrap_or(self.asked)))
+    }
+
+    fn words(&self) -> String {
+        let asked = to_the_second(at(self.asked));
+        match self.begins {
+            Some(begins) if begins == self.asked => asked,
+            Some(_) => format!("{}, when the journal begins (asked: since {asked})", self.known()),
+            None => format!("{asked}, if the journal knows: it does not say when it begins"),
+        }
+    }
+
+    /// What the trail does not know of that time.
+    fn notes(&self, tally: &Tally) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.begins != Some(self.asked) {
+            notes.push(format!("what was used before is not known: since {}", self.words()));
+        }
+        if tally.blind > 0 {
+            notes.push(format!("nobody knows what was used in {} gaps and recoveries since then", tally.blind));
+        }
+        notes
+    }
+}
+
+/// Who is in the trail and not in the population.
+fn strangers(tally: &Tally, known: &BTreeSet<Who>) -> Section {
+    let mut strangers: BTreeMap<&Who, (u64, &str)> = BTreeMap::new();
+    for ((who, _), used) in &tally.uses {
+        let all = used.all();
+        if !who.id.is_empty() && !known.contains(who) && all.count > 0 {
+            let last = strangers.entry(who).or_default();
+            *last = (*last).max((all.last, &used.name));
+        }
+    }
+    let rows = strangers.iter().take(STRANGERS).map(|(who, (last, name))| {
+        let texts = [&*who.id, name, &*who.principal, &*who.project].map(Cell::text);
+        texts.into_iter().chain([Cell::time(*last)]).collect()
+    });
+    let left = strangers.len().saturating_sub(STRANGERS);
+    Section {
+        key: "strangers",
+        title: "In the trail and not in the population: their rights are not told".to_owned(),
+        columns: &["who", "name", "principal", "project", "last"],
+        rows: rows.collect(),
+        notes: (left > 0).then(|| format!("and {left} more")).into_iter().collect(),
     }
 }
 

@@ -34,9 +34,7 @@ fn counted(counts: &BTreeMap<String, u64>) -> String {
 fn uses(tally: &Tally) -> Section {
     let mut rows = Vec::new();
     for ((who, route), used) in &tally.uses {
-        let mut all = used.allowed;
-        all.join(used.refused);
-        all.join(used.ended);
+        let all = used.all();
         if all.count == 0 {
             continue; // only before the range
         }

@@ -143,6 +143,8 @@ async fn a_report_says_who_used_what_and_what_nobody_used() {
         assert!(found, "`{expected}` is not in{unused}");
     }
     assert!(!unused.contains("gitlab:2"), "has no rights: {unused}");
+    let heading = unused.lines().next().expect("a heading");
+    assert!(heading.contains(", when the journal begins (asked: since 2025-10-04T00:00:00Z)"), "{heading}");
     let policies = unused.split("Policies that decided nothing").nth(1).expect("a section");
     assert!(policies.contains("idle") && !policies.contains("readers"), "{policies}");
     assert!(text.contains("proved: ") && text.contains("no event is known to be lost"), "{text}");
@@ -173,6 +175,36 @@ async fn every_form_is_whole_and_harmless() {
         markdown.contains("| `gitlab:1` | `ada` | `user` | `api` | 1 | 0 |") && markdown.contains("`=cmd\\|x`"),
         "{markdown}"
     );
+}
+
+/// The last use is that of the right which is told, and not of anything else on its route; who is in the trail alone is named.
+#[tokio::test]
+async fn the_last_use_of_a_right_is_of_that_right() {
+    let place = Place::new();
+    place.record(&REQUESTS).await;
+    fs::write(place.path("some.yaml"), "people: { ada: { subject: \"1\", groups: [acme] } }\n").expect("written");
+    let population = place.path("some.yaml").display().to_string();
+    let words = ["--from", "2026-01-01", "--to", "2026-01-02", "--unused-for", "23h53m", "--population", &population];
+    let text = place.report(&words).1;
+    let words_of = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let has = |part: &str| assert!(text.lines().any(|line| words_of(line) == part), "`{part}` is not in\n{text}");
+    has("gitlab:1 ada user api readers read -");
+    has("gitlab:1 ada user api writers read write connect 2026-01-01T00:06:00Z");
+    has("gitlab:1 ada user portal readers read 2026-01-01T00:05:00Z");
+    has("gitlab:2 bob user 2026-01-01T00:08:00Z");
+}
+
+/// Every form says since when the trail knows, where that is later than what was asked.
+#[tokio::test]
+async fn no_form_claims_more_than_the_trail_knows() {
+    let place = Place::new();
+    place.record(&REQUESTS).await;
+    let population = place.population();
+    for format in ["text", "json", "csv", "markdown"] {
+        let words = ["--from", "2026-01-01", "--to", "2026-01-02", "--population", &population, "--format", format];
+        let text = place.report(&words).1;
+        assert!(text.contains(", when the journal begins (asked: since 2025-10-04T00:00:00Z)"), "{format}: {text}");
+    }
 }
 
 /// What cannot be known is said: a trail that was not verified or does not hold, a range before the journal, people without
