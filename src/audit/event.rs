@@ -134,9 +134,10 @@ impl<'a> Ocsf<'a> {
             Event::GroupsChanged { person, added, removed, source } => {
                 Self::groups(person, added, removed, time, lens).read_at(source)
             }
-            Event::HookTaken { object, event, client } => {
+            Event::HookTaken { object, event, groups, client } => {
                 let mut taken = Self::changed((object, "membership"), time, lens).from(*client, lens);
                 taken.unmapped.why = Some(lens.text(event));
+                taken.unmapped.changed = List::of(groups, lens);
                 taken
             }
             Event::HookRefused { provider, detail, client, count } => {

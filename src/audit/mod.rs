@@ -174,6 +174,8 @@ pub enum Event {
         object: String,
         /// GitLab's name of the event.
         event: String,
+        /// The groups that it names: paths, or GitLab's numbers.
+        groups: Vec<String>,
         /// Who sent it.
         client: IpAddr,
     },

@@ -128,6 +128,18 @@ fn check(proof: &HookProof, headers: &HeaderMap, body: &[u8]) -> Result<(), Hook
     if given.take(8).any(fits) { Ok(()) } else { Err(HookError::Signature) }
 }
 
+impl About {
+    /// The groups that it names: by path, or by GitLab's number.
+    pub fn groups(&self) -> Vec<String> {
+        match self {
+            Self::Person { group, .. } => group.iter().map(|number| format!("group {number}")).collect(),
+            Self::Renamed([new, old]) => vec![old.clone(), new.clone()],
+            Self::Group(path) => vec![path.clone()],
+            Self::Everybody | Self::Push | Self::Nothing => Vec::new(),
+        }
+    }
+}
+
 impl Hook {
     /// Reads a delivery of a system hook or group hook.
     ///

@@ -97,8 +97,8 @@ impl Login {
                 About::Person { id, .. } => format!("{}:{id}", provider.settings.name),
                 _ => provider.settings.name.to_string(),
             };
-            let (event, client) = (hook.event.clone(), visit.asked.client);
-            self.audit.record(Event::HookTaken { object, event, client }, visit.now);
+            let (event, groups, client) = (hook.event.clone(), hook.about.groups(), visit.asked.client);
+            self.audit.record(Event::HookTaken { object, event, groups, client }, visit.now);
         }
         answer::json(StatusCode::OK, "application/json", &json!({}))
     }

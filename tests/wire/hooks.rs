@@ -231,6 +231,7 @@ async fn hooks_that_prove_nothing_have_no_effect_and_are_recorded() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (reads, taken) = (provider.seen("/oauth/userinfo").await, |record: &Value| {
         record["unmapped"]["why"] == "user_remove_from_group"
+            && record["unmapped"]["changed"]["items"] == json!(["group 1"])
     });
     assert_eq!(provider.admin("/admin/hook", good).await["status"], 200, "GitLab sends again what it had no answer to");
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -136,7 +136,12 @@ fn events() -> Vec<Event> {
         groups(&["a"], &[]),
         groups(&[], &["crew@example.com"]),
         groups(&["a"], &["b"]),
-        Event::HookTaken { object: "gitlab:907".to_owned(), event: "user_remove_from_group".to_owned(), client },
+        Event::HookTaken {
+            object: "gitlab:907".to_owned(),
+            event: "user_remove_from_group".to_owned(),
+            groups: vec!["group 7".to_owned()],
+            client,
+        },
         Event::HookRefused { provider, detail, client, count: 2 },
         reloaded(None),
         reloaded(Some("no such route")),
