@@ -17,7 +17,7 @@ use std::{
 };
 
 /// The columns of the table. New ones are added at the end; none is renamed or moved.
-pub const COLUMNS: [&str; 36] = [
+pub const COLUMNS: [&str; 42] = [
     "time",
     "kind",
     "epoch",
@@ -54,6 +54,12 @@ pub const COLUMNS: [&str; 36] = [
     "because",
     "count",
     "since",
+    "actor",
+    "added",
+    "removed",
+    "changed",
+    "pipeline",
+    "credential",
 ];
 
 /// How it is written.
@@ -236,6 +242,19 @@ fn event_cells<'a>(event: &'a Event<'_>, set: &mut impl FnMut(&str, Cow<'a, str>
     ] {
         set(column, cell.into());
     }
+    if event.class_uid != 4002 {
+        let by = &event.actor.user;
+        set("actor", if by.uid_alt.is_empty() { &*by.name } else { &*by.uid_alt }.into());
+    }
+    for (column, list) in
+        [("added", &unmapped.added), ("removed", &unmapped.removed), ("changed", &unmapped.changed)]
+    {
+        set(column, list.told(usize::MAX).into());
+    }
+    let credential = &unmapped.credential;
+    if !credential.name.is_empty() {
+        set("credential", format!("{}:{}", credential.name, credential.uid).into());
+    }
     set("class_uid", event.class_uid.to_string().into());
     set("policies", policies.join(" ").into());
     set("status", number(event.http_response.as_ref().map(|it| it.code.into())));
@@ -249,6 +268,7 @@ fn event_cells<'a>(event: &'a Event<'_>, set: &mut impl FnMut(&str, Cow<'a, str>
     }
     if let Some(job) = &unmapped.job {
         set("job", number(Some(job.id)));
+        set("pipeline", number(job.pipeline));
         set("project", (&*job.project).into());
         set("ref", (&*job.git_ref).into());
     }

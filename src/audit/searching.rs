@@ -391,6 +391,46 @@ fn the_proxy_makes_indexes_in_the_background() {
     assert_eq!(found.records, audit.written());
 }
 
+/// What readers of the table rely on: these columns stay where they are.
+const FIRST: [&str; 36] = [
+    "time",
+    "kind",
+    "epoch",
+    "seq",
+    "class_uid",
+    "activity",
+    "decision",
+    "disposition",
+    "status",
+    "reason",
+    "detail",
+    "user_id",
+    "user_name",
+    "principal",
+    "session",
+    "client",
+    "method",
+    "host",
+    "path",
+    "route",
+    "policies",
+    "outcome",
+    "policy_digest",
+    "phase",
+    "request_id",
+    "job",
+    "project",
+    "ref",
+    "duration_ms",
+    "request_bytes",
+    "response_bytes",
+    "object",
+    "why",
+    "because",
+    "count",
+    "since",
+];
+
 /// What is exported without a filter is the journal, byte for byte; with one, what matches and what is missing.
 #[test]
 fn an_export_is_what_the_journal_says() {
@@ -400,6 +440,15 @@ fn an_export_is_what_the_journal_says() {
         "time": 40, "class_uid": 4002, "actor": { "user": { "name": "=cmd|' /C calc'!A0" } }, "status_code": "not_permitted",
         "http_request": { "http_method": "GET", "url": { "path": "/\u{202e}a,\"b\"" } },
     })));
+    events.extend([
+        json!({ "time": 41, "class_uid": 3005, "user": { "uid_alt": "gitlab:7" }, "unmapped": {
+            "added": { "count": 3, "items": ["acme/a", "acme/b"] }, "removed": { "count": 1, "items": ["acme/c"] } } }),
+        json!({ "time": 42, "class_uid": 3001, "user": { "uid_alt": "gitlab:8" }, "actor": { "user": { "name": "uid 0" } } }),
+        json!({ "time": 43, "class_uid": 3004, "entity": { "name": "vestibule.yaml", "type": "configuration" },
+            "unmapped": { "changed": { "count": 1, "items": ["routes"] } } }),
+        json!({ "time": 44, "class_uid": 4002, "actor": { "user": { "uid_alt": "gitlab:9" } }, "unmapped": {
+            "job": { "id": 5, "pipeline": 41, "project": "acme/x" }, "credential": { "name": "ci", "uid": "acme/x" } } }),
+    ].map(Some));
     let place = Place::of(&events, 50);
     let out = |query: &Query, form| {
         let mut out = Vec::new();
@@ -411,7 +460,7 @@ fn an_export_is_what_the_journal_says() {
     for no_index in [true, false, false] {
         let (whole, counts) = out(&Query { no_index, ..Query::default() }, Form::Lines);
         assert!(whole == journal, "byte for byte");
-        assert_eq!((counts.events, counts.gaps, counts.lost, counts.own, counts.unread), (101, 1, 2, 3, 0));
+        assert_eq!((counts.events, counts.gaps, counts.lost, counts.own, counts.unread), (105, 1, 2, 3, 0));
         let (some, counts) = out(&Query { no_index, ..bob() }, Form::Lines);
         assert_eq!((counts.events, counts.gaps, some.iter().filter(|byte| **byte == b'\n').count()), (10, 1, 11));
         let (late, counts) = out(&Query { no_index, since: Some(60), ..bob() }, Form::Lines);
@@ -425,6 +474,15 @@ fn an_export_is_what_the_journal_says() {
     let rows: Vec<_> = table.into_records().map(|row| row.expect("a row")).collect();
     let odd = rows.iter().find(|row| &row[at("reason")] == "not_permitted").expect("is there");
     assert_eq!((&odd[at("user_name")], &odd[at("path")]), ("'=cmd|' /C calc'!A0", "/\\u{202e}a,\"b\""));
+    assert_eq!(&COLUMNS[..36], &FIRST[..], "columns are added at the end");
+    let row = |kind: &str, who: &str| {
+        let row = rows.iter().find(|row| &row[at("kind")] == kind && &row[at("user_id")] == who).expect("is there");
+        ["actor", "added", "removed", "changed", "pipeline", "credential"].map(|column| row[at(column)].to_owned())
+    };
+    assert_eq!(row("groups", "gitlab:7"), ["", "acme/a, acme/b, and 1 more", "acme/c", "", "", ""]);
+    assert_eq!(row("admin", "gitlab:8"), ["uid 0", "", "", "", "", ""]);
+    assert_eq!(row("reload", ""), ["", "", "", "routes", "", ""]);
+    assert_eq!(row("request", "gitlab:9"), ["", "", "", "", "41", "ci:acme/x"]);
     let gap = rows.iter().find(|row| &row[at("kind")] == "gap").expect("is there");
     assert_eq!((&gap[at("count")], &gap[at("detail")]), ("2", "events were lost"));
 }

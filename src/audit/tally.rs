@@ -10,10 +10,17 @@ use super::{
     walk::ahead,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::ControlFlow::Continue,
     path::Path,
 };
+
+/// So many things that a load changed are named.
+const NAMED: usize = 5;
+
+/// So many changes of groups are told by person.
+pub const CHANGES: usize = 20;
 
 /// So many acts, gaps and the like are told one by one.
 pub const TOLD: usize = 1_000;
@@ -99,6 +106,19 @@ pub struct Signing {
     pub added: Count,
     /// Groups that were taken away.
     pub removed: Count,
+    /// The last of both.
+    pub changes: BTreeSet<Change>,
+}
+
+/// A group that somebody got or lost.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Change {
+    /// When, in milliseconds since 1970.
+    pub time: u64,
+    /// They got it.
+    pub added: bool,
+    /// Which.
+    pub group: String,
 }
 
 /// Something that happened beside requests.
@@ -319,6 +339,11 @@ impl Tally {
             About::Groups => {
                 signing.added.add(event.time, event.unmapped.added.count);
                 signing.removed.add(event.time, event.unmapped.removed.count);
+                for (added, list) in [(true, &event.unmapped.added), (false, &event.unmapped.removed)] {
+                    let change = |group: &Cow<'_, str>| Change { time: event.time, added, group: group.clone().into_owned() };
+                    signing.changes.extend(list.items.iter().map(change));
+                }
+                signing.cut();
             }
             _ => {}
         }
@@ -388,6 +413,14 @@ impl Signing {
         self.deferred += other.deferred;
         self.added.join(other.added);
         self.removed.join(other.removed);
+        self.changes.extend(other.changes);
+        self.cut();
+    }
+
+    fn cut(&mut self) {
+        while self.changes.len() > CHANGES {
+            self.changes.pop_first();
+        }
     }
 }
 
@@ -429,12 +462,12 @@ impl Act {
                 act(&event.actor.user.name, what, whom, detail.collect::<Vec<_>>().join("; "))
             }
             About::Reload => {
-                let counts =
+                let lists =
                     [("changed", &unmapped.changed), ("added", &unmapped.added), ("removed", &unmapped.removed)];
-                let counts = counts.iter().filter(|(_, list)| list.count > 0);
-                let counts = counts.map(|(word, list)| format!("{} {word}", list.count)).collect::<Vec<_>>().join(", ");
+                let lists = lists.iter().filter(|(_, list)| list.count > 0);
+                let lists = lists.map(|(word, list)| format!("{word} {}", list.told(NAMED))).collect::<Vec<_>>().join("; ");
                 let refused = !event.status_code.is_empty();
-                let detail = if refused { event.status_detail.clone().into_owned() } else { counts };
+                let detail = if refused { event.status_detail.clone().into_owned() } else { lists };
                 act(&user.name, if refused { "load refused" } else { "loaded" }, &event.entity.name, detail)
             }
             About::Start => act("", "started", "", String::new()),

@@ -199,16 +199,23 @@ pub(super) struct Unmapped<'a> {
     pub(super) why: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) reason: Cow<'a, str>,
-    pub(super) changed: Counted,
-    pub(super) added: Counted,
-    pub(super) removed: Counted,
-    pub(super) sessions: Counted,
+    #[serde(borrow)]
+    pub(super) credential: Credential<'a>,
+    #[serde(borrow)]
+    pub(super) changed: Counted<'a>,
+    #[serde(borrow)]
+    pub(super) added: Counted<'a>,
+    #[serde(borrow)]
+    pub(super) removed: Counted<'a>,
+    #[serde(borrow)]
+    pub(super) sessions: Counted<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Job<'a> {
     pub(super) id: u64,
+    pub(super) pipeline: Option<u64>,
     #[serde(borrow)]
     pub(super) project: Cow<'a, str>,
     #[serde(rename = "ref", borrow)]
@@ -222,11 +229,35 @@ pub(super) struct Shadow<'a> {
     pub(super) differs: Cow<'a, str>,
 }
 
-/// A list, of which only the length is told.
+/// The token or certificate of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Counted {
+pub(super) struct Credential<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) uid: Cow<'a, str>,
+}
+
+/// A list, of which the first are told.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Counted<'a> {
     pub(super) count: u64,
+    #[serde(borrow)]
+    pub(super) items: Vec<Cow<'a, str>>,
+}
+
+impl Counted<'_> {
+    /// The first `most` of it, and how many more there are; empty where it is empty.
+    pub(super) fn told(&self, most: usize) -> String {
+        let mut words: Vec<_> = self.items.iter().take(most).map(|item| item.clone().into_owned()).collect();
+        let left = self.count.saturating_sub(words.len() as u64);
+        if left > 0 {
+            words.push(format!("and {left} more"));
+        }
+        words.join(", ")
+    }
 }
 
 /// By what a record is found.

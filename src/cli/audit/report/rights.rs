@@ -181,7 +181,7 @@ impl Since {
     fn notes(&self, tally: &Tally) -> Vec<String> {
         let mut notes = Vec::new();
         if self.begins != Some(self.asked) {
-            notes.push(format!("what was used before is not known: since {}", self.words()));
+            notes.push(format!("the trail knows since {}", self.words()));
         }
         if tally.blind > 0 {
             notes.push(format!("nobody knows what was used in {} gaps and recoveries since then", tally.blind));

@@ -3,7 +3,7 @@
 use super::render::{Cell, Section};
 use crate::audit::{
     About,
-    tally::{Act, Count, TOLD, Tally},
+    tally::{Act, Change, Count, Signing, TOLD, Tally},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,15 +172,24 @@ fn memberships(tally: &Tally) -> Section {
             Cell::Number(signing.removed.count),
             Cell::time(all.first),
             Cell::time(all.last),
+            Cell::text(&changes(signing)),
         ]
     });
     Section {
         key: "memberships",
         title: "Changes of groups".to_owned(),
-        columns: &["who", "name", "added", "removed", "first", "last"],
+        columns: &["who", "name", "added", "removed", "first", "last", "detail"],
         rows: rows.collect(),
-        notes: vec!["which groups: `audit search --kind groups --user WHO`".to_owned()],
+        notes: vec!["all of them, with their times: `audit search --kind groups --user WHO`".to_owned()],
     }
+}
+
+/// `+acme/a, -acme/b`, the newest first, and how many were before.
+fn changes(signing: &Signing) -> String {
+    let one = |change: &Change| format!("{}{}", if change.added { '+' } else { '-' }, change.group);
+    let told = signing.changes.iter().rev().map(one).collect::<Vec<_>>().join(", ");
+    let before = (signing.added.count + signing.removed.count).saturating_sub(signing.changes.len() as u64);
+    if before > 0 { format!("{told}, and {before} before") } else { told }
 }
 
 fn acts(key: &'static str, title: &str, tally: &Tally, is: fn(About) -> bool) -> Section {

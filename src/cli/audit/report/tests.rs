@@ -82,7 +82,11 @@ impl Place {
                 Event::SignedIn { person: person.clone(), session: session.clone(), client: [192, 0, 2, 1].into() },
                 minute(1),
             );
-            audit.record(Event::SessionEnded { person, session, why: "revoked" }, minute(2));
+            audit.record(Event::SessionEnded { person: person.clone(), session, why: "revoked" }, minute(2));
+            let [added, removed] = [["acme", "ops"], ["crew", "old"]].map(|groups| groups.map(str::to_owned).to_vec());
+            audit.record(Event::GroupsChanged { person: person.clone(), added, removed, source: "userinfo" }, minute(4));
+            let removed = (10..40).map(|number| format!("g{number}")).collect();
+            audit.record(Event::GroupsChanged { person, added: Vec::new(), removed, source: "userinfo" }, minute(2));
             audit.record(Event::of_key(0, "keys.rotate", "ring".to_owned()), minute(3));
         }
         audit.close();
@@ -137,6 +141,9 @@ async fn a_report_says_who_used_what_and_what_nobody_used() {
     has("readers 2 0 1 2026-01-01T00:01:00Z 2026-01-01T00:05:00Z portal");
     has("gitlab:1 ada 1 1 2026-01-01T00:01:00Z 2026-01-01T00:01:00Z revoked 1");
     has("2026-01-01T00:03:00Z uid 0 keys.rotate ring");
+    has("gitlab:1 ada 2 32 2026-01-01T00:02:00Z 2026-01-01T00:04:00Z +ops, +acme, -old, -crew, -g39, -g38");
+    let whole = place.report(&["--from", "2026-01-01", "--to", "2026-01-02", "--format", "csv"]).1;
+    assert!(text.contains("-g25, -g2…") && whole.contains("-g25, -g24, and 14 before"), "{whole}");
     let unused = text.split("Rights not used since").nth(1).expect("a section");
     for expected in ["ada user api readers read", "ada user api writers read connect", "eve user portal readers read"] {
         let found = unused.lines().any(|line| words_of(line).contains(expected));
