@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+/// A day in milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// Milliseconds since 1970; 0 for what lies before.
 pub fn millis(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -36,7 +39,8 @@ pub fn rfc3339(millis: u64) -> String {
 }
 
 /// Reads a point in time: `2026-11-23T06:38:14Z`, with a fraction or an offset if need be, or a bare date (midnight UTC); or a
-/// span before `now` such as `90s`, `15m`, `1h30m`, `7d`.
+/// span before `now` such as `90s`, `15m`, `1h30m`, `7d`. Without an offset it is of UTC, seconds may be left out, and `today` and
+/// `yesterday` are days of UTC as well.
 ///
 /// # Errors
 /// What was expected.
@@ -44,8 +48,25 @@ pub fn parse_moment(text: &str, now: SystemTime) -> Result<u64, String> {
     if let Some(span) = parse_span(text) {
         return Ok(millis(now).saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)));
     }
-    moment(text)
-        .ok_or_else(|| format!("`{text}` is no point in time: expected `2026-11-23T06:38:14Z` or a span such as `1h`"))
+    let midnight = millis(now) / DAY * DAY;
+    match text {
+        "today" => Ok(midnight),
+        "yesterday" => Ok(midnight.saturating_sub(DAY)),
+        _ => moment(text).or_else(|| moment(&whole(text)?)).ok_or_else(|| {
+            format!(
+                "`{text}` is no point in time: expected a day (`2026-11-23`, `today`, `yesterday`), a time (`2026-11-23 06:38`, \
+                 `2026-11-23T06:38:14Z`; UTC, if no offset is named) or how long ago it is (`1h30m`, `7d`)"
+            )
+        }),
+    }
+}
+
+/// A time with what was left out: seconds, and that it is of UTC.
+fn whole(text: &str) -> Option<String> {
+    let (minutes, rest) = text.split_at_checked(16)?;
+    let (seconds, zone) = if rest.starts_with(':') { rest.split_at_checked(3)? } else { (":00", rest) };
+    let is_plain = zone.is_empty() || zone.starts_with('.');
+    Some(format!("{minutes}{seconds}{zone}{}", if is_plain { "Z" } else { "" }))
 }
 
 /// A span such as `90s`, `15m`, `1h30m`, `7d`.
@@ -174,6 +195,24 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
         assert_eq!(parse_moment("1h30m", now), Ok(4_600_000));
         assert!(parse_moment("soon", now).is_err());
+        let at = |text: &str| parse_moment(text, super::at(1_795_416_594_250)).map(rfc3339);
+        for (text, expected) in [
+            ("today", "2026-11-23T00:00:00.000Z"),
+            ("yesterday", "2026-11-22T00:00:00.000Z"),
+            ("2026-11-30", "2026-11-30T00:00:00.000Z"),
+            ("2026-11-30 22:00", "2026-11-30T22:00:00.000Z"),
+            ("2026-11-30T22:00", "2026-11-30T22:00:00.000Z"),
+            ("2026-11-30T22:00Z", "2026-11-30T22:00:00.000Z"),
+            ("2026-11-30 22:00+01:00", "2026-11-30T21:00:00.000Z"),
+            ("2026-11-30 22:00:07", "2026-11-30T22:00:07.000Z"),
+            ("2026-11-30T22:00:07.5", "2026-11-30T22:00:07.500Z"),
+        ] {
+            assert_eq!(at(text).as_deref(), Ok(expected), "{text}");
+        }
+        for bad in ["2026-11-30 22", "2026-11-30 22:0", "2026-11-30 24:00", "2026-11-30 22:00x", "last month", "22:00"]
+        {
+            assert!(at(bad).is_err_and(|said| said.contains("`yesterday`") && said.contains("`7d`")), "{bad}");
+        }
         assert_eq!(rfc3339(1_795_416_594_250), "2026-11-23T06:49:54.250Z");
     }
 }
