@@ -108,6 +108,7 @@ fn request(event: &Value, line: &mut String) {
     if let Some(duration) = event["duration"].as_u64() {
         let _ = write!(line, "  {duration}ms");
     }
+    from(event, line);
     field(line, "id", text(event, &["metadata", "correlation_uid"]));
     quoted(line, "detail", text(event, &["status_detail"]));
     quoted(line, "cause", text(event, &["unmapped", "cause"]));
@@ -124,6 +125,7 @@ fn job(job: &Value, line: &mut String) {
 fn other(event: &Value, line: &mut String) {
     let what = [text(event, &["class_name"]), text(event, &["activity_name"])].map(visible).join(": ");
     let _ = write!(line, "  {:<14}   -  {}  {what}", visible(text(event, &["status"])), who(event));
+    from(event, line);
     field(line, "entity", text(event, &["entity", "name"]));
     if event["user"].is_object() {
         field(line, "by", text(event, &["actor", "user", "name"]));
@@ -140,6 +142,12 @@ fn other(event: &Value, line: &mut String) {
     field(line, "reason", text(event, &["status_code"]));
     field(line, "detail", text(event, &["status_detail"]));
     field(line, "session", text(event, &["session", "uid"]));
+}
+
+/// Where the client is, or what stands for its address.
+fn from(event: &Value, line: &mut String) {
+    let source = &event["src_endpoint"];
+    field(line, "from", if source["ip"].is_string() { text(source, &["ip"]) } else { text(source, &["uid"]) });
 }
 
 fn who(event: &Value) -> String {
@@ -183,6 +191,21 @@ mod tests {
             line.contains("201  gitlab:102 (ben)  - -  route=deploy-api  job=301  project=acme/shop/api  ref=main")
         );
         assert!(!line.contains('\u{1b}'), "{line}");
+    }
+
+    /// A sign-in that failed, and what could not be read, come from somewhere.
+    #[test]
+    fn a_line_says_where_the_client_is() {
+        for (source, expected) in
+            [(json!({ "ip": "192.0.2.7" }), "  from=192.0.2.7"), (json!({ "uid": "address:9c" }), "  from=address:9c")]
+        {
+            for class in [4002, 3002] {
+                let record = json!({ "kind": "event", "event": {
+                    "class_uid": class, "time": 0, "src_endpoint": source, "unmapped": { "phase": "request" },
+                } });
+                assert!(line(&record).expect("a line").contains(expected), "{record}");
+            }
+        }
     }
 
     /// Who was locked out, by whom and why; and a method that OCSF does not know.
