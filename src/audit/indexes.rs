@@ -1,12 +1,12 @@
 //! Makes and checks all indexes of a journal.
 
 use super::{
-    index::{self, Index},
+    index::{self, Index, Unfit},
     segment::Segment,
     walk::ahead,
 };
 use serde::Serialize;
-use std::{fs, ops::ControlFlow::Continue, path::Path};
+use std::{fs, io, ops::ControlFlow::Continue, path::Path};
 
 /// What became of the indexes of a journal.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -17,9 +17,9 @@ pub struct Report {
     pub good: u64,
     /// Whose index was missing or out of date and has been made.
     pub made: u64,
-    /// Without an index that fits: searches read these line by line, or make one.
+    /// Without an index of this version: searches read these line by line, or make one.
     pub missing: Vec<String>,
-    /// Whose index fits and says something else: it was written by somebody else.
+    /// Whose index says something else, does not fit or is not whole: it was changed, or written by somebody else.
     pub wrong: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Report {
             .iter()
             .map(|name| {
                 format!(
-                    "WRONG: the index of `{name}` does not say what the segment says: remove it, and ask who wrote it"
+                    "WRONG: the index of `{name}` does not say what the segment says: remove it, and ask who wrote or changed it"
                 )
             })
             .collect();
@@ -78,8 +78,14 @@ pub fn make(directory: &Path) -> Result<Report, String> {
 /// If the journal cannot be read.
 pub fn check(directory: &Path) -> Result<Report, String> {
     report(directory, |segment| {
-        if Index::open(segment).is_err() {
-            return Ok(State::Missing);
+        match Index::open(segment) {
+            Ok(_) => {}
+            Err(Unfit::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Missing),
+            Err(Unfit::Unreadable(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(format!("cannot read `{}`: {error}", index::path(segment).display()));
+            }
+            Err(Unfit::Other) => return Ok(State::Missing),
+            Err(Unfit::Unreadable(_) | Unfit::Wrong(_)) => return Ok(State::Wrong),
         }
         let (found, made) = (fs::read(index::path(segment)), index::build(segment)?);
         Ok(if found.ok() == made { State::Good } else { State::Wrong })

@@ -14,7 +14,7 @@ use super::{
     segment::Segment,
     time::rfc3339,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, path::Path};
 
 /// What a verification found.
@@ -48,7 +48,8 @@ pub struct Proof {
     pub epoch: u32,
     /// Number of the last record that is covered.
     pub seq: u64,
-    /// When it was signed, in milliseconds since 1970.
+    /// When it was signed, in milliseconds since 1970; in JSON as in RFC 3339.
+    #[serde(serialize_with = "written")]
     pub time: u64,
 }
 
@@ -59,7 +60,8 @@ pub struct Removed {
     pub epoch: u32,
     /// Number of the last record that is gone.
     pub seq: u64,
-    /// Nothing that is gone is younger, in milliseconds since 1970.
+    /// Nothing that is gone is younger, in milliseconds since 1970; in JSON as in RFC 3339.
+    #[serde(serialize_with = "written")]
     pub until: u64,
     /// Number of the record that says so.
     pub said_by: u64,
@@ -78,7 +80,30 @@ pub struct Bad {
     pub what: String,
 }
 
+fn written<S: Serializer>(millis: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*millis))
+}
+
 impl Report {
+    /// The result in one word: `proved`, `broken` or `nothing_proved`.
+    pub fn verdict(&self) -> &'static str {
+        match (&self.first_bad, &self.last_head) {
+            (Some(_), _) => "broken",
+            (None, None) => "nothing_proved",
+            (None, Some(_)) => "proved",
+        }
+    }
+
+    /// The result as an object, with the verdict. Of a journal that is broken no count of anchors is told: none says how many agree.
+    pub fn json(&self) -> serde_json::Value {
+        let mut report = serde_json::json!(self);
+        report["verdict"] = self.verdict().into();
+        if self.first_bad.is_some() {
+            report["anchors"] = serde_json::Value::Null;
+        }
+        report
+    }
+
     /// True if nothing is wrong and something is proved.
     pub fn holds(&self) -> bool {
         self.first_bad.is_none() && self.last_head.is_some()

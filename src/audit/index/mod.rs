@@ -50,6 +50,9 @@ const ODD: &str = "?";
 pub(super) enum Unfit {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
+    /// Another version of this program wrote it.
+    #[error("is of another format")]
+    Other,
     #[error("{0}")]
     Wrong(&'static str),
 }
@@ -212,9 +215,9 @@ impl Index {
         if hash(&head) != sha256 {
             return Err(Unfit::Wrong("is corrupt"));
         }
-        let head: Head = serde_json::from_slice(&head).map_err(|_| Unfit::Wrong("is of another format"))?;
+        let head: Head = serde_json::from_slice(&head).map_err(|_| Unfit::Other)?;
         if head.format != FORMAT {
-            return Err(Unfit::Wrong("is of another format"));
+            return Err(Unfit::Other);
         }
         if head.segment != segment.name() || Stamp::of(segment)?.as_ref() != Some(&head.stamp) {
             return Err(Unfit::Wrong("is of another segment, or of an older state of this one"));
