@@ -31,8 +31,8 @@ pub struct Query {
     pub host: Option<String>,
     /// The request's method.
     pub method: Option<String>,
-    /// The answer's status.
-    pub status: Option<u16>,
+    /// The digits that the answer's status begins with: all three, or the first for a class.
+    pub status: Option<String>,
     /// The code of a refusal or a failure.
     pub reason: Option<String>,
     /// The hash of a session's handle.
@@ -215,13 +215,15 @@ impl Query {
             (Field::Class, self.class.map(|class| class.to_string())),
             (Field::Disposition, said),
             (Field::Action, verdict),
-            (Field::Status, self.status.map(|status| status.to_string())),
+            (Field::Status, text(&self.status)),
             (Field::Method, text(&self.method)),
             (Field::Host, text(&self.host)),
             (Field::Route, text(&self.route)),
             (Field::Path, text(&self.path)),
         ];
         let given = all.into_iter().filter_map(|(field, text)| Some((field, text?)));
-        given.map(|(field, text)| Condition { field, text, prefix: field == Field::Path }).collect()
+        given
+            .map(|(field, text)| Condition { field, text, prefix: matches!(field, Field::Path | Field::Status) })
+            .collect()
     }
 }

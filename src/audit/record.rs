@@ -233,11 +233,6 @@ impl<'a> Line<'a> {
         bodies.iter().all(|(kind, present)| *present == (*kind == line.kind)).then_some(line)
     }
 
-    /// True for what people want to see: not the journal's own segments, heads and ends.
-    pub(super) fn is_shown(&self) -> bool {
-        !matches!(self.kind, Kind::Segment | Kind::Head | Kind::Close)
-    }
-
     /// True if it continues a line with this hash.
     pub(super) fn follows(&self, hash: &Hash) -> bool {
         self.prev == crate::text::hex(hash)
@@ -259,7 +254,10 @@ impl<'a> Line<'a> {
     /// What is wrong with it.
     pub(super) fn check_head(&self, head: &Head, bytes: &[u8], key: &PublicKey) -> Result<(), String> {
         if head.key != key.name() {
-            return Err(format!("is a head signed with key `{}`, not with `{}`", json::visible(&head.key), key.name()));
+            let (theirs, ours) = (json::visible(&head.key), key.name());
+            return Err(format!(
+                "is a head signed with key `{theirs}`, not with `{ours}`: is this the right public key?"
+            ));
         }
         if head.seq + 1 != self.seq || head.hash != self.prev {
             return Err("is a head that covers another record than the one before it".to_owned());

@@ -74,7 +74,7 @@ fn last(walk: &Walk<'_>, limit: usize, as_json: bool, out: &mut dyn Write, found
 }
 
 /// False if nobody reads any more.
-fn write(line: &[u8], as_json: bool, out: &mut dyn Write) -> Result<bool, String> {
+pub(super) fn write(line: &[u8], as_json: bool, out: &mut dyn Write) -> Result<bool, String> {
     if as_json {
         return pipe(out.write_all(line).and_then(|()| out.write_all(b"\n")));
     }
@@ -84,8 +84,11 @@ fn write(line: &[u8], as_json: bool, out: &mut dyn Write) -> Result<bool, String
     }
 }
 
-/// False if nobody reads any more.
-pub(super) fn pipe(result: io::Result<()>) -> Result<bool, String> {
+/// False if nobody reads any more, which is no fault: whoever closes a pipe early has seen enough.
+///
+/// # Errors
+/// Any other reason why a result cannot be written.
+pub fn pipe(result: io::Result<()>) -> Result<bool, String> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

@@ -1,14 +1,15 @@
 //! Shows the last records of the journal, and follows it.
 
 use super::{
-    search::pipe,
+    query::{Beside, Look, Query, Wanted},
+    search::{pipe, write},
     segment::{Lines, Segment},
-    show,
+    walk::{Order, Walk},
 };
-use serde_json::Value;
 use std::{
     collections::VecDeque,
-    io::{self, Write},
+    io::Write,
+    ops::ControlFlow::{Break, Continue},
     path::Path,
     thread,
     time::Duration,
@@ -17,65 +18,86 @@ use std::{
 /// How often a followed journal is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Writes the last `count` records to `out`, and with `follow` all that come, across segments, until `out` is closed.
+/// Writes the last records that match to `out`, as many as the query's limit says, and with `follow` all that come, across
+/// segments, until `out` is closed. Gaps and recoveries that come are shown whatever is asked for, so that it is seen that something
+/// is missing.
 ///
 /// # Errors
 /// If the journal cannot be read or `out` not be written. A closed pipe is none.
-pub fn tail(directory: &Path, count: usize, follow: bool, as_json: bool, out: &mut dyn Write) -> Result<(), String> {
+pub fn tail(directory: &Path, query: &Query, follow: bool, as_json: bool, out: &mut dyn Write) -> Result<(), String> {
     let mut segments = Segment::list(directory)?;
-    let mut last = Last::new(count);
-    let (mut open, mut current) = (None, None);
-    for segment in segments.split_off(enough(&segments, count)?) {
-        let mut lines = segment.lines()?;
-        let mut sink = Sink { out: &mut io::sink(), as_json, last: Some(last) };
-        drain(&mut lines, &mut sink)?;
-        last = sink.last.take().unwrap_or_else(|| Last::new(count));
-        (open, current) = (Some(lines), Some(segment));
-    }
-    let mut sink = Sink { out, as_json, last: None };
-    for line in &last.lines {
-        if !sink.write(line)? {
+    let current = segments.pop();
+    let mut open = current.as_ref().map(Segment::lines).transpose()?;
+    let [past, coming] = wanted(query, as_json);
+    let mut sink = Sink { out, as_json };
+    for line in last(directory, query, &past, segments, open.as_mut())? {
+        if !sink.write(&line)? {
             return Ok(());
         }
     }
-    if sink.flush()? && follow {
-        follow_on(directory, open, current, &mut sink)?;
-    }
-    Ok(())
+    if sink.flush()? && follow { follow_on(directory, open, current, &coming, &mut sink) } else { Ok(()) }
 }
 
-/// The first of the last segments that hold `count` records for people; the journal's own records are few.
-fn enough(segments: &[Segment], count: usize) -> Result<usize, String> {
-    let mut records = 0;
-    for (index, segment) in segments.iter().enumerate().rev() {
-        let mut lines = segment.lines()?;
-        while let Some(bytes) = lines.next()? {
-            let shown = |line: &[u8]| super::record::Line::parse(line).is_some_and(|line| line.is_shown());
-            records += usize::from(bytes.whole().is_some_and(shown));
-        }
-        if records >= count {
-            return Ok(index);
-        }
-    }
-    Ok(0)
+/// What is wanted of what is there, and of what comes.
+fn wanted(query: &Query, as_json: bool) -> [Wanted; 2] {
+    let (past, coming) = match (query.is_whole(), as_json) {
+        (true, true) => (Beside::All, Beside::All),
+        (true, false) => (Beside::Gaps, Beside::Gaps),
+        (false, _) => (Beside::Nothing, Beside::Gaps),
+    };
+    [past, coming].map(|beside| Wanted::of(query, beside))
 }
 
-/// False if nobody reads any more.
-fn drain(lines: &mut Lines, sink: &mut Sink<'_>) -> Result<bool, String> {
-    while let Some(bytes) = lines.next_whole()? {
-        let Ok(line) = std::str::from_utf8(bytes) else { continue };
-        let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
-        if !sink.put(line, &record)? {
-            return Ok(false);
+/// The last that match: of the segment that is still written, which is read to its end, then of those before it.
+fn last(
+    directory: &Path,
+    query: &Query,
+    wanted: &Wanted,
+    before: Vec<Segment>,
+    open: Option<&mut Lines>,
+) -> Result<VecDeque<Vec<u8>>, String> {
+    let count = query.limit.unwrap_or(usize::MAX);
+    let mut last: VecDeque<Vec<u8>> = VecDeque::new();
+    if let Some(lines) = open {
+        each(lines, wanted, &mut |line| {
+            last.push_back(line.to_vec());
+            if last.len() > count {
+                last.pop_front();
+            }
+            Ok(true)
+        })?;
+    }
+    let left = count - last.len();
+    if left > 0 {
+        let walk = Walk { directory, wanted, by_index: !query.no_index };
+        walk.segments(before, None, Order::Backward(left), &mut |line, _| {
+            last.push_front(line.to_vec());
+            if last.len() < count { Continue(()) } else { Break(()) }
+        })?;
+    }
+    Ok(last)
+}
+
+/// Hands over each whole line that matches. False if nobody reads any more.
+fn each(
+    lines: &mut Lines,
+    wanted: &Wanted,
+    take: &mut dyn FnMut(&[u8]) -> Result<bool, String>,
+) -> Result<bool, String> {
+    while let Some(line) = lines.next_whole()? {
+        match wanted.look(line) {
+            Look::Match(_) if !take(line)? => return Ok(false),
+            Look::Match(_) | Look::Other | Look::Unread => {}
         }
     }
-    sink.flush()
+    Ok(true)
 }
 
 fn follow_on(
     directory: &Path,
     mut open: Option<Lines>,
     mut current: Option<Segment>,
+    wanted: &Wanted,
     sink: &mut Sink<'_>,
 ) -> Result<(), String> {
     loop {
@@ -83,7 +105,7 @@ fn follow_on(
         let next =
             Segment::list(directory)?.into_iter().find(|segment| current.as_ref().is_none_or(|now| segment > now));
         if let Some(lines) = &mut open
-            && !drain(lines, sink)?
+            && !(each(lines, wanted, &mut |line| sink.write(line))? && sink.flush()?)
         {
             return Ok(());
         }
@@ -101,45 +123,12 @@ fn follow_on(
 struct Sink<'a> {
     out: &'a mut dyn Write,
     as_json: bool,
-    last: Option<Last>,
-}
-
-/// The last so many lines.
-struct Last {
-    lines: VecDeque<String>,
-    limit: usize,
-}
-
-impl Last {
-    fn new(limit: usize) -> Self {
-        Self { lines: VecDeque::new(), limit }
-    }
-
-    fn put(&mut self, line: String) {
-        self.lines.push_back(line);
-        if self.lines.len() > self.limit {
-            self.lines.pop_front();
-        }
-    }
 }
 
 impl Sink<'_> {
     /// False if nobody reads any more.
-    fn put(&mut self, line: &str, record: &Value) -> Result<bool, String> {
-        let Some(text) = (if self.as_json { Some(line.to_owned()) } else { show::line(record) }) else {
-            return Ok(true);
-        };
-        match &mut self.last {
-            Some(last) => {
-                last.put(text);
-                Ok(true)
-            }
-            None => self.write(&text),
-        }
-    }
-
-    fn write(&mut self, line: &str) -> Result<bool, String> {
-        pipe(writeln!(self.out, "{line}"))
+    fn write(&mut self, line: &[u8]) -> Result<bool, String> {
+        write(line, self.as_json, self.out)
     }
 
     fn flush(&mut self) -> Result<bool, String> {

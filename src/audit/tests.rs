@@ -701,7 +701,7 @@ async fn search_finds_by_person_path_decision_policy_request_and_time() {
     assert_eq!(last.len(), 2);
     assert!(last[1].starts_with("1970-01-01T00:00:29") && last[1].contains("GET portal.test/a/y"), "{}", last[1]);
     let mut out = Vec::new();
-    tail(&place.journal(), 20, false, false, &mut out).expect("read");
+    tail(&place.journal(), &Query { limit: Some(20), ..Query::default() }, false, false, &mut out).expect("read");
     assert_eq!(String::from_utf8(out).expect("text").lines().collect::<Vec<_>>(), place.search(&all())[10..]);
 }
 
@@ -729,10 +729,15 @@ fn tail_follows_across_segments() {
     let audit = place.open_with(AuditMode::BestEffort, 3_000);
     ask(&audit.crossing(client(), NOW), "/0", None);
     wait("the first is written", || audit.written() == 1);
-    let seen = std::sync::Mutex::new(Vec::new());
+    let [seen, some] = [(); 2].map(|()| std::sync::Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            tail(&place.journal(), 5, true, false, &mut Pipe { lines: &seen, enough: 20 }).expect("followed")
+            let query = Query { limit: Some(5), ..Query::default() };
+            tail(&place.journal(), &query, true, false, &mut Pipe { lines: &seen, enough: 20 }).expect("followed")
+        });
+        scope.spawn(|| {
+            let query = Query { path: Some("/1".into()), limit: Some(5), ..Query::default() };
+            tail(&place.journal(), &query, true, false, &mut Pipe { lines: &some, enough: 11 }).expect("followed")
         });
         for number in 1..20 {
             ask(&audit.crossing(client(), NOW), &format!("/{number}"), None);
@@ -746,6 +751,16 @@ fn tail_follows_across_segments() {
         assert!(line.contains(&format!("portal.test/{number} ")), "{line}");
     }
     assert_eq!(text.lines().count(), 20);
+    let text = String::from_utf8(some.into_inner().expect("unpoisoned")).expect("text");
+    assert_eq!(text.lines().filter(|line| line.contains("portal.test/1")).count(), 11, "{text}");
+    assert_eq!(text.lines().count(), 11, "what is asked for alone");
+    for limit in [0, 1, 7, 40] {
+        let query = Query { path: Some("/1".into()), limit: Some(limit), ..Query::default() };
+        let mut out = Vec::new();
+        tail(&place.journal(), &query, false, false, &mut out).expect("read");
+        let found = String::from_utf8(out).expect("text");
+        assert_eq!(found.lines().collect::<Vec<_>>(), place.search(&query), "the same as a search finds");
+    }
 }
 
 #[test]

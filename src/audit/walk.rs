@@ -50,8 +50,22 @@ impl Walk<'_> {
     /// # Errors
     /// If the journal cannot be read.
     pub(super) fn lines(&self, order: Order, take: Take<'_>) -> Result<u64, String> {
-        let mut segments = Segment::list(self.directory)?;
+        let segments = Segment::list(self.directory)?;
         let open = segments.last().cloned();
+        self.segments(segments, open, order, take)
+    }
+
+    /// The same of these segments alone, of which `open` is still written.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub(super) fn segments(
+        &self,
+        mut segments: Vec<Segment>,
+        open: Option<Segment>,
+        order: Order,
+        take: Take<'_>,
+    ) -> Result<u64, String> {
         if order != Order::Forward {
             segments.reverse();
         }

@@ -2,6 +2,7 @@
 
 mod export;
 mod filter;
+mod hints;
 mod output;
 mod personal;
 mod report;
@@ -45,6 +46,9 @@ pub enum AuditCommand {
         /// Make them all anew and compare: exit 1 if one does not say what its segment says
         #[arg(long)]
         check: bool,
+        /// Hides `--public-key`.
+        #[command(flatten)]
+        no_key: NoKey,
     },
     /// Print the statements that make the tables of a PostgreSQL sink, for whoever owns them
     Schema {
@@ -54,24 +58,60 @@ pub enum AuditCommand {
         /// The role that adds records and may do nothing else
         #[arg(long, value_name = "ROLE")]
         writer: Option<String>,
+        /// Hides `--public-key`.
+        #[command(flatten)]
+        no_key: NoKey,
+        /// Hides `--journal`.
+        #[command(flatten)]
+        no_journal: NoJournal,
     },
     /// List every field of events: where it stands, whether it is public or personal, and what it is
-    Fields,
+    Fields {
+        /// Hides `--public-key`.
+        #[command(flatten)]
+        no_key: NoKey,
+        /// Hides `--journal`.
+        #[command(flatten)]
+        no_journal: NoJournal,
+    },
     /// Say what stands in the trail for an e-mail address or a client's address; exit 1 if nothing does
     Pseudonym {
         /// The address
         #[arg(value_name = "VALUE")]
         value: String,
+        /// Hides `--journal`.
+        #[command(flatten)]
+        no_journal: NoJournal,
     },
-    /// Show the last records
-    Tail {
-        /// Go on with those that come
-        #[arg(short, long)]
-        follow: bool,
-        /// How many to begin with
-        #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
-        lines: usize,
-    },
+    /// Show the last records, and those that come
+    Tail(TailArgs),
+}
+
+/// Stands in place of `--public-key` where no key is used, so that the help does not offer it.
+#[derive(Args, Clone, Debug)]
+pub struct NoKey {
+    #[arg(id = "public_key", long = "public-key", global = true, hide = true)]
+    _unused: Option<PathBuf>,
+}
+
+/// The same for `--journal`.
+#[derive(Args, Clone, Debug)]
+pub struct NoJournal {
+    #[arg(id = "journal", long = "journal", global = true, hide = true)]
+    _unused: Option<PathBuf>,
+}
+
+/// What to show, and how long.
+#[derive(Args, Clone, Debug)]
+pub struct TailArgs {
+    /// Go on with those that come
+    #[arg(short, long)]
+    follow: bool,
+    /// How many to begin with
+    #[arg(short = 'n', long, visible_alias = "limit", default_value_t = 10, value_name = "N")]
+    lines: usize,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// What to look for, and how.
@@ -80,24 +120,27 @@ pub struct SearchArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Only the last N
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = filter::count, allow_negative_numbers = true)]
     limit: Option<usize>,
-    /// Read every line of the journal, not only what its indexes lead to
-    #[arg(long)]
-    no_index: bool,
 }
 
 impl AuditCommand {
     /// It says something about this version, whatever journal there is.
     pub fn needs_no_journal(&self) -> bool {
-        matches!(self, Self::Schema { .. } | Self::Fields)
+        matches!(self, Self::Schema { .. } | Self::Fields { .. })
     }
 }
 
 impl SearchArgs {
     fn query(&self, keys: &Path, now: SystemTime) -> Result<Query, String> {
-        let query = Query { limit: self.limit, no_index: self.no_index, ..self.filter.query(now)? };
-        personal::translated(query, keys)
+        personal::translated(Query { limit: self.limit, ..self.filter.query(now)? }, keys)
+    }
+}
+
+impl TailArgs {
+    fn run(&self, journal: &Path, keys: &Path, json: bool, out: &mut dyn Write) -> Result<bool, String> {
+        let query = Query { limit: Some(self.lines), ..self.filter.query(SystemTime::now())? };
+        search::tail(journal, &personal::translated(query, keys)?, self.follow, json, out).map(|()| true)
     }
 }
 
@@ -118,41 +161,44 @@ pub fn run(
     let keys = public_key.parent().unwrap_or(Path::new("."));
     match command {
         AuditCommand::Verify { anchors } => {
-            let key = PublicKey::read(public_key)?;
-            let anchors = anchors.as_deref().map(|file| Anchors::read(file, &key)).transpose()?;
-            let report = verify::verify_with(journal, &key, anchors.as_ref())?;
-            let text =
-                if json { serde_json::to_string(&report).map_err(|error| error.to_string())? } else { report.text() };
-            writeln!(out, "{text}")
-                .and_then(|()| out.flush())
-                .map_err(|error| format!("cannot write the result: {error}"))?;
+            let report = proved(journal, public_key, anchors.as_deref())?;
+            output::say(&if json { report.json().to_string() } else { report.text() }, &mut out)?;
             Ok(report.holds())
         }
         AuditCommand::Search(args) => {
-            let found = search::search(journal, &args.query(keys, SystemTime::now())?, json, &mut out)?;
+            let query = args.query(keys, SystemTime::now())?;
+            let found = search::search(journal, &query, json, &mut out)?;
             if found.records == 0 {
                 tell("no record");
+                hints::give(&query, config);
             }
             unread(found.unread);
             Ok(found.records > 0)
         }
-        AuditCommand::Export(arguments) => arguments.run(journal, keys, json),
+        AuditCommand::Export(arguments) => arguments.run(journal, keys, config, json),
         AuditCommand::Report(arguments) => arguments.run(journal, public_key, config, json),
-        AuditCommand::Index { check } => index(journal, *check, json, &mut out),
-        AuditCommand::Schema { schema, writer } => {
+        AuditCommand::Index { check, .. } => index(journal, *check, json, &mut out),
+        AuditCommand::Schema { schema, writer, .. } => {
             statements(schema, writer.as_deref(), json, &mut out)?;
             Ok(true)
         }
-        AuditCommand::Fields => personal::list_fields(json, &mut out),
-        AuditCommand::Pseudonym { value } => personal::pseudonym(value, keys, json, &mut out),
-        AuditCommand::Tail { follow, lines } => search::tail(journal, *lines, *follow, json, &mut out).map(|()| true),
+        AuditCommand::Fields { .. } => personal::list_fields(json, &mut out),
+        AuditCommand::Pseudonym { value, .. } => personal::pseudonym(value, keys, json, &mut out),
+        AuditCommand::Tail(arguments) => arguments.run(journal, keys, json, &mut out),
     }
+}
+
+/// What is proved of the journal, also by the heads of a sink if there are some.
+fn proved(journal: &Path, public_key: &Path, anchors: Option<&Path>) -> Result<verify::Report, String> {
+    let key = PublicKey::read(public_key)?;
+    let anchors = anchors.map(|file| Anchors::read(file, &key)).transpose()?;
+    verify::verify_with(journal, &key, anchors.as_ref())
 }
 
 fn index(journal: &Path, check: bool, json: bool, out: &mut dyn Write) -> Result<bool, String> {
     let report = if check { indexes::check(journal)? } else { indexes::make(journal)? };
     let text = if json { serde_json::to_string(&report).map_err(|error| error.to_string())? } else { report.text() };
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| format!("cannot write the result: {error}"))?;
+    output::say(&text, out)?;
     Ok(report.holds())
 }
 
@@ -176,8 +222,5 @@ fn statements(schema: &str, writer: Option<&str>, json: bool, out: &mut dyn Writ
         ));
     }
     let text = ship::schema(schema, writer);
-    let text = if json { serde_json::json!({ "sql": text }).to_string() + "\n" } else { text };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("cannot write the result: {error}"))
+    output::say(&if json { serde_json::json!({ "sql": text }).to_string() } else { text }, out)
 }

@@ -98,10 +98,10 @@ enum Command {
     /// Look into the audit trail.
     Audit {
         /// The journal's directory. Default: `journal` below `state` of the configuration.
-        #[arg(long, global = true, value_name = "DIR")]
+        #[arg(long, global = true, value_name = "DIR", help_heading = "Where the trail is")]
         journal: Option<PathBuf>,
         /// The public key that the journal was signed for. Default: `audit.pub` below `keys` of the configuration.
-        #[arg(long, global = true, value_name = "FILE")]
+        #[arg(long, global = true, value_name = "FILE", help_heading = "Where the trail is")]
         public_key: Option<PathBuf>,
         #[command(subcommand)]
         command: Box<audit::AuditCommand>,
@@ -330,6 +330,38 @@ mod tests {
             assert!(asked.json, "{line}");
             assert!(!Arguments::try_parse_from(words()).expect("valid arguments").json, "{line}");
         }
+    }
+
+    /// A command offers the places that it looks at, and no others; in scripts, both are taken everywhere.
+    #[test]
+    fn places_are_offered_where_they_are_used() {
+        for (line, journal, key) in [
+            ("search", true, true),
+            ("tail", true, true),
+            ("verify", true, true),
+            ("index", true, false),
+            ("pseudonym x", false, true),
+            ("fields", false, false),
+            ("schema", false, false),
+        ] {
+            let words = || ["vestibule", "audit"].into_iter().chain(line.split(' '));
+            let help = Arguments::try_parse_from(words().chain(["--help"])).expect_err("help").to_string();
+            assert_eq!((help.contains("--journal"), help.contains("--public-key")), (journal, key), "{help}");
+            let asked = Arguments::try_parse_from(words().chain(["--journal", "j", "--public-key", "k"]));
+            assert!(asked.is_ok(), "{line}");
+        }
+        let help = Arguments::try_parse_from(["vestibule", "audit", "search", "--help"]).expect_err("help").to_string();
+        let at = |part: &str| help.find(part).unwrap_or_else(|| panic!("`{part}` is not in\n{help}"));
+        let parts = ["Which records:", "--user", "--class", "When:", "--since", "Where the trail is:", "--journal"];
+        assert!(parts.map(at).is_sorted(), "{help}");
+        assert!(at("Options:") < at("--limit"), "{help}");
+    }
+
+    /// A tail takes what a search takes.
+    #[test]
+    fn what_comes_can_be_looked_for() {
+        let words = "vestibule audit tail -f --user ben --decision denied --route api --policy p --kind request --since today -n 0";
+        assert!(Arguments::try_parse_from(words.split(' ')).is_ok());
     }
 
     /// What a line of the trail says of a request can be looked for, in whichever case.

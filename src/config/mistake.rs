@@ -238,7 +238,7 @@ pub(super) fn either<T: AsRef<str>>(words: &[T]) -> String {
 }
 
 /// The word of `known` that `word` was probably meant to be: at most a third of it is different.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let close = |known: &'a str| (crate::text::distance(word, known), known);
     let (steps, best) = known.into_iter().map(close).min()?;
     (steps <= best.chars().count().max(3) / 3).then_some(best)

@@ -56,6 +56,7 @@ pub use changes::changes;
 pub use describe::schema;
 pub(crate) use document::Document;
 pub use kind::ProviderKind;
+pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, ConfigErrors};
 pub use places::Places;
 pub(crate) use secret::open_to_others;

@@ -1,10 +1,7 @@
 //! `vestibule audit export`: records for other programs.
 
-use super::{filter::FilterArgs, output, tell};
-use crate::audit::{
-    Query,
-    export::{Form, export},
-};
+use super::{filter::FilterArgs, hints, output, tell};
+use crate::audit::export::{Form, export};
 use clap::{Args, ValueEnum};
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +11,7 @@ use std::{
 /// Which records, and how they are written.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// How they are written
+    /// How they are written. Default: json
     #[arg(long, value_enum)]
     format: Option<FormArg>,
     /// Write to this file (0600), which is there whole or not at all. Default: standard output
@@ -22,9 +19,6 @@ pub struct ExportArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Read every line of the journal, not only what its indexes lead to
-    #[arg(long)]
-    no_index: bool,
 }
 
 /// How records are written.
@@ -41,7 +35,7 @@ impl ExportArgs {
     ///
     /// # Errors
     /// What cannot be read or written, or which argument is wrong.
-    pub(super) fn run(&self, journal: &Path, keys: &Path, json: bool) -> Result<bool, String> {
+    pub(super) fn run(&self, journal: &Path, keys: &Path, config: &Path, json: bool) -> Result<bool, String> {
         let form = match (self.format, json) {
             (Some(FormArg::Csv), true) => {
                 return Err("`--json` and `--format csv` are two forms of one result: choose one".to_owned());
@@ -49,10 +43,12 @@ impl ExportArgs {
             (Some(FormArg::Csv), false) => Form::Table,
             (Some(FormArg::Json) | None, _) => Form::Lines,
         };
-        let query = Query { no_index: self.no_index, ..self.filter.query(SystemTime::now())? };
-        let query = super::personal::translated(query, keys)?;
+        let query = super::personal::translated(self.filter.query(SystemTime::now())?, keys)?;
         let counts = output::to(self.output.as_deref(), |out| export(journal, &query, form, out))?;
         tell(&counts.text());
+        if counts.events == 0 {
+            hints::give(&query, config);
+        }
         Ok(counts.events + counts.gaps + counts.recoveries + counts.removals > 0)
     }
 }

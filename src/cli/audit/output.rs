@@ -1,11 +1,20 @@
 //! Where a result goes: standard output, or a file that is there whole or not at all.
 
+use crate::audit::search::pipe;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+/// Writes a result. Whoever closes a pipe early has seen enough, which is no fault.
+///
+/// # Errors
+/// Why it cannot be written.
+pub(super) fn say(text: &str, out: &mut dyn Write) -> Result<(), String> {
+    pipe(writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush())).map(drop)
+}
 
 /// Runs `write` with standard output, or with a file (0600) that takes the name `path` only once it is whole and on disk. A link is
 /// followed, and what is no file, such as a pipe or a device, is written to as it is.
@@ -72,6 +81,24 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("read"), "whole");
         assert_eq!(path.metadata().expect("is there").mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+    }
+
+    /// `| head` is how people read, and no command fails for it.
+    #[test]
+    fn a_closed_pipe_is_no_fault() {
+        struct Closed(io::ErrorKind);
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        assert_eq!(say("result", &mut Closed(io::ErrorKind::BrokenPipe)), Ok(()));
+        assert!(
+            say("result", &mut Closed(io::ErrorKind::StorageFull)).is_err_and(|said| said.contains("cannot write"))
+        );
     }
 
     /// Nobody loses `/dev/null` for it, and a link still leads where it did.

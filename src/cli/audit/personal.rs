@@ -1,11 +1,8 @@
 //! What is personal in the trail: which fields are, and what stands for whom.
 
+use super::output::say;
 use crate::audit::{FieldAbout, PSEUDONYMS, Pseudonyms, Query, fields};
-use std::{
-    io::{self, Write},
-    net::IpAddr,
-    path::Path,
-};
+use std::{io::Write, net::IpAddr, path::Path};
 
 /// The query for a person or a client as the trail has them: under their pseudonym, where it asks for an address and there is a key
 /// for pseudonyms in `keys`.
@@ -36,15 +33,7 @@ pub(super) fn list_fields(json: bool, out: &mut dyn Write) -> Result<bool, Strin
         let line = |field: &FieldAbout| format!("{:width$}  {:8}  {}", field.path, field.class.as_str(), field.text);
         fields.iter().map(line).collect::<Vec<_>>().join("\n")
     };
-    pipe(writeln!(out, "{text}").and_then(|()| out.flush())).map(|()| true)
-}
-
-/// A reader that has seen enough is no fault.
-fn pipe(written: io::Result<()>) -> Result<(), String> {
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write the result: {error}")),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    say(&text, out).map(|()| true)
 }
 
 /// Says what stands for `value`; false if nothing does.
@@ -59,5 +48,5 @@ pub(super) fn pseudonym(value: &str, keys: &Path, json: bool, out: &mut dyn Writ
         (Some(found), false) => found.clone(),
         (None, false) => return Err(format!("`{value}` is neither an e-mail address nor that of a client")),
     };
-    pipe(writeln!(out, "{text}").and_then(|()| out.flush())).map(|()| found.is_some())
+    say(&text, out).map(|()| found.is_some())
 }
