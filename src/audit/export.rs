@@ -246,9 +246,7 @@ fn event_cells<'a>(event: &'a Event<'_>, set: &mut impl FnMut(&str, Cow<'a, str>
         let by = &event.actor.user;
         set("actor", if by.uid_alt.is_empty() { &*by.name } else { &*by.uid_alt }.into());
     }
-    for (column, list) in
-        [("added", &unmapped.added), ("removed", &unmapped.removed), ("changed", &unmapped.changed)]
-    {
+    for (column, list) in [("added", &unmapped.added), ("removed", &unmapped.removed), ("changed", &unmapped.changed)] {
         set(column, list.told(usize::MAX).into());
     }
     let credential = &unmapped.credential;

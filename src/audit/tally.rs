@@ -9,6 +9,7 @@ use super::{
     told::{About, Event, Told},
     walk::ahead,
 };
+use crate::route::is_reserved;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -191,6 +192,17 @@ pub fn group(method: &str, class: &str) -> usize {
     }
 }
 
+/// The route of a request or, in words that no route can have as its name, why it has none.
+fn place<'a>(event: &'a Event<'_>) -> &'a str {
+    let path = event.http_request.as_ref().map_or("", |request| &request.url.path);
+    match (&*event.unmapped.route, path) {
+        ("", "") => "(unread)",
+        ("", _) if is_reserved(&path.to_ascii_lowercase()) || event.action_id == Some(1) => "(vestibule)",
+        ("", _) => "(no route)",
+        (route, _) => route,
+    }
+}
+
 /// Adds up the journal in `directory`.
 ///
 /// # Errors
@@ -271,7 +283,7 @@ impl Tally {
         let (unmapped, user) = (&event.unmapped, event.person());
         // One record of each request says what was decided; the others are its stages.
         let decides = match &*unmapped.phase {
-            "decision" | "request" => true,
+            "decision" | "request" => !matches!(event.action_id, None | Some(0)), // nobody decided about who left at once
             "stream_opened" => unmapped.decision_seq.is_none(),
             _ => false,
         };
@@ -284,7 +296,7 @@ impl Tally {
             principal: if unmapped.principal.is_empty() { "anonymous" } else { &unmapped.principal }.to_owned(),
             project: unmapped.job.as_ref().map(|job| job.project.clone().into_owned()).unwrap_or_default(),
         };
-        let used = self.uses.entry((who, unmapped.route.clone().into_owned())).or_default();
+        let used = self.uses.entry((who, place(event).to_owned())).or_default();
         if event.time >= used.named {
             (used.named, used.name) = (event.time, user.name.clone().into_owned());
         }
@@ -340,7 +352,8 @@ impl Tally {
                 signing.added.add(event.time, event.unmapped.added.count);
                 signing.removed.add(event.time, event.unmapped.removed.count);
                 for (added, list) in [(true, &event.unmapped.added), (false, &event.unmapped.removed)] {
-                    let change = |group: &Cow<'_, str>| Change { time: event.time, added, group: group.clone().into_owned() };
+                    let change =
+                        |group: &Cow<'_, str>| Change { time: event.time, added, group: group.clone().into_owned() };
                     signing.changes.extend(list.items.iter().map(change));
                 }
                 signing.cut();
@@ -465,7 +478,8 @@ impl Act {
                 let lists =
                     [("changed", &unmapped.changed), ("added", &unmapped.added), ("removed", &unmapped.removed)];
                 let lists = lists.iter().filter(|(_, list)| list.count > 0);
-                let lists = lists.map(|(word, list)| format!("{word} {}", list.told(NAMED))).collect::<Vec<_>>().join("; ");
+                let lists =
+                    lists.map(|(word, list)| format!("{word} {}", list.told(NAMED))).collect::<Vec<_>>().join("; ");
                 let refused = !event.status_code.is_empty();
                 let detail = if refused { event.status_detail.clone().into_owned() } else { lists };
                 act(&user.name, if refused { "load refused" } else { "loaded" }, &event.entity.name, detail)

@@ -56,7 +56,7 @@ pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource";
 const RESERVED: [&str; 2] = ["/.vestibule", "/.well-known/vestibule"];
 
 /// True for our own prefixes and all that an upstream might take for them.
-pub(super) fn is_reserved(folded: &str) -> bool {
+pub fn is_reserved(folded: &str) -> bool {
     RESERVED
         .iter()
         .filter_map(|prefix| folded.strip_prefix(prefix))

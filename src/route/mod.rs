@@ -12,7 +12,7 @@ pub(crate) mod testing;
 
 pub use backstage::UserTemplate;
 pub use body::{BodyField, BodyRule, Pointer, Reading, Step, folded};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, is_reserved};
 pub use pattern::PathPattern;
 pub use redact::{PathMask, Redaction, decoded};
 pub use table::Routes;

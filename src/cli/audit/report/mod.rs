@@ -4,10 +4,10 @@ mod render;
 mod rights;
 mod sections;
 
-use super::{filter::range, output};
+use super::{filter::range, output, proved};
 use crate::{
     audit::{
-        PublicKey, parse_span,
+        parse_span,
         tally::{Range, Tally, tally},
         verify,
     },
@@ -26,10 +26,11 @@ use std::{
 /// Which range, whose rights, and how it is written.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// Not before this time (`2026-08-01`), or this long ago (`90d`)
+    /// Not before this: a day (`2026-08-01`), a time (`2026-08-01 06:38`) or how long ago (`90d`). Days and times are of UTC, unless an
+    /// offset is named
     #[arg(long, visible_alias = "since", value_name = "TIME", default_value = "90d")]
     from: String,
-    /// Before this time, or this long ago. Default: now
+    /// Before this, in the same words: a day is where it begins. Default: now
     #[arg(long, visible_alias = "until", value_name = "TIME")]
     to: Option<String>,
     /// Whose rights are looked at: a file that `policy snapshot` wrote, or any other with people, jobs and services. May be
@@ -39,15 +40,18 @@ pub struct ReportArgs {
     /// A right that nobody used for this long before the end of the range counts as unused
     #[arg(long, value_name = "SPAN", default_value = "90d", value_parser = span)]
     unused_for: Duration,
-    /// How it is written
+    /// How it is written. Default: text
     #[arg(long, value_enum)]
     format: Option<FormArg>,
     /// Write to this file (0600), which is there whole or not at all. Default: standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Do not verify the trail first; the report says so
-    #[arg(long)]
+    #[arg(long, conflicts_with = "anchors")]
     no_verify: bool,
+    /// A file with the signed heads that a sink holds: the trail must agree with them, as in `audit verify`
+    #[arg(long, value_name = "FILE")]
+    anchors: Option<PathBuf>,
 }
 
 /// How a report is written.
@@ -108,7 +112,7 @@ impl ReportArgs {
         let rights = self.rights(config)?;
         let proof = match self.no_verify {
             true => None,
-            false => Some(verify::verify(journal, &PublicKey::read(public_key)?)?),
+            false => Some(proved(journal, public_key, self.anchors.as_deref())?),
         };
         let tally = tally(journal, Range { from, to, used_since })?;
         let report = Report::of(&tally, Range { from, to, used_since }, proof, &rights);
@@ -143,14 +147,18 @@ impl Report {
             }
             Err(cause) => assumed.push(format!("Rights and policies that nobody used are not told: {cause}.")),
         }
-        let covers = covers(tally, range);
+        let covers = covers(tally, range, proof.as_ref().is_none_or(verify::Report::holds));
         Self { from: range.from, to: range.to, since, proof, covers, sections, assumed }
     }
 }
 
 /// What the range covers, and what of it is missing.
-fn covers(tally: &Tally, range: Range) -> Vec<String> {
-    let mut lines = vec![format!("{} records are in the range", tally.records)];
+fn covers(tally: &Tally, range: Range, holds: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !holds {
+        lines.push("what follows rests on records that do not hold".to_owned());
+    }
+    lines.push(format!("{} records are in the range", tally.records));
     let wanted = range.from.min(range.used_since);
     match tally.begins {
         Some(begins) if begins > wanted => lines.push(format!(
@@ -158,10 +166,12 @@ fn covers(tally: &Tally, range: Range) -> Vec<String> {
             to_the_second(at(begins))
         )),
         Some(_) => {}
-        None => lines.push("the journal does not say when it begins: what happened before is not in this report".to_owned()),
+        None => {
+            lines.push("the journal does not say when it begins: what happened before is not in this report".to_owned())
+        }
     }
     match tally.lost {
-        0 if tally.unclosed > 0 => {}
+        0 if tally.unclosed > 0 || !holds => {}
         0 => lines.push("no event is known to be lost".to_owned()),
         lost => lines.push(format!("{lost} events were lost, in the gaps below: the counts of this report lack them")),
     }

@@ -2,7 +2,11 @@
 
 use super::Report;
 use crate::{
-    audit::export::{cells, harmless},
+    audit::{
+        export::{cells, harmless},
+        search::pipe,
+        verify,
+    },
     cli::clean,
     moment::{at, to_the_second},
 };
@@ -123,14 +127,17 @@ impl Report {
             Form::Csv => self.csv(out),
             Form::Markdown => self.markdown(out),
         };
-        match result.and_then(|()| out.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(|error| format!("cannot write the result: {error}")),
-        }
+        pipe(result.and_then(|()| out.flush())).map(drop)
     }
 
     fn title(&self) -> String {
-        format!("Access report, {} to {}", to_the_second(at(self.from)), to_the_second(at(self.to)))
+        let [from, to] = [self.from, self.to].map(|moment| to_the_second(at(moment)));
+        let flaw = match self.proof.as_ref().map(verify::Report::verdict) {
+            Some("broken") => ": THE TRAIL IS BROKEN",
+            Some("nothing_proved") => ": NOTHING IS PROVED",
+            Some(_) | None => "",
+        };
+        format!("Access report, {from} to {to}{flaw}")
     }
 
     /// What is known about the trail itself.
@@ -208,8 +215,8 @@ impl Report {
         json!({
             "from": to_the_second(at(self.from)),
             "to": to_the_second(at(self.to)),
-            "verified": self.proof.as_ref().map(crate::audit::verify::Report::holds),
-            "proof": self.proof,
+            "verified": self.proof.as_ref().map(verify::Report::holds),
+            "proof": self.proof.as_ref().map(verify::Report::json),
             "covers": self.covers,
             "unused_since": self.since.json(),
             "sections": sections,

@@ -137,7 +137,10 @@ impl Rights {
             title: format!("Policies that decided nothing since {}", since.words()),
             columns: &["policy", "what", "detail"],
             rows,
-            notes: [format!("of {} policies", self.authorize.stated().count())].into_iter().chain(since.notes(tally)).collect(),
+            notes: [format!("of {} policies", self.authorize.stated().count())]
+                .into_iter()
+                .chain(since.notes(tally))
+                .collect(),
         }
     }
 }

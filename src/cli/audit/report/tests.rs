@@ -84,7 +84,8 @@ impl Place {
             );
             audit.record(Event::SessionEnded { person: person.clone(), session, why: "revoked" }, minute(2));
             let [added, removed] = [["acme", "ops"], ["crew", "old"]].map(|groups| groups.map(str::to_owned).to_vec());
-            audit.record(Event::GroupsChanged { person: person.clone(), added, removed, source: "userinfo" }, minute(4));
+            audit
+                .record(Event::GroupsChanged { person: person.clone(), added, removed, source: "userinfo" }, minute(4));
             let removed = (10..40).map(|number| format!("g{number}")).collect();
             audit.record(Event::GroupsChanged { person, added: Vec::new(), removed, source: "userinfo" }, minute(2));
             audit.record(Event::of_key(0, "keys.rotate", "ring".to_owned()), minute(3));
@@ -184,6 +185,56 @@ async fn every_form_is_whole_and_harmless() {
     );
 }
 
+/// What a sink holds is held against the trail; in JSON all times are written alike, and the verdict is a word.
+#[tokio::test]
+async fn a_report_takes_the_heads_of_a_sink() {
+    let place = Place::new();
+    place.record(&REQUESTS).await;
+    let segment = fs::read_dir(place.path("journal")).expect("listed").flatten().map(|entry| entry.path());
+    let segment = segment.filter(|path| path.extension().is_some_and(|it| it == "jsonl")).max().expect("a segment");
+    fs::copy(&segment, place.path("heads")).expect("copied");
+    let heads = place.path("heads").display().to_string();
+    let words = ["--from", "2026-01-01", "--to", "2026-01-02", "--anchors", &heads, "--format", "json"];
+    let (result, text) = place.report(&words);
+    let report: serde_json::Value = serde_json::from_str(&text).expect("is JSON");
+    assert_eq!((result, &report["proof"]["verdict"]), (Ok(true), &"proved".into()), "{text}");
+    assert!(report["proof"]["anchors"].as_u64() > Some(0), "{text}");
+    assert!(report["proof"]["last_head"]["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{text}");
+    let whole = fs::read_to_string(&segment).expect("read");
+    let lines: Vec<_> = whole.lines().collect();
+    fs::write(&segment, lines[..lines.len() - 2].join("\n") + "\n").expect("cut");
+    let (result, text) = place.report(&words);
+    assert!(result == Ok(false) && text.contains("a sink holds a signed head"), "{text}");
+}
+
+/// Our own pages have no route, and neither has what cannot be read: an auditor sees which is which.
+#[tokio::test]
+async fn what_has_no_route_says_why() {
+    let place = Place::new();
+    let audit =
+        Audit::open(&place.path("journal"), &place.path("keys"), &AuditSettings::for_test(4_000)).expect("opened");
+    for path in ["/.vestibule/sign-in", "/nowhere"] {
+        let crossing = audit.crossing([192, 0, 2, 1].into(), at(DAY));
+        crossing.asked(&testing::parse(testing::https("GET", "portal.test", path)), None);
+        crossing.status(http::StatusCode::OK);
+        if path == "/nowhere" {
+            crossing.refused(&crate::refusal::Refusal::new(crate::refusal::Reason::NotFound, "Nothing is served."));
+        }
+    }
+    for refused in [true, false] {
+        let crossing = audit.crossing([192, 0, 2, 1].into(), at(DAY));
+        crossing.unread(crate::canonical::RequestId(7), [192, 0, 2, 1].into());
+        if refused {
+            crossing.refused(&crate::refusal::Refusal::new(crate::refusal::Reason::BadRequest, "It is no HTTP."));
+        }
+    }
+    audit.close();
+    let text = place.report(&["--from", "2026-01-01", "--to", "2026-01-02", "--no-verify"]).1;
+    for row in ["(vestibule)  1        0", "(no route)   0        1", "(unread)     0        1"] {
+        assert_eq!(text.matches(row).count(), 1, "{row}: {text}");
+    }
+}
+
 /// The last use is that of the right which is told, and not of anything else on its route; who is in the trail alone is named.
 #[tokio::test]
 async fn the_last_use_of_a_right_is_of_that_right() {
@@ -240,4 +291,12 @@ async fn a_report_says_what_it_does_not_know() {
     fs::write(&segment, edited).expect("written");
     let (result, text) = place.report(&["--from", "2026-01-01", "--to", "2026-01-02"]);
     assert!(result == Ok(false) && text.contains("BROKEN: record"), "{text}");
+    assert!(
+        text.starts_with("Access report, 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z: THE TRAIL IS BROKEN\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("rests on records that do not hold") && !text.contains("no event is known to be lost"),
+        "{text}"
+    );
 }
