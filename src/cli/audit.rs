@@ -125,9 +125,14 @@ pub struct SearchArgs {
 }
 
 impl AuditCommand {
-    /// It says something about this version, whatever journal there is.
-    pub fn needs_no_journal(&self) -> bool {
-        matches!(self, Self::Schema { .. } | Self::Fields { .. })
+    /// Whether it looks at a journal.
+    pub fn needs_journal(&self) -> bool {
+        !matches!(self, Self::Schema { .. } | Self::Fields { .. } | Self::Pseudonym { .. })
+    }
+
+    /// Whether it looks at the public key, or at what is beside it.
+    pub fn needs_key(&self) -> bool {
+        !matches!(self, Self::Schema { .. } | Self::Fields { .. } | Self::Index { .. })
     }
 }
 

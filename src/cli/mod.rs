@@ -183,11 +183,11 @@ impl Arguments {
             Command::Sessions { command } => Ok(sessions::run(command, &self.settings()?, self.json)?),
             Command::Token { command } => token::run(command, &self.settings()?, self.json),
             Command::Policy { command } => policy::run(command, &self.config, self.json),
-            Command::Audit { command, .. } if command.needs_no_journal() => {
-                Ok(audit::run(command, Path::new(""), Path::new(""), &self.config, self.json)?)
-            }
             Command::Audit { journal, public_key, command } => {
-                let (journal, public_key) = self.trail(journal.as_deref(), public_key.as_deref())?;
+                let nowhere = |needed: bool| (!needed).then_some(Path::new(""));
+                let journal = journal.as_deref().or(nowhere(command.needs_journal()));
+                let public_key = public_key.as_deref().or(nowhere(command.needs_key()));
+                let (journal, public_key) = self.trail(journal, public_key)?;
                 Ok(audit::run(command, &journal, &public_key, &self.config, self.json)?)
             }
         }
@@ -348,7 +348,8 @@ mod tests {
             let help = Arguments::try_parse_from(words().chain(["--help"])).expect_err("help").to_string();
             assert_eq!((help.contains("--journal"), help.contains("--public-key")), (journal, key), "{help}");
             let asked = Arguments::try_parse_from(words().chain(["--journal", "j", "--public-key", "k"]));
-            assert!(asked.is_ok(), "{line}");
+            let Command::Audit { command, .. } = asked.expect(line).command else { panic!("{line}") };
+            assert_eq!((command.needs_journal(), command.needs_key()), (journal, key), "{line}");
         }
         let help = Arguments::try_parse_from(["vestibule", "audit", "search", "--help"]).expect_err("help").to_string();
         let at = |part: &str| help.find(part).unwrap_or_else(|| panic!("`{part}` is not in\n{help}"));
