@@ -3,6 +3,7 @@
 //! A record takes this way: [`Crossing`] or [`Event`] → a bounded queue → one writer thread → a segment of the journal.
 //! `verify` and `search` read the segments, whether the proxy runs or not.
 
+mod act;
 mod ahead;
 mod anchor;
 mod beginning;
