@@ -246,12 +246,12 @@ mod tests {
         assert_eq!(names.emails("'ada@example.com'"), format!("'{}'", names.email("ada@example.com")));
     }
 
-    /// A client chooses its path: eight times as long takes about eight times as long, not sixty-four times.
+    /// A client chooses its path: sixteen times as long takes about sixteen times as long, not 256 times.
     #[test]
     fn a_long_path_takes_no_more_than_its_length() {
         let names = pseudonyms();
         for unit in ["%40a", "a%40", "@", "%40.", "a@1.", "a@b.c/"] {
-            let texts = [1_000, 8_000].map(|times| format!("/a{}.1", unit.repeat(times)));
+            let texts = [500, 8_000].map(|times| format!("/a{}.1", unit.repeat(times)));
             let mut best = [std::time::Duration::MAX; 2]; // of many, taken in turns: the machine has other work
             for _ in 0..15 {
                 for (text, best) in texts.iter().zip(&mut best) {
@@ -261,7 +261,7 @@ mod tests {
                 }
             }
             let [short, long] = best;
-            assert!(long < short * 24 + std::time::Duration::from_millis(1), "{unit}: {short:?}, {long:?}");
+            assert!(long < short * 96 + std::time::Duration::from_millis(1), "{unit}: {short:?}, {long:?}");
         }
     }
 
