@@ -21,13 +21,14 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
 /// An open journal. Only one process has it open.
 pub(super) struct Journal {
     directory: PathBuf,
-    signer: Signer,
+    signer: Arc<Signer>,
     chain: Chain,
     /// Records since the last head, heads not counted.
     unsigned: u64,
@@ -61,7 +62,13 @@ impl Journal {
     ///
     /// # Errors
     /// One line that says what cannot be opened.
-    pub(super) fn open(directory: &Path, signer: Signer, limit: u64, now: SystemTime) -> Result<Self, String> {
+    pub(super) fn open(
+        directory: &Path,
+        signer: impl Into<Arc<Signer>>,
+        limit: u64,
+        now: SystemTime,
+    ) -> Result<Self, String> {
+        let signer = signer.into();
         let fail = |error: io::Error| format!("cannot open the journal `{}`: {error}", directory.display());
         DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(fail)?;
         let lock = lock(directory)?;
@@ -93,7 +100,7 @@ impl Journal {
     /// Begins an epoch: its first lines are signed at once, so that no journal is without a head.
     fn begin(
         directory: &Path,
-        signer: Signer,
+        signer: Arc<Signer>,
         limit: u64,
         chain: Chain,
         lock: File,
@@ -113,7 +120,7 @@ impl Journal {
 
     fn resume(
         directory: &Path,
-        signer: Signer,
+        signer: Arc<Signer>,
         limit: u64,
         tail: Tail,
         lock: File,
@@ -141,7 +148,7 @@ impl Journal {
     /// A journal whose last file, which begins with record `first`, is on disk with all its `durable` bytes.
     fn new(
         directory: &Path,
-        signer: Signer,
+        signer: Arc<Signer>,
         limit: u64,
         chain: Chain,
         (file, first, durable): (File, u64, u64),
@@ -189,6 +196,11 @@ impl Journal {
     /// True if there are records that no head covers.
     pub(super) fn unsigned(&self) -> bool {
         self.unsigned > 0
+    }
+
+    /// Its key.
+    pub(super) fn signer(&self) -> Arc<Signer> {
+        Arc::clone(&self.signer)
     }
 
     /// Where it is.

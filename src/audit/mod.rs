@@ -286,7 +286,7 @@ impl Audit {
 
     fn start(journal: Journal, mode: AuditMode, retention: Retention, lens: Lens) -> Result<Self, String> {
         let (queue, receiver) = Queue::new();
-        let shippers = Shippers::new(journal.directory(), queue.reached.subscribe());
+        let shippers = Shippers::new(journal.directory(), Some(journal.signer()), queue.reached.subscribe());
         Writer::start(journal, lens, retention, shippers.positions(), Arc::clone(&queue), receiver)
             .map_err(|error| format!("cannot start the audit thread: {error}"))?;
         Ok(Self(Arc::new(Front { mode, queue, shippers, faults: Faults::default(), records: true })))
@@ -296,7 +296,7 @@ impl Audit {
     #[doc(hidden)]
     pub fn of_nothing() -> Self {
         let (queue, _) = Queue::new();
-        let shippers = Shippers::new(Path::new(""), queue.reached.subscribe());
+        let shippers = Shippers::new(Path::new(""), None, queue.reached.subscribe());
         let (mode, faults) = (AuditMode::BestEffort, Faults::default());
         Self(Arc::new(Front { mode, queue, shippers, faults, records: false }))
     }

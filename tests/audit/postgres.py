@@ -121,17 +121,22 @@ def anchored(score, postgres, proxy):
 
 
 def lost(score, postgres, proxy):
-    """A cursor that is damaged, or of another journal, starts from the beginning, and nothing is there twice."""
+    """A cursor that is damaged, made up or of a version before starts from the beginning, and nothing is there twice."""
     cursor = proxy.folder / "state/journal/cursors/db.json"
     whole = cursor.read_text()
-    for how, text in {"cut in half": whole[:40], "of another journal": whole.replace(json.loads(whole)["hash"], "0" * 64)}.items():
+    inner = json.loads(whole)["cursor"]
+    for how, text, words in [
+        ("cut in half", whole[:40], "leads nowhere"),
+        ("that somebody changed", whole.replace(inner["hash"], "0" * 64), "not signed by this journal's key"),
+        ("without a signature", json.dumps(inner), "as versions before this one left it"),
+    ]:
         cursor.write_text(text)
         proxy.start()
-        until("it is told", lambda: proxy.logged("leads nowhere"), 20)
+        until("it is told", lambda: proxy.logged(words), 20)
         proxy.settled("db")
         shipped = proxy.sink("db")["shipped"]
         proxy.stop()
-        told = len(proxy.logged("leads nowhere"))
+        told = len(proxy.logged(words)) == 1
         journal = proxy.journal()
         score.check(f"a cursor {how} is told, and everything is sent again", told and shipped > len(journal) * 0.9, f"{shipped} sent, {len(journal)} in the journal")
         same(score, f"after that ({how}), the table has every line once", journal, postgres.lines("trail"))

@@ -24,10 +24,12 @@ pub use postgres::schema;
 pub use sink::probe;
 
 use super::{
+    key::Signer,
     queue::lock,
     segment::{Reached, Segment},
 };
 use crate::{config::SinkSettings, principal::Name};
+use cursor::Seal;
 use health::Health;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -41,6 +43,8 @@ use tokio::{sync::watch, task::JoinHandle};
 /// What ships the journal. It knows which sinks there are, and how each of them is.
 pub struct Shippers {
     directory: PathBuf,
+    /// Signs cursors. `None` only where nothing is recorded, so that there is nothing to ship.
+    signer: Option<Arc<Signer>>,
     reached: watch::Receiver<Reached>,
     positions: Arc<Positions>,
     running: Mutex<BTreeMap<Name, Running>>,
@@ -94,9 +98,9 @@ impl Positions {
 
 impl Shippers {
     /// Nothing is shipped before [`Self::configure`].
-    pub(super) fn new(directory: &Path, reached: watch::Receiver<Reached>) -> Self {
+    pub(super) fn new(directory: &Path, signer: Option<Arc<Signer>>, reached: watch::Receiver<Reached>) -> Self {
         let (positions, running) = (Arc::default(), Mutex::default());
-        Self { directory: directory.to_owned(), reached, positions, running }
+        Self { directory: directory.to_owned(), signer, reached, positions, running }
     }
 
     /// How far the sinks are.
@@ -105,8 +109,9 @@ impl Shippers {
     }
 
     /// Ships to `sinks` from now on, and to no others. Those that did not change go on as they are; a changed one goes on
-    /// where its cursor stands. Must be called on the control plane.
+    /// where its cursor stands, unless it is at another place now: then it gets everything. Must be called on the control plane.
     pub fn configure(&self, sinks: &[Arc<SinkSettings>]) {
+        let Some(signer) = &self.signer else { return };
         self.positions.are(sinks);
         let mut running = lock(&self.running);
         let mut before = std::mem::take(&mut *running);
@@ -114,8 +119,8 @@ impl Shippers {
             let old = before.remove(&sink.name);
             let now = match old {
                 Some(old) if old.settings.same(sink) => old,
-                Some(old) => self.start(sink.clone(), old.health.clone(), Some(old.leave())),
-                None => self.start(sink.clone(), Arc::default(), None),
+                Some(old) => self.start(sink.clone(), signer, old.health.clone(), Some(old.leave())),
+                None => self.start(sink.clone(), signer, Arc::default(), None),
             };
             running.insert(sink.name.clone(), now);
         }
@@ -126,9 +131,17 @@ impl Shippers {
     }
 
     /// Starts once `after` has ended, so that there is one writer of a cursor.
-    fn start(&self, settings: Arc<SinkSettings>, health: Arc<Health>, after: Option<JoinHandle<()>>) -> Running {
+    fn start(
+        &self,
+        settings: Arc<SinkSettings>,
+        signer: &Arc<Signer>,
+        health: Arc<Health>,
+        after: Option<JoinHandle<()>>,
+    ) -> Running {
         let (order, orders) = watch::channel(Order::Run);
         let task = Task {
+            seal: Seal::new(Arc::clone(signer), &settings),
+            unsure: None,
             settings: settings.clone(),
             directory: self.directory.clone(),
             reached: self.reached.clone(),

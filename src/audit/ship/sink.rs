@@ -64,16 +64,22 @@ impl Sink {
         }
     }
 
-    /// Says goodbye.
-    pub(super) async fn close(self) {
+    /// True if what it has taken is there for good. Otherwise the cursor stays behind what was sent last.
+    pub(super) fn says_what_it_has(&self) -> bool {
+        !matches!(self, Self::Syslog(_))
+    }
+
+    /// Says goodbye. True if the sink has read all that it was sent.
+    pub(super) async fn close(self) -> bool {
         let goodbye = async {
             match self {
                 Self::Postgres(sink) => sink.close().await,
-                Self::Syslog(sink) => sink.close().await,
+                Self::Syslog(sink) => return sink.close().await,
                 Self::Otlp(_) | Self::Stdout(_) => {}
             }
+            true // everything was acknowledged before
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await; // everything was acknowledged before
+        tokio::time::timeout(GOODBYE, goodbye).await.unwrap_or(false)
     }
 }
 

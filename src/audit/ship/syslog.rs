@@ -1,7 +1,8 @@
 //! Messages of syslog (RFC 5424) with their length in front (RFC 6587, section 3.4.1), over TLS (RFC 5425).
 //!
-//! There is no acknowledgement in this protocol: records count as taken once the system has them. What was sent last is kept,
-//! and sent again where the connection turns out to be broken.
+//! There is no acknowledgement in this protocol: records count as taken once more could be sent behind them, or the server has
+//! ended the connection after we did. What was sent last is kept, and sent again where the connection turns out to be broken; a
+//! process that begins anew sends it again, too.
 
 use super::{super::record::Kind, batch::Record, dial, dial::Stream, row::Row, sink::Trouble};
 use crate::{config::SyslogSink, moment::rfc3339};
@@ -56,12 +57,20 @@ impl Syslog {
         Ok(format!("connected{}", if self.settings.tls.is_some() { " over TLS" } else { "" }))
     }
 
-    /// Ends the connection in order, and waits until the other side has read everything and does the same.
-    pub(super) async fn close(self) {
-        let Some(mut connection) = self.connection else { return };
+    /// Ends the connection in order, and waits until the other side has read everything and does the same. False if it did not,
+    /// or had done so before: then it may lack what was sent last.
+    pub(super) async fn close(self) -> bool {
+        let Some(mut connection) = self.connection else { return false };
+        if !is_open(&mut connection) || connection.shutdown().await.is_err() {
+            return false;
+        }
         let mut rest = [0; 512];
-        if connection.shutdown().await.is_ok() {
-            while connection.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        loop {
+            match connection.read(&mut rest).await {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
         }
     }
 

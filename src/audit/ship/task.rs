@@ -4,7 +4,7 @@ use super::{
     super::segment::{Reached, Segment},
     Positions,
     batch::Record,
-    cursor::Cursor,
+    cursor::{Cursor, Seal, Unfit},
     health::{Health, State},
     reader::{Found, Reader},
     sink::{Sink, Trouble},
@@ -40,6 +40,9 @@ pub(super) enum Order {
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) settings: Arc<SinkSettings>,
+    pub(super) seal: Seal,
+    /// The last record of what was sent last, where the sink says of nothing that it has it.
+    pub(super) unsure: Option<Cursor>,
     pub(super) directory: PathBuf,
     pub(super) reached: watch::Receiver<Reached>,
     pub(super) orders: watch::Receiver<Order>,
@@ -63,8 +66,12 @@ impl Task {
 
     async fn run(&mut self) {
         let mut sink = Sink::new(&self.settings);
-        if self.ship(&mut sink).await.is_ok() {
-            sink.close().await;
+        let _ = self.ship(&mut sink).await; // however it ended
+        if sink.close().await
+            && let Some(cursor) = self.unsure.take()
+            && let Err(error) = self.keep(cursor).await
+        {
+            tracing::error!(sink = %self.settings.name, "{error}: records are sent again that this sink of the audit trail has");
         }
     }
 
@@ -125,26 +132,46 @@ impl Task {
     }
 
     /// Opens the journal where the cursor stands.
-    async fn open(&self) -> Result<Reader, String> {
-        let (directory, name) = (self.directory.clone(), self.settings.name.clone());
+    pub(super) async fn open(&self) -> Result<Reader, String> {
+        let (directory, seal) = (self.directory.clone(), self.seal.clone());
         let opened = spawn_blocking(move || {
-            let (cursor, lost) = match Cursor::load(&directory, &name) {
+            let (cursor, unfit) = match seal.load(&directory) {
                 Ok(cursor) => (cursor, None),
-                Err(error) => (None, Some(error)),
+                Err(unfit) => (None, Some(unfit)),
             };
             let (reader, stray) = Reader::open(&directory, cursor.as_ref())?;
-            let why = lost.or(stray);
-            Ok::<_, String>((reader, cursor.filter(|_| why.is_none()), why))
+            let unfit = unfit.or(stray.map(Unfit::Broken));
+            Ok::<_, String>((reader, cursor.filter(|_| unfit.is_none()), unfit))
         });
-        let (reader, cursor, why) = opened.await.map_err(|error| error.to_string())??;
-        if let Some(why) = why {
-            tracing::error!(sink = %self.settings.name, "the cursor of this sink of the audit trail leads nowhere: {why}; all that the journal has is sent again");
-        }
+        let (reader, cursor, unfit) = opened.await.map_err(|error| error.to_string())??;
         let position = cursor.as_ref().map(|cursor| (cursor.epoch, cursor.seq));
+        self.tell(position, unfit);
         self.health.resumed(position, reader.place());
         let (epoch, seq) = position.map_or((0, 0), |(epoch, seq)| (epoch, seq + 1));
         self.positions.needs(&self.settings.name, epoch, seq);
         Ok(reader)
+    }
+
+    /// Says from where on the sink gets records.
+    fn tell(&self, position: Option<(u32, u64)>, unfit: Option<Unfit>) {
+        let name = &self.settings.name;
+        match unfit {
+            Some(Unfit::Foreign(why)) => {
+                tracing::warn!(sink = %name, "the cursor of this sink of the audit trail is not gone by: {why}; all that the journal has is sent anew");
+            }
+            Some(Unfit::Broken(why)) => {
+                tracing::error!(sink = %name, "the cursor of this sink of the audit trail leads nowhere: {why}; all that the journal has is sent again");
+            }
+            None => {}
+        }
+        match position {
+            Some((epoch, seq)) => {
+                tracing::info!(sink = %name, epoch, seq, "this sink of the audit trail has all up to this record, and goes on behind it");
+            }
+            None => {
+                tracing::info!(sink = %name, "this sink of the audit trail begins with the oldest record of the journal")
+            }
+        }
     }
 
     async fn read(&self, reader: Reader, reached: Reached) -> (Reader, Result<Found, String>) {
@@ -183,7 +210,7 @@ impl Task {
             };
             match sent {
                 Ok(taken) => {
-                    self.taken(some, taken).await;
+                    self.taken(some, taken, sink.says_what_it_has()).await;
                     rest = &rest[some.len()..];
                     size = (size * 2).min(records.len());
                     pauses = self::pauses();
@@ -207,31 +234,39 @@ impl Task {
         Ok(())
     }
 
-    /// Moves the cursor behind `records`.
-    async fn taken(&self, records: &[Record], rejected: Option<super::sink::Rejected>) {
+    /// Moves the cursor behind `records`; where the sink is not `sure` to have them, behind those that were sent before.
+    async fn taken(&mut self, records: &[Record], rejected: Option<super::sink::Rejected>, sure: bool) {
         let Some(last) = records.last() else { return };
-        let name = &self.settings.name;
+        let name = self.settings.name.clone();
         if let Some(rejected) = rejected {
             self.health.rejected(rejected.count);
             tracing::error!(sink = %name, records = rejected.count, from = records[0].seq, to = last.seq, said = rejected.said, "this sink of the audit trail threw records away that it took, and must not be sent them again");
         }
         let place = Segment::named(&self.directory, &last.segment);
         let place = place.map(|segment| (segment, last.offset + last.line.len() as u64 + 1));
-        let (cursor, directory, sink) = (Cursor::at(last), self.directory.clone(), name.clone());
-        let stored = spawn_blocking(move || cursor.store(&directory, &sink)).await;
-        let stored = stored.map_err(|error| error.to_string()).and_then(|stored| stored);
+        let cursor = Cursor::at(last);
+        let certain = if sure { Some(cursor) } else { self.unsure.replace(cursor) };
+        let stored = match certain {
+            Some(cursor) => self.keep(cursor).await,
+            None => Ok(()),
+        };
         let again = self.health.taken(records.len(), last, place, stored.is_ok(), SystemTime::now());
-        match stored {
-            Ok(()) => self.positions.needs(name, last.epoch, last.seq + 1),
-            Err(error) => {
-                if self.health.failed(State::Failing, &error) {
-                    tracing::error!(sink = %name, "{error}: after a restart, records are sent again that this sink of the audit trail has");
-                }
-            }
+        if let Err(error) = stored
+            && self.health.failed(State::Failing, &error)
+        {
+            tracing::error!(sink = %name, "{error}: after a restart, records are sent again that this sink of the audit trail has");
         }
         if again {
             tracing::info!(sink = %name, "this sink of the audit trail takes records again");
         }
+    }
+
+    /// The sink has everything up to `cursor`. That lets retention go on, also where the cursor itself finds no room.
+    async fn keep(&self, cursor: Cursor) -> Result<(), String> {
+        self.positions.needs(&self.settings.name, cursor.epoch, cursor.seq + 1);
+        let (directory, seal) = (self.directory.clone(), self.seal.clone());
+        let stored = spawn_blocking(move || seal.store(&cursor, &directory)).await;
+        stored.map_err(|error| error.to_string()).and_then(|stored| stored)
     }
 
     /// Says that something failed, if that is new, and waits. At the end there is no more patience than for one more try.

@@ -6,12 +6,17 @@ use super::{
         segment::Segment,
     },
     batch::Record,
-    cursor::Cursor,
+    cursor::{Cursor, Seal},
     reader::Reader,
     *,
 };
+use crate::config::{SinkKind, SyslogSink};
 use std::fs;
 use tempfile::TempDir;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
 
 struct Place {
     directory: TempDir,
@@ -224,4 +229,85 @@ fn figures_say_how_far_a_sink_is_behind() {
         let figures = health.figures(&segments, place.journal.reached());
         assert_eq!((figures.records_behind, figures.bytes_behind), (rest.len() as u64, bytes(rest)), "{index}");
     }
+}
+
+/// A task that ships this journal to a syslog server in clear text, and what gives it orders.
+fn syslog(place: &Place, port: u16) -> (Task, watch::Sender<Order>, watch::Sender<Reached>) {
+    let to = crate::upstream::Place::Tcp { host: "127.0.0.1".into(), port, authority: format!("127.0.0.1:{port}").into() };
+    let kind = SinkKind::Syslog(SyslogSink { place: to, facility: 13, tls: None });
+    let settings = Arc::new(SinkSettings { name: "logs".parse().expect("a name"), batch: 1 << 20, kind });
+    let (order, orders) = watch::channel(Order::Run);
+    let reached = watch::Sender::new(place.journal.reached());
+    let positions = Arc::new(Positions::default());
+    positions.are(std::slice::from_ref(&settings));
+    let seal = Seal::new(place.journal.signer(), &settings);
+    let (directory, health) = (place.path(), Arc::default());
+    let task =
+        Task { settings, seal, unsure: None, directory, reached: reached.subscribe(), orders, positions, health };
+    (task, order, reached)
+}
+
+/// Whoever writes a cursor beside the journal keeps no record from a sink, and frees none for retention.
+#[tokio::test]
+async fn a_cursor_that_somebody_made_up_is_not_gone_by() {
+    let mut place = Place::new(1 << 20);
+    place.add(5);
+    let (mut reader, _) = Reader::open(&place.path(), None).expect("opened");
+    let last = place.read(&mut reader, 1 << 20).pop().expect("a record");
+    let (task, _order, _reached) = syslog(&place, 9);
+    let cursors = place.path().join("cursors");
+    fs::create_dir(&cursors).expect("made");
+    fs::write(cursors.join("logs.json"), serde_json::to_vec(&Cursor::at(&last)).expect("JSON")).expect("written");
+    let mut reader = task.open().await.expect("opened");
+    assert_eq!((task.positions.lowest(), task.positions.are_known()), (Some((0, 0)), true));
+    assert_eq!(texts(&place.read(&mut reader, 1 << 20)), place.lines(), "all of it is sent");
+    task.seal.store(&Cursor::at(&last), &place.path()).expect("stored");
+    let mut reader = task.open().await.expect("opened");
+    assert_eq!(task.positions.lowest(), Some((last.epoch, last.seq + 1)));
+    assert!(place.read(&mut reader, 1 << 20).is_empty(), "one of ours is gone by");
+}
+
+/// All that a server is sent until the connection ends.
+async fn heard(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("text");
+    text
+}
+
+/// What a syslog server may not have read when a task ends is sent again by the next one; what it has read is not.
+#[tokio::test]
+async fn the_last_batch_of_syslog_is_lost_by_no_end_of_a_task() {
+    let mut place = Place::new(1 << 20);
+    place.add(5);
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = server.local_addr().expect("an address").port();
+    for answers in [false, true] {
+        let (task, order, _reached) = syslog(&place, port);
+        let health = task.health.clone();
+        let running = tokio::spawn(task.keep_running());
+        let (mut stream, _) = server.accept().await.expect("connected");
+        let mut first = [0; 64];
+        stream.read_exact(&mut first).await.expect("the beginning");
+        while !has_shipped(&health) {
+            tokio::task::yield_now().await;
+        }
+        order.send_replace(Order::Leave); // as a reload does that changes the sink
+        if answers {
+            assert!(heard(stream).await.contains(place.lines().last().expect("a line")), "all comes in order");
+            running.await.expect("ended");
+        } else {
+            stream.set_zero_linger().expect("as a server that dies");
+            drop(stream);
+            running.await.expect("ended");
+        }
+        let (task, ..) = syslog(&place, port);
+        let mut reader = task.open().await.expect("opened");
+        let left = place.read(&mut reader, 1 << 20).len();
+        assert_eq!(left, if answers { 0 } else { place.lines().len() }, "{answers}");
+    }
+}
+
+fn has_shipped(health: &Health) -> bool {
+    let settings = SinkSettings { name: "logs".parse().expect("a name"), batch: 1, kind: SinkKind::Stdout };
+    health.status(&settings.name, &settings, Figures::default(), SystemTime::now()).shipped > 0
 }
