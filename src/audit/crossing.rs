@@ -390,6 +390,14 @@ impl Crossing {
 }
 
 impl Draft {
+    /// About how many bytes it takes in memory, without what it shares with others.
+    pub(super) fn size(&self) -> usize {
+        let asked = self.asked.as_ref().map_or(0, |asked| asked.path.len() + asked.authority.len());
+        let refusal = self.refusal.as_ref();
+        let refusal = refusal.map_or(0, |it| it.detail.len() + it.cause.as_deref().map_or(0, str::len));
+        size_of::<Self>() + asked + refusal + self.session.as_deref().map_or(0, str::len)
+    }
+
     /// What was said of the request, without what its route keeps out of paths.
     pub(super) fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match (&self.redact, &self.asked) {

@@ -250,7 +250,17 @@ impl Journal {
             self.file.write_all(&bytes[..bytes.len() / 2])?;
             return Err(io::ErrorKind::StorageFull.into());
         }
+        #[cfg(test)]
+        if self.fault.is(Fault::FULL) && self.directory.join("spare").exists() && self.has_all() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write_all(bytes)
+    }
+
+    /// True if no segment is removed yet.
+    #[cfg(test)]
+    fn has_all(&self) -> bool {
+        Segment::new(&self.directory, 1, 1).path.exists()
     }
 
     /// Brings pending lines to disk.
@@ -327,6 +337,20 @@ impl Journal {
         self.sync().map(|()| true)
     }
 
+    /// What retention asks for.
+    ///
+    /// # Errors
+    /// What cannot be read, or is not as it was written.
+    pub(super) fn asked(
+        &self,
+        retention: &Retention,
+        needed: Option<(u32, u64)>,
+        now: SystemTime,
+    ) -> Result<Asked, String> {
+        let (open, key) = ((self.chain.epoch, self.first), &self.signer.public());
+        retain::look(&self.directory, &Grounds { retention, needed, open, key, now })
+    }
+
     /// Removes the oldest segment, if retention asks for that and no sink waits for a record of it: first what is left of it is
     /// recorded, signed and on disk, then its file goes. Says what it found.
     ///
@@ -338,8 +362,7 @@ impl Journal {
         needed: Option<(u32, u64)>,
         now: SystemTime,
     ) -> Result<Asked, String> {
-        let (open, key) = ((self.chain.epoch, self.first), &self.signer.public());
-        let asked = retain::look(&self.directory, &Grounds { retention, needed, open, key, now })?;
+        let asked = self.asked(retention, needed, now)?;
         if let Asked::Gone(due) = &asked {
             let path = due.segment.path.display();
             self.push(Kind::Removal, &due.removal);
@@ -408,6 +431,8 @@ impl Fault {
     pub(super) const NONE: u8 = 0;
     pub(super) const WRITE: u8 = 1;
     pub(super) const SYNC: u8 = 2;
+    /// The disk is full while both the first segment and what is spared are there.
+    pub(super) const FULL: u8 = 3;
 
     pub(super) fn set(&self, fault: u8) {
         self.0.store(fault, std::sync::atomic::Ordering::SeqCst);

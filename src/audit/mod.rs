@@ -30,6 +30,7 @@ pub mod search;
 mod segment;
 pub mod ship;
 mod show;
+mod spare;
 pub mod tail;
 pub mod tally;
 mod told;
@@ -236,6 +237,31 @@ pub enum Event {
 }
 
 impl Event {
+    /// About how many bytes it takes in memory, without what it shares with others.
+    fn size(&self) -> usize {
+        let all = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
+        let texts = match self {
+            Self::SignedIn { session, .. } | Self::SessionEnded { session, .. } => session.len(),
+            Self::Arrived { session, host, .. } => session.len() + host.len(),
+            Self::SignInFailed { provider, detail, .. }
+            | Self::SignOutRefused { provider, detail, .. }
+            | Self::HookRefused { provider, detail, .. } => provider.len() + detail.len(),
+            Self::RefreshDeferred { session, cause, .. } => session.len() + cause.len(),
+            Self::GroupsChanged { added, removed, .. } => all(added) + all(removed),
+            Self::HookTaken { object, event, .. } => object.len() + event.len(),
+            Self::Reloaded { digest, changed, added, removed, error, .. } => {
+                digest.len() + all(changed) + all(added) + all(removed) + error.as_deref().map_or(0, str::len)
+            }
+            Self::Administered { by, object, reason, sessions, .. } => {
+                by.len() + object.len() + reason.as_deref().map_or(0, str::len) + all(sessions)
+            }
+            Self::StrangerRefused { by } => by.len(),
+            Self::Started { digest } => digest.len(),
+            Self::Stopped => 0,
+        };
+        size_of::<Self>() + texts
+    }
+
     /// A lock ended by its own time.
     pub fn of_lock_over(kind: &str, target: &dyn std::fmt::Display) -> Self {
         let (by, object, sessions) = ("vestibule".to_owned(), format!("{kind} {target}"), Vec::new());

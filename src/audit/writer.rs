@@ -11,10 +11,11 @@ use super::{
     journal::Journal,
     lens::Lens,
     ocsf::Ocsf,
-    queue::{End, Message, Queue, lock},
+    queue::{End, Incoming, Message, Queue, lock},
     record::{Close, Kind},
     retain::{Asked, Due},
     ship::Positions,
+    spare::Spare,
     time::millis,
 };
 use crate::config::Retention;
@@ -26,7 +27,6 @@ use std::{
             Ordering::{Relaxed, SeqCst},
             fence,
         },
-        mpsc::Receiver,
     },
     thread,
     time::{Duration, Instant, SystemTime},
@@ -34,7 +34,9 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Bytes of records that are kept while the journal cannot be written; after that the queue fills.
-const PENDING: usize = 16 << 20;
+const PENDING: usize = 8 << 20;
+/// Room that is kept for them, where retention may have to make more: for these and the events that came beside the queue.
+const SPARE: u64 = 2 * PENDING as u64;
 /// How often a busy writer looks.
 const NAP: Duration = Duration::from_millis(10);
 /// How often an idle one looks, and a failing one tries again. Also the longest time until a record is on disk.
@@ -54,9 +56,13 @@ pub(super) struct Writer {
     lens: Lens,
     queue: Arc<Queue>,
     retention: Retention,
+    /// Room for the records that retention writes.
+    spare: Spare,
+    /// The journal cannot be written because the disk is full.
+    full: bool,
     /// How far the sinks are, which retention waits for.
     positions: Arc<Positions>,
-    receiver: Receiver<Message>,
+    incoming: Incoming,
     /// Taken from the queue, not yet recorded.
     next: Option<Message>,
     /// Those who wait for a sync, and for which record.
@@ -91,7 +97,7 @@ impl Writer {
         retention: Retention,
         positions: Arc<Positions>,
         queue: Arc<Queue>,
-        receiver: Receiver<Message>,
+        incoming: Incoming,
     ) -> io::Result<()> {
         let now = Instant::now();
         let keeper = Keeper::start(journal.directory());
@@ -101,12 +107,14 @@ impl Writer {
         queue.reached.send_replace(journal.reached());
         let writer = Self {
             keeper: keeper.ok(),
+            spare: Spare::of(journal.directory()),
+            full: false,
             journal,
             lens,
             queue: Arc::clone(&queue),
             retention,
             positions,
-            receiver,
+            incoming,
             next: None,
             waiters: Vec::new(),
             unwritten: 0,
@@ -119,6 +127,9 @@ impl Writer {
             closing: false,
             closed: false,
         };
+        if writer.retention != Retention::default() {
+            writer.keep_spare();
+        }
         let end = End(Arc::clone(&queue));
         let handle = thread::Builder::new().name("audit".to_owned()).spawn(move || {
             let _end = end;
@@ -137,7 +148,7 @@ impl Writer {
             self.closing = self.queue.closing.load(SeqCst);
             let drained = self.drain();
             if failed.is_none_or(|at| at.elapsed() >= SECOND || self.closing) {
-                failed = self.settle().then(Instant::now);
+                failed = (self.settle() && (!self.make_room() || self.settle())).then(Instant::now);
                 if failed.is_none() {
                     // segments may come as fast as they go
                     let _ = (0..AT_ONCE).take_while(|_| self.retain(Instant::now())).count();
@@ -156,9 +167,8 @@ impl Writer {
     /// Records what is in the queue until nothing is left or there is no room. True if there was anything.
     fn drain(&mut self) -> bool {
         let mut drained = self.side();
-        let room = if self.queue.failing.load(Relaxed) { PENDING } else { PENDING / 2 };
-        while self.journal.pending() < room {
-            let Some(message) = self.next.take().or_else(|| self.receiver.try_recv().ok()) else {
+        while self.journal.pending() < PENDING {
+            let Some(message) = self.next.take().or_else(|| self.incoming.next()) else {
                 self.more = false;
                 return drained;
             };
@@ -202,7 +212,7 @@ impl Writer {
         if self.journal.pending() >= PENDING {
             return false;
         }
-        let reserve = std::mem::take(&mut *lock(&self.queue.reserve));
+        let reserve = std::mem::take(&mut *lock(&self.queue.reserve)).events;
         let gap = lock(&self.queue.gap).take();
         for (event, now) in &reserve {
             self.other(event, *now);
@@ -220,6 +230,9 @@ impl Writer {
         let reached = self.journal.reached();
         self.queue.reached.send_if_modified(|there| std::mem::replace(there, reached) != reached);
         let failing = result.is_err();
+        self.full = result
+            .as_ref()
+            .is_err_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
         let before = self.queue.failing.swap(failing, SeqCst);
         match result {
             Ok(()) if before => tracing::error!(lost = self.queue.lost(), "the audit journal is written again"),
@@ -262,15 +275,18 @@ impl Writer {
 
     /// Removes a segment, if retention asks for that; true if it did. What fails is told once, and tried again.
     fn retain(&mut self, clock: Instant) -> bool {
-        let rests = self.retained.is_some_and(|at| clock.duration_since(at) < RETAIN) || !self.positions.are_known();
-        if rests || self.closing || self.retention == Retention::default() {
+        let rests = self.retained.is_some_and(|at| clock.duration_since(at) < RETAIN);
+        if rests || self.closing || !self.may_retain() {
             return false;
         }
         self.retained = Some(clock);
         let now = SystemTime::now();
-        let believed = is_believed(self.begun, (clock, now));
-        let retention = if believed { self.retention.clone() } else { Retention { age: None, ..self.retention } };
-        match self.journal.retain(&retention, self.positions.lowest(), now) {
+        let (retention, believed) = self.retention_at(clock, now);
+        let asked = self.journal.retain(&retention, self.positions.lowest(), now);
+        if asked.is_ok() {
+            self.keep_spare(); // not before: what a segment leaves is needed first
+        }
+        match asked {
             Ok(Asked::Nothing) if !believed && self.retention.age.is_some() => {
                 self.tell("the clock jumped ahead, so nothing goes for its age until a restart");
             }
@@ -291,6 +307,42 @@ impl Writer {
         false
     }
 
+    fn keep_spare(&self) {
+        if let Err(error) = self.spare.keep(SPARE) {
+            tracing::debug!(%error, "there is no room to spare beside the audit journal");
+        }
+    }
+
+    /// True if there is retention, and it is known what the sinks need.
+    fn may_retain(&self) -> bool {
+        self.retention != Retention::default() && self.positions.are_known()
+    }
+
+    /// What retention asks for now, and whether the clock is believed.
+    fn retention_at(&self, clock: Instant, now: SystemTime) -> (Retention, bool) {
+        let believed = is_believed(self.begun, (clock, now));
+        (if believed { self.retention.clone() } else { Retention { age: None, ..self.retention } }, believed)
+    }
+
+    /// Where the disk is full and a segment is due, gives room that was spared, so that it can be recorded that the segment goes.
+    /// True if there is room now.
+    fn make_room(&mut self) -> bool {
+        if !self.full || self.closing || !self.may_retain() {
+            return false;
+        }
+        let now = SystemTime::now();
+        let (retention, _) = self.retention_at(Instant::now(), now);
+        let due = matches!(self.journal.asked(&retention, self.positions.lowest(), now), Ok(Asked::Gone(_)));
+        let released = due && self.spare.release();
+        if released {
+            self.retained = None;
+            tracing::warn!(
+                "the disk of the audit journal is full: what was spared is used to remove segments that are due"
+            );
+        }
+        released
+    }
+
     fn tell(&mut self, why: &str) {
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!("the audit journal keeps more than `audit.retention` says: {why}; it is tried again");
@@ -298,7 +350,7 @@ impl Writer {
     }
 
     fn due(&self, clock: Instant) -> bool {
-        self.journal.pending() >= PENDING / 2
+        self.journal.pending() >= PENDING
             || self.queue.failing.load(Relaxed)
             || clock.duration_since(self.synced) >= SECOND - NAP
     }
@@ -312,7 +364,7 @@ impl Writer {
         }
         self.queue.asleep.store(true, SeqCst);
         fence(SeqCst);
-        self.next = self.receiver.try_recv().ok();
+        self.next = self.incoming.next();
         if self.next.is_none() && !self.queue.closing.load(SeqCst) {
             thread::park_timeout(SECOND);
         }
@@ -322,7 +374,7 @@ impl Writer {
     /// The last word: everything is written and signed, or counted as lost.
     fn finish(&mut self, failing: bool) {
         self.queue.ended.store(true, SeqCst);
-        let late = self.next.take().into_iter().chain(self.receiver.try_iter()).count() as u64;
+        let late = self.next.take().into_iter().chain(std::iter::from_fn(|| self.incoming.next())).count() as u64;
         let lost = late + if failing { self.unwritten } else { 0 };
         if lost > 0 {
             self.queue.lost.fetch_add(lost, Relaxed);
