@@ -14,6 +14,7 @@ def main(score):
     stopped(score, postgres, trusted)
     by_itself(score, postgres)
     kept(score, postgres)
+    older(score, postgres, trusted)
     rights(score, postgres, trusted, other)
     pooled(score, postgres, trusted)
 
@@ -46,9 +47,10 @@ def stopped(score, postgres, certificates):
     behind, metrics = proxy.sink("db"), proxy.metrics()
     score.check("status and metrics say how far it is behind", behind["records_behind"] > 100 and behind["last_error"]
                 and metrics['records_behind{sink="db"}'] > 100 and metrics['oldest_unshipped_seconds{sink="db"}'] >= 2
-                and metrics['bytes_behind{sink="db"}'] > 10_000 and metrics['failures{sink="db"}'] > 0,
+                and metrics['bytes_behind{sink="db"}'] > 10_000 and metrics['failures_total{sink="db"}'] > 0,
                 f"{behind['records_behind']} records, {behind['bytes_behind']} bytes, {behind['oldest_age']} s: {behind['last_error']}")
     code, text = proxy.command("status")
+    score.check("the error says where the sink is", f"localhost:{postgres.port}/audit: " in behind["last_error"], behind["last_error"])
     score.check("`vestibule status` says so to people", code == 0 and "sink db" in text and "FAILING" in text,
                 next((line for line in text.splitlines() if line.startswith("sink db")), text))
     proxy.kill()
@@ -219,6 +221,42 @@ def segments(proxy):
     return sorted(path.name for path in (proxy.folder / "state/journal").glob("*.jsonl"))
 
 
+def older(score, postgres, certificates):
+    """Tables of an earlier version are brought up to date. Neither partitions without end nor heads can be made up in them."""
+    postgres.sql(statements("--schema", "older", "--writer", "writer"))
+    postgres.sql("ALTER TABLE older.heads DROP CONSTRAINT heads_pkey, ADD PRIMARY KEY (node, epoch, seq); DROP TABLE older.records_other;"
+                 "DROP FUNCTION older.audit_revision(); ALTER TABLE older.records DROP COLUMN phase")
+    proxy = Proxy([over_tls(postgres, certificates, "db", "writer", "older")], secrets={"sink": PASSWORD})
+    until("it is told", lambda: proxy.sink("db").get("state") == "failing", 20)
+    error = proxy.sink("db")["last_error"]
+    score.check("who may not bring tables up to date is told what does", "of an earlier version" in error and "vestibule audit schema --schema older" in error, error)
+    live = live_of(proxy, "db")
+    score.check("also by `check --live`", "FAIL" in live and "`older.audit_revision` is missing" in live, live)
+    postgres.sql(statements("--schema", "older", "--writer", "writer"))
+    proxy.settled("db")
+    parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'older.records'::regclass"
+    before = int(postgres.sql(parts))
+    postgres.sql("SELECT older.add_day(current_date + days) FROM (VALUES (401), (-401), (5000), (300000)) AS far (days); SELECT older.add_day(current_date + 399)", role="writer")
+    score.check("days that are far away get no partition", int(postgres.sql(parts)) == before + 1, f"{before} and {postgres.sql(parts)}")
+    row = "INSERT INTO older.records (node, epoch, seq, time, kind, prev, line) VALUES ('made up', 1, {}, current_date + {}, 'event', '', '')"
+    postgres.sql(f"{row.format(1, 9000)}; {row.format(2, 300)}; SELECT older.add_day(current_date + 300); {row.format(3, 300)}", role="writer")
+    score.check("what is of no day's partition is kept all the same", postgres.sql("SELECT count(*) FROM older.records_other") == "3")
+    node, seq = postgres.sql("SELECT node || ' ' || max(seq) FROM older.records WHERE node <> 'made up' GROUP BY node").split()
+    postgres.sql("INSERT INTO older.heads (node, epoch, seq, hash, time, key, signature, line)"
+                 f" SELECT '{node}', 1, {seq} + ahead, 'made up', now(), '', '', 'made up' FROM generate_series(0, 200) AS ahead", role="writer")
+    for _ in range(20):
+        proxy.get("/json")
+    proxy.stop()
+    heads = {line for line in proxy.journal() if '"kind":"head"' in line}
+    there = set(postgres.lines("older", "heads"))
+    score.check("a made-up head keeps no true one out", "made up" in there and len(heads) > 1 and heads <= there, f"{len(heads)} heads, {len(heads - there)} are not in the table")
+
+
+def live_of(proxy, name):
+    """What `check --live` says of a sink."""
+    return next((line for line in proxy.command("check", "--live")[1].splitlines() if f"sink `{name}`" in line), "")
+
+
 def rights(score, postgres, trusted, other):
     """What may not be done is not done, and is said with what to do."""
     for act in ("SELECT line FROM trail.records LIMIT 1", "UPDATE trail.records SET line = ''", "DELETE FROM trail.records", "TRUNCATE trail.records",
@@ -229,7 +267,23 @@ def rights(score, postgres, trusted, other):
     until("it is told", lambda: missing.sink("db").get("state") == "failing", 20)
     error = missing.sink("db")["last_error"]
     score.check("a role that may not make the tables is told what prints them", "vestibule audit schema --schema nowhere" in error, error)
+    live = live_of(missing, "db")
+    score.check("also by `check --live`", "FAIL" in live and "needs the right to CREATE in the database" in live and "audit schema --schema nowhere" in live, live)
     missing.stop()
+    there = Proxy([over_tls(postgres, trusted, "db", "writer", "trail")], secrets={"sink": PASSWORD})
+    score.check("`check --live` finds tables that are as they should be", "ok" in live_of(there, "db") and "are there" in live_of(there, "db"), live_of(there, "db"))
+    for do, undo, words in [
+        ("ALTER TABLE trail.records RENAME TO hidden", "ALTER TABLE trail.hidden RENAME TO records", "the table `trail.records` is missing"),
+        ("ALTER TABLE trail.heads RENAME TO hidden", "ALTER TABLE trail.hidden RENAME TO heads", "the table `trail.heads` is missing"),
+        ("REVOKE INSERT ON trail.heads FROM writer", "GRANT INSERT ON trail.heads TO writer", "may not insert into `trail.heads`"),
+        ("REVOKE EXECUTE ON FUNCTION trail.add_day FROM writer", "GRANT EXECUTE ON FUNCTION trail.add_day TO writer", "may not call `trail.add_day`"),
+        ("REVOKE USAGE ON SCHEMA trail FROM writer", "GRANT USAGE ON SCHEMA trail TO writer", "permission denied for schema trail"),
+    ]:
+        postgres.sql(do)
+        live = live_of(there, "db")
+        postgres.sql(undo)
+        score.check(f"`check --live` says: {words}", "FAIL" in live and words in live and "vestibule audit schema --schema trail" in live, live)
+    there.stop()
     for claim, sink, password, words in [
         ("a certificate of another authority is refused", over_tls(postgres, other, "db", "writer", "trail"), PASSWORD, "certificate"),
         ("a wrong password is told", over_tls(postgres, trusted, "db", "writer", "trail"), "wrong", "password authentication failed"),

@@ -26,6 +26,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The tables as this version writes them.
 const FORMAT: &str = "1";
+/// What they have at least; what a revision before lacks is added.
+const REVISION: u32 = 2;
 /// Of what a server says, so much is told.
 const TOLD: usize = 300;
 /// A day of UTC.
@@ -86,11 +88,25 @@ impl Postgres {
     /// Connects and looks for the tables; nothing is written.
     pub(super) async fn probe(&self) -> Result<String, String> {
         let connected = self.connect(false).await?;
-        let schema = &self.settings.schema;
-        Ok(match format(&connected.client, schema).await? {
-            Some(_) => format!("connected, and the tables of `{schema}` are there"),
-            None => format!("connected; the tables of `{schema}` are not there yet, and are made at the start"),
-        })
+        let (client, schema) = (&connected.client, &self.settings.schema);
+        let lacks = match format(client, schema).await?.as_deref() {
+            Some(FORMAT) => value(client, &lacks(schema)).await?,
+            Some(other) => return Err(other_format(schema, other)),
+            None => match value(client, &cannot_make(schema)).await? {
+                None => {
+                    return Ok(format!(
+                        "connected; the tables of `{schema}` are not there yet, and are made at the start"
+                    ));
+                }
+                lacks => {
+                    lacks.map(|lacks| format!("the tables of `{schema}` are not there, and to make them, {lacks}"))
+                }
+            },
+        };
+        match lacks {
+            Some(lacks) => Err(format!("connected, but {lacks}: {}", advice(schema))),
+            None => Ok(format!("connected, and the tables of `{schema}` are there")),
+        }
     }
 
     pub(super) async fn close(self) {
@@ -130,43 +146,96 @@ impl Postgres {
     }
 }
 
-/// Sees to it that the tables are there.
+/// Sees to it that the tables are there, with all that this version needs.
 async fn tables(client: &Client, schema: &str) -> Result<(), String> {
-    match format(client, schema).await?.as_deref() {
-        Some(FORMAT) => return Ok(()),
-        Some(other) => {
-            return Err(format!("the tables of `{schema}` have format {other}, this version writes {FORMAT}"));
-        }
-        None => {}
-    }
+    let what = match format(client, schema).await?.as_deref() {
+        Some(FORMAT) if revision(client, schema).await? >= REVISION => return Ok(()),
+        Some(FORMAT) => "are of an earlier version and cannot be brought up to date",
+        Some(other) => return Err(other_format(schema, other)),
+        None => "are not there and cannot be made",
+    };
     let all = self::schema(schema, None);
     let script = format!("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{schema}.records', 1)); {all}; COMMIT");
     let made = client.batch_execute(&script).await;
-    made.map_err(|error| {
-        let owner = if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-            format!(": let their owner run what `vestibule audit schema --schema {schema} --writer ROLE` prints")
-        } else {
-            String::new()
-        };
-        format!("the tables of `{schema}` are not there and cannot be made: {}{owner}", told(&error))
-    })
+    made.map_err(|error| format!("the tables of `{schema}` {what}: {}", advised(&error, schema)))
+}
+
+fn other_format(schema: &str, other: &str) -> String {
+    format!("the tables of `{schema}` have format {other}, this version writes {FORMAT}")
 }
 
 /// The format of the tables; `None` if there are none.
 async fn format(client: &Client, schema: &str) -> Result<Option<String>, String> {
-    match value(client, &format!("SELECT to_regprocedure('{schema}.audit_format()')")).await? {
+    let there = client.simple_query(&format!("SELECT to_regprocedure('{schema}.audit_format()')")).await;
+    match first(&there.map_err(|error| advised(&error, schema))?) {
         Some(_) => value(client, &format!("SELECT {schema}.audit_format()")).await,
         None => Ok(None),
     }
 }
 
+/// The revision of tables that are there; the first had no word for it.
+async fn revision(client: &Client, schema: &str) -> Result<u32, String> {
+    match value(client, &format!("SELECT to_regprocedure('{schema}.audit_revision()')")).await? {
+        Some(_) => {
+            let said = value(client, &format!("SELECT {schema}.audit_revision()")).await?;
+            Ok(said.and_then(|said| said.parse().ok()).unwrap_or(1))
+        }
+        None => Ok(1),
+    }
+}
+
+/// Asks what of the tables is missing; no value if nothing is.
+fn lacks(schema: &str) -> String {
+    let table = |name: &str| {
+        format!(
+            "CASE WHEN to_regclass('{schema}.{name}') IS NULL THEN 'the table `{schema}.{name}` is missing' \
+             WHEN NOT has_table_privilege(to_regclass('{schema}.{name}'), 'INSERT') \
+             THEN 'this role may not insert into `{schema}.{name}`' END"
+        )
+    };
+    let function = |name: &str, types: &str| {
+        let whole = format!("to_regprocedure('{schema}.{name}({types})')");
+        format!(
+            "CASE WHEN {whole} IS NULL THEN 'the function `{schema}.{name}` is missing' \
+             WHEN NOT has_function_privilege({whole}, 'EXECUTE') THEN 'this role may not call `{schema}.{name}`' END"
+        )
+    };
+    let all = [table("records"), table("heads"), function("add_day", "date"), function("audit_revision", "")];
+    format!("SELECT nullif(concat_ws(', ', {}), '')", all.join(", "))
+}
+
+/// Asks what keeps us from making the tables; no value if nothing does.
+fn cannot_make(schema: &str) -> String {
+    format!(
+        "SELECT CASE WHEN NOT has_database_privilege(current_database(), 'CREATE') \
+         THEN 'this role needs the right to CREATE in the database' \
+         WHEN NOT coalesce(has_schema_privilege(to_regnamespace('{schema}'), 'CREATE'), true) \
+         THEN 'this role needs the right to CREATE in the schema' END"
+    )
+}
+
+/// What to do about tables that are not as they should be.
+fn advice(schema: &str) -> String {
+    format!("let their owner run what `vestibule audit schema --schema {schema} --writer ROLE` prints")
+}
+
+/// What the server says, and what to do if that is about a right.
+fn advised(error: &Error, schema: &str) -> String {
+    let said = told(error);
+    let about_rights = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+    if about_rights { format!("{said}: {}", advice(schema)) } else { said }
+}
+
 /// The first value of the first row.
 async fn value(client: &Client, query: &str) -> Result<Option<String>, String> {
-    let rows = client.simple_query(query).await.map_err(|error| told(&error))?;
-    Ok(rows.iter().find_map(|row| match row {
+    Ok(first(&client.simple_query(query).await.map_err(|error| told(&error))?))
+}
+
+fn first(rows: &[SimpleQueryMessage]) -> Option<String> {
+    rows.iter().find_map(|row| match row {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
-    }))
+    })
 }
 
 impl Connected {

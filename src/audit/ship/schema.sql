@@ -53,15 +53,33 @@ CREATE TABLE IF NOT EXISTS {schema}.heads (
     key       text        NOT NULL, -- name of the key
     signature text        NOT NULL, -- Ed25519, in Base64
     line      text        NOT NULL, -- the head's own record
-    PRIMARY KEY (node, epoch, seq)
+    PRIMARY KEY (node, epoch, seq, hash) -- a made-up head keeps no true one out
 );
 
--- Makes the partition of a day of UTC. It runs with the rights of its owner, so that whoever adds records need own nothing.
+-- What tables of earlier versions lack.
+ALTER TABLE {schema}.records ADD COLUMN IF NOT EXISTS phase text;
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+                   WHERE c.conrelid = '{schema}.heads'::regclass AND c.contype = 'p' AND a.attname = 'hash') THEN
+        ALTER TABLE {schema}.heads DROP CONSTRAINT heads_pkey, ADD PRIMARY KEY (node, epoch, seq, hash);
+    END IF;
+END $$;
+
+-- What is of no day that has a partition, such as of a clock that was years ahead.
+CREATE TABLE IF NOT EXISTS {schema}.records_other PARTITION OF {schema}.records DEFAULT;
+
+-- Makes the partition of a day of UTC. It runs with the rights of its owner, so that whoever adds records need own nothing. Of
+-- days more than 400 days away it makes none, so that nobody can make partitions without end: `records_other` takes those.
 CREATE OR REPLACE FUNCTION {schema}.add_day(day date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text := 'records_' || to_char(day, 'YYYYMMDD');
+    begun timestamptz := day::timestamp AT TIME ZONE 'UTC';
+    ended timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
 BEGIN
+    IF day NOT BETWEEN current_date - 400 AND current_date + 400 THEN
+        RETURN;
+    END IF;
     IF to_regclass('{schema}.' || part) IS NOT NULL THEN
         RETURN;
     END IF;
@@ -69,12 +87,17 @@ BEGIN
     IF to_regclass('{schema}.' || part) IS NOT NULL THEN
         RETURN;
     END IF;
+    IF to_regclass('{schema}.records_other') IS NOT NULL THEN
+        IF EXISTS (SELECT FROM {schema}.records_other WHERE time >= begun AND time < ended) THEN
+            RETURN; -- what came too early for its day stays there, and the rest joins it
+        END IF;
+    END IF;
     EXECUTE format('CREATE TABLE {schema}.%I (LIKE {schema}.records INCLUDING DEFAULTS)', part);
-    EXECUTE format('ALTER TABLE {schema}.records ATTACH PARTITION {schema}.%I FOR VALUES FROM (%L) TO (%L)', part,
-        day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+    EXECUTE format('ALTER TABLE {schema}.records ATTACH PARTITION {schema}.%I FOR VALUES FROM (%L) TO (%L)', part, begun, ended);
 END $$;
 
--- Which tables these are.
+-- Which tables these are: the revision goes up with what earlier versions can write to nonetheless.
 CREATE OR REPLACE FUNCTION {schema}.audit_format() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE OR REPLACE FUNCTION {schema}.audit_revision() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2';
 
 REVOKE ALL ON FUNCTION {schema}.add_day(date) FROM PUBLIC;

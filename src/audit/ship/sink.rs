@@ -83,6 +83,16 @@ impl Sink {
     }
 }
 
+/// What went wrong, with where the sink is.
+pub(super) fn at(settings: &SinkSettings, error: &str) -> String {
+    match settings.kind {
+        SinkKind::Stdout => error.to_owned(),
+        SinkKind::Postgres(_) | SinkKind::Otlp(_) | SinkKind::Syslog(_) => {
+            format!("{}: {error}", settings.kind.place())
+        }
+    }
+}
+
 async fn in_time<T>(sent: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let late = |_| Err(Trouble::Failed(format!("no acknowledgement in {} s", LATEST.as_secs())));
     tokio::time::timeout(LATEST, sent).await.unwrap_or_else(late)
@@ -103,7 +113,7 @@ pub async fn probe(settings: &SinkSettings, index: usize) -> Finding {
     let key = format!("audit.sinks[{index}].url");
     match tokio::time::timeout(PROBE, probe).await.unwrap_or(late) {
         Ok(said) => Finding::new(Level::Good, what, key, said),
-        Err(said) => Finding::new(Level::Fault, what, key, said)
+        Err(said) => Finding::new(Level::Fault, what, key, at(settings, &said))
             .help("records wait in the journal until it takes them".to_owned()),
     }
 }

@@ -7,7 +7,7 @@ use super::{
     cursor::{Cursor, Seal, Unfit},
     health::{Health, State},
     reader::{Found, Reader},
-    sink::{Sink, Trouble},
+    sink::{Sink, Trouble, at},
 };
 use crate::config::SinkSettings;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -224,10 +224,12 @@ impl Task {
                     let error = format!("record {seq} of epoch {epoch} is refused: {error}");
                     self.pause(State::Refusing, &error, Some(PAUSES.1)).await?;
                 }
-                Err(Trouble::Failed(error)) => self.pause(State::Failing, &error, pauses.next()).await?,
+                Err(Trouble::Failed(error)) => {
+                    self.pause(State::Failing, &at(&self.settings, &error), pauses.next()).await?;
+                }
                 Err(Trouble::Later(error, after)) => {
                     let pause = pauses.next().unwrap_or(PAUSES.1).max(after.min(PATIENCE));
-                    self.pause(State::Failing, &error, Some(pause)).await?;
+                    self.pause(State::Failing, &at(&self.settings, &error), Some(pause)).await?;
                 }
             }
         }

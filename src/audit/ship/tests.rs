@@ -233,7 +233,8 @@ fn figures_say_how_far_a_sink_is_behind() {
 
 /// A task that ships this journal to a syslog server in clear text, and what gives it orders.
 fn syslog(place: &Place, port: u16) -> (Task, watch::Sender<Order>, watch::Sender<Reached>) {
-    let to = crate::upstream::Place::Tcp { host: "127.0.0.1".into(), port, authority: format!("127.0.0.1:{port}").into() };
+    let to =
+        crate::upstream::Place::Tcp { host: "127.0.0.1".into(), port, authority: format!("127.0.0.1:{port}").into() };
     let kind = SinkKind::Syslog(SyslogSink { place: to, facility: 13, tls: None });
     let settings = Arc::new(SinkSettings { name: "logs".parse().expect("a name"), batch: 1 << 20, kind });
     let (order, orders) = watch::channel(Order::Run);
