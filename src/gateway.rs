@@ -19,6 +19,7 @@ use crate::{
     principal::{Holder, Lack, Principal},
     refusal::{Asked, Challenge, Reason, Refusal},
     route::{Destination, Endpoint, Route, Routes},
+    text::Mistakes,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Method, Request, Response};
@@ -46,7 +47,7 @@ pub struct Snapshot {
     /// Who may do what.
     pub authorize: Authorize,
     /// What is asked beside that and never obeyed, or why it cannot be.
-    pub shadow: Option<Result<Authorize, String>>,
+    pub shadow: Option<Result<Authorize, Mistakes>>,
     /// `Strict-Transport-Security` of answers by https; none if browsers are told nothing.
     pub hsts: Option<HeaderValue>,
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Audit, Event},
-    authorize::{Authorize, show_errors, sources},
+    authorize::{Authorize, mistakes, sources},
     config::{self, ProviderSettings, Settings, TokenIssuerSettings},
     control::{Issuers, Providers},
     cookie::Cookies,
@@ -13,7 +13,7 @@ use crate::{
     oidc::{Issuer, Provider},
     principal::Name,
     route::{Route, Routes},
-    text::sha256,
+    text::{Mistakes, sha256},
 };
 use secrecy::ExposeSecret;
 use std::{
@@ -80,12 +80,12 @@ pub struct Reloader {
 ///
 /// # Errors
 /// Every mistake in the policies, each with its line.
-pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) -> Result<Snapshot, String> {
+pub fn snapshot(settings: Arc<Settings>, before: &[Arc<Route>], kept: &Issuers) -> Result<Snapshot, Mistakes> {
     let (routes, providers, vouch) = (&settings.routes, &settings.providers, &settings.token_issuers);
-    let authorize = Authorize::load(settings.policies.as_deref(), routes, providers, vouch)
-        .map_err(|errors| show_errors(&errors, false))?;
+    let authorize =
+        Authorize::load(settings.policies.as_deref(), routes, providers, vouch).map_err(|errors| mistakes(&errors))?;
     let shadow = settings.shadow_policies.as_deref().map(|directory| {
-        Authorize::load(Some(directory), routes, providers, vouch).map_err(|errors| show_errors(&errors, false))
+        Authorize::load(Some(directory), routes, providers, vouch).map_err(|errors| mistakes(&errors))
     });
     let cookies = Cookies::of(&settings);
     let public = settings.public_url.host_str().unwrap_or_default();
@@ -121,7 +121,7 @@ pub fn tell(snapshot: &Snapshot) {
         tracing::warn!("{warning}");
     }
     if let Some(Err(error)) = &snapshot.shadow {
-        tracing::error!("the shadow policies are not asked, the others are in force:\n{error}");
+        tracing::error!("the shadow policies are not asked, the others are in force:\n{}", error.whole);
     }
 }
 
@@ -256,10 +256,10 @@ impl Reloader {
     fn reload(&mut self) {
         let before = self.shared.snapshot.load_full();
         let loaded = config::load(&before.settings.file)
-            .map_err(|errors| errors.to_string())
-            .and_then(|settings| same_place(&before.settings, settings))
+            .map_err(|errors| errors.mistakes())
+            .and_then(|settings| same_place(&before.settings, settings).map_err(Mistakes::from))
             .and_then(|settings| snapshot(Arc::new(settings), before.routes.all(), &before.issuers))
-            .and_then(|next| self.doors.change(&next.settings).map(|()| next));
+            .and_then(|next| self.doors.change(&next.settings).map(|()| next).map_err(Mistakes::from));
         match loaded {
             Ok(next) => self.take(&before, next),
             Err(error) => self.refuse(&before, error),
@@ -306,7 +306,7 @@ impl Reloader {
     fn shadow_changed(&self, before: &Snapshot, next: &Snapshot) {
         let about = |snapshot: &Snapshot| match &snapshot.shadow {
             Some(Ok(policies)) => (policies.digest().to_string(), None),
-            Some(Err(error)) => (String::new(), Some(error.clone())),
+            Some(Err(error)) => (String::new(), Some(error.line.clone())),
             None => Default::default(),
         };
         let (old, new) = (about(before), about(next));
@@ -321,11 +321,11 @@ impl Reloader {
         }
     }
 
-    fn refuse(&mut self, before: &Snapshot, error: String) {
+    fn refuse(&mut self, before: &Snapshot, Mistakes { whole, line }: Mistakes) {
         self.refused = Some(Instant::now());
         self.metrics.reloaded(false);
-        tracing::error!("a changed configuration is not taken, the old one stays in force:\n{error}");
-        self.happened(Some(error.clone()));
+        tracing::error!("a changed configuration is not taken, the old one stays in force:\n{whole}");
+        self.happened(Some(whole));
         let digest = before.authorize.digest().to_string();
         let event = Event::Reloaded {
             what: "configuration",
@@ -333,7 +333,7 @@ impl Reloader {
             changed: Vec::new(),
             added: Vec::new(),
             removed: Vec::new(),
-            error: Some(error.chars().take(2000).collect()),
+            error: Some(line.chars().take(2000).collect()),
         };
         self.audit.record(event, SystemTime::now());
     }

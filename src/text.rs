@@ -33,6 +33,38 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(pair).collect()
 }
 
+/// So many of something: `1 head`, `2 heads`.
+pub fn counted(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
+}
+
+/// Why something is not taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mistakes {
+    /// Every mistake as people read it, with its lines.
+    pub whole: String,
+    /// The first one on one line, and how many more there are: for records.
+    pub line: String,
+}
+
+impl Mistakes {
+    /// The first of `count` mistakes is `first`; `whole` shows all.
+    pub fn new(whole: String, first: &str, count: usize) -> Self {
+        let mut line = first.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        if count > 1 {
+            line += &format!(", and {}", counted(count as u64 - 1, "more mistake", "more mistakes"));
+        }
+        Self { whole, line }
+    }
+}
+
+impl From<String> for Mistakes {
+    fn from(whole: String) -> Self {
+        let first = whole.clone();
+        Self::new(whole, &first, 1)
+    }
+}
+
 /// An error and what is behind it, on one line.
 pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());

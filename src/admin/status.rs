@@ -42,7 +42,7 @@ impl Admin {
         let reload = reload.as_ref().map(|last| json!({ "at": seconds(last.at), "refused": last.refused }));
         let shadow = state.shadow.as_ref().map(|shadow| match shadow {
             Ok(policies) => json!({ "policies": policies.digest().to_string() }),
-            Err(error) => json!({ "error": error }),
+            Err(error) => json!({ "error": error.whole }),
         });
         let sinks = self.audit.shippers().status(now);
         let sink = |sink: &crate::audit::ship::Status| {

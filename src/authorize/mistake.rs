@@ -1,6 +1,7 @@
 //! What is wrong with policies, and how that is shown: the place, its line with a caret, and what to do.
 
 use super::sources::Source;
+use crate::text::Mistakes;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value as Json, json};
 use std::{fmt, ops::Range};
@@ -148,6 +149,12 @@ impl std::error::Error for PolicyError {}
 /// All mistakes as people read them, in colour if `colour` says so.
 pub fn show_errors(errors: &[PolicyError], colour: bool) -> String {
     render(errors, Level::ERROR, colour)
+}
+
+/// The same, and the first one on one line.
+pub fn mistakes(errors: &[PolicyError]) -> Mistakes {
+    let first = errors.first().map_or_else(String::new, |error| format!("{}: {}", error.place, error.message));
+    Mistakes::new(show_errors(errors, false), &first, errors.len())
 }
 
 /// All that is odd, in the same way.

@@ -65,7 +65,7 @@ use entities::Named;
 pub use grounds::{Fitting, Found, Ground, Grounds, Marks};
 use judge::Book;
 use lint::Known;
-pub use mistake::{PolicyError, show_errors, show_warnings};
+pub use mistake::{PolicyError, mistakes, show_errors, show_warnings};
 use moka::sync::Cache;
 pub use mutants::{Change, Mutant, Mutants, Place, Turned};
 pub use open::Open;

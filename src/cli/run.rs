@@ -163,7 +163,7 @@ struct Building {
 
 impl Building {
     fn new(settings: &Arc<Settings>, audit: &dyn Fn(&Settings) -> Result<Audit, String>) -> Result<Self, String> {
-        let snapshot = reload::snapshot(settings.clone(), &[], &Issuers::new())?;
+        let snapshot = reload::snapshot(settings.clone(), &[], &Issuers::new()).map_err(|mistakes| mistakes.whole)?;
         std::fs::create_dir_all(&settings.state).map_err(|error| {
             let advice = crate::text::advice(error.kind(), "state");
             format!("cannot make the directory `{}`: {error}: {advice}", settings.state.display())

@@ -4,6 +4,7 @@ use super::{
     mask,
     tree::{Place, below},
 };
+use crate::text::Mistakes;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::{collections::HashMap, fmt, ops::Range, path::Path};
 
@@ -56,6 +57,15 @@ impl ConfigErrors {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let shown: Vec<_> = self.errors.iter().map(|error| renderer.render(&[self.group(error)])).collect();
         shown.join("\n\n")
+    }
+
+    /// Where the first one is and what it is, on one line, and how many more there are.
+    pub fn mistakes(&self) -> Mistakes {
+        let first = self.errors.first().map_or_else(String::new, |error| match error.position {
+            Some((line, column)) => format!("{}:{line}:{column}: {}", self.file, error.message),
+            None => error.message.clone(),
+        });
+        Mistakes::new(self.to_string(), &first, self.errors.len())
     }
 
     fn group<'a>(&'a self, error: &'a ConfigError) -> Group<'a> {

@@ -318,6 +318,22 @@ fn a_mistake_knows_its_key_and_position() {
     assert_eq!((error.key.as_str(), error.position), ("routes[0].alow", Some((7, 59))));
 }
 
+/// In a record, mistakes are one line: where the first is, what it is, and how many more there are.
+#[test]
+fn mistakes_are_told_on_one_line_too() {
+    let directory = place();
+    let shown = format!("{}/", directory.path().display());
+    let line = |text: &str| {
+        let mistakes = read_in(directory.path(), text).expect_err("a mistake").mistakes();
+        assert!(mistakes.whole.lines().count() > 3, "{}", mistakes.whole);
+        mistakes.line.replace(&shown, "")
+    };
+    let one = with("allow:", "alow:");
+    assert_eq!(line(&one), "vestibule.yaml:7:59: `routes[0].alow` is not a known key");
+    let two = line(&format!("{one}nothing: 1\nelse: 2\n"));
+    assert_eq!(two, "vestibule.yaml:7:59: `routes[0].alow` is not a known key, and 2 more mistakes");
+}
+
 /// What is shown as the effective configuration is a configuration, and means the same.
 #[test]
 fn the_effective_configuration_means_the_same() {

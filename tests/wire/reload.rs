@@ -63,7 +63,9 @@ async fn s74_a_broken_policy_leaves_the_old_one_in_force() {
         assert!(line.contains(said), "{line}");
         assert_eq!((gateway.get("/a", &[]).await.status, gateway.get("/b", &[]).await.status), (200, 401));
     }
-    gateway.audited("the refused reload", |record| record.to_string().contains("app.cedar")).await;
+    let record = gateway.audited("the refused reload", |record| record.to_string().contains("app.cedar")).await;
+    let detail = record["status_detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("app.cedar:1:") && !detail.contains('\n') && !detail.contains("|"), "one line: {detail}");
     let status = |gateway: &Gateway| {
         let out = program().arg("-c").arg(gateway.path("vestibule.yaml")).arg("status").output().expect("it runs");
         String::from_utf8_lossy(&out.stdout).into_owned()
