@@ -11,7 +11,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
 struct ReasonLabel {
@@ -70,8 +70,8 @@ pub struct Metrics {
     shadow: Family<ShadowLabel, Counter>,
     policies: Family<PoliciesLabel, Gauge>,
     streams: Gauge,
-    audit_written: Gauge,
-    audit_lost: Gauge,
+    audit_written: Counter,
+    audit_lost: Counter,
     audit_writable: Gauge,
     upstreams: Upstreams,
     sinks: Sinks,
@@ -129,9 +129,9 @@ struct Sinks {
     records_behind: Family<SinkLabel, Gauge>,
     bytes_behind: Family<SinkLabel, Gauge>,
     oldest_age: Family<SinkLabel, Gauge>,
-    shipped: Family<SinkLabel, Gauge>,
-    failures: Family<SinkLabel, Gauge>,
-    rejected: Family<SinkLabel, Gauge>,
+    shipped: Family<SinkLabel, Counter>,
+    failures: Family<SinkLabel, Counter>,
+    rejected: Family<SinkLabel, Counter>,
     last_success: Family<SinkLabel, Gauge>,
 }
 
@@ -141,10 +141,14 @@ impl Sinks {
             ("audit_sink_records_behind", "Records on disk that a sink has not acknowledged", &self.records_behind),
             ("audit_sink_bytes_behind", "Bytes of those records", &self.bytes_behind),
             ("audit_sink_oldest_unshipped_seconds", "Age of the oldest of those records", &self.oldest_age),
+            ("audit_sink_last_success_timestamp_seconds", "When a sink acknowledged records last", &self.last_success),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        for (name, help, family) in [
             ("audit_sink_records_shipped", "Records that a sink has acknowledged since the start", &self.shipped),
             ("audit_sink_failures", "Tries that failed since the start", &self.failures),
             ("audit_sink_records_rejected", "Records that a sink took and threw away since the start", &self.rejected),
-            ("audit_sink_last_success_timestamp_seconds", "When a sink acknowledged records last", &self.last_success),
         ] {
             registry.register(name, help, family.clone());
         }
@@ -152,29 +156,18 @@ impl Sinks {
 
     /// Sinks that are gone have no series any more.
     fn read(&self, sinks: &[SinkFigures]) {
-        let all = [
-            &self.records_behind,
-            &self.bytes_behind,
-            &self.oldest_age,
-            &self.shipped,
-            &self.failures,
-            &self.rejected,
-            &self.last_success,
-        ];
+        let all = [&self.records_behind, &self.bytes_behind, &self.oldest_age, &self.last_success];
         all.iter().for_each(|family| family.clear());
+        let counts = [&self.shipped, &self.failures, &self.rejected];
+        counts.iter().for_each(|family| family.clear());
         for it in sinks {
             let label = SinkLabel { sink: it.sink.clone() };
-            let values = [
-                it.records_behind,
-                it.bytes_behind,
-                it.oldest_age,
-                it.shipped,
-                it.failures,
-                it.rejected,
-                it.last_success,
-            ];
-            for (family, value) in all.iter().zip(values) {
+            for (family, value) in all.iter().zip([it.records_behind, it.bytes_behind, it.oldest_age, it.last_success])
+            {
                 family.get_or_create(&label).set(number(value));
+            }
+            for (family, value) in counts.iter().zip([it.shipped, it.failures, it.rejected]) {
+                family.get_or_create(&label).inner().store(value, Relaxed);
             }
         }
     }
@@ -250,7 +243,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("vestibule");
         let (answered, refused, reloads) = (Counter::default(), Family::default(), Family::default());
-        let (streams, audit_written, audit_lost) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (streams, audit_written, audit_lost) = (Gauge::default(), Counter::default(), Counter::default());
         let audit_writable = Gauge::default();
         registry.register(
             "requests_answered",
@@ -358,8 +351,8 @@ impl Metrics {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.connections.set(number(gauges.connections as u64));
         self.streams.set(number(gauges.streams as u64));
-        self.audit_written.set(number(gauges.audit_written));
-        self.audit_lost.set(number(gauges.audit_lost));
+        self.audit_written.inner().store(gauges.audit_written, Relaxed);
+        self.audit_lost.inner().store(gauges.audit_lost, Relaxed);
         self.audit_writable.set(i64::from(gauges.audit_writable));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes all that is written");
@@ -370,6 +363,28 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is counted since the start is a counter, and stays what it is however often it is asked for.
+    #[test]
+    fn what_is_counted_since_the_start_is_a_counter() {
+        let metrics = Metrics::default();
+        let sinks = [SinkFigures { sink: "db".to_owned(), shipped: 7, failures: 2, rejected: 1, ..Default::default() }];
+        let mut text = String::new();
+        for _ in 0..2 {
+            let gauges = Gauges { audit_written: 9, audit_lost: 3, ..Default::default() };
+            text = metrics.text(gauges, &[], &sinks);
+        }
+        for (name, label, value) in [
+            ("records_written", "", 9),
+            ("records_lost", "", 3),
+            ("sink_records_shipped", "{sink=\"db\"}", 7),
+            ("sink_failures", "{sink=\"db\"}", 2),
+            ("sink_records_rejected", "{sink=\"db\"}", 1),
+        ] {
+            assert!(text.contains(&format!("# TYPE vestibule_audit_{name} counter\n")), "{name}: {text}");
+            assert!(text.contains(&format!("\nvestibule_audit_{name}_total{label} {value}\n")), "{name}: {text}");
+        }
+    }
 
     /// One series for each set, however often it changes; and two for each route at most.
     #[test]

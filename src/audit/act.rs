@@ -52,7 +52,7 @@ impl Act {
             About::Admin => {
                 let sessions = match unmapped.sessions.count {
                     0 => String::new(),
-                    count => format!("{count} sessions"),
+                    count => crate::text::counted(count, "session", "sessions"),
                 };
                 let detail = [&*unmapped.reason, &*sessions].into_iter().filter(|it| !it.is_empty());
                 let (what, whom) = (&unmapped.why, &event.entity.name);

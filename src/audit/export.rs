@@ -8,6 +8,7 @@ use super::{
     told::{About, Event, Told},
     walk::{Order, Walk},
 };
+use crate::text::counted;
 use serde::Serialize;
 use std::{
     borrow::Cow,
@@ -95,21 +96,28 @@ impl Counts {
     /// One line.
     pub fn text(&self) -> String {
         let Self { events, gaps, lost, recoveries, removals, own, unread } = self;
-        let mut text = format!("{events} events");
+        let mut text = counted(*events, "event", "events");
         if *own > 0 {
-            text += &format!(", {own} heads and segments");
+            text += &format!(", {}", counted(*own, "head or segment", "heads and segments"));
         }
         if *gaps > 0 {
-            text += &format!(", {gaps} gaps in which {lost} events were lost");
+            text += &format!(
+                ", {} in which {} lost",
+                counted(*gaps, "gap", "gaps"),
+                counted(*lost, "event was", "events were")
+            );
         }
         if *recoveries > 0 {
-            text += &format!(", {recoveries} recoveries from a journal that was not whole");
+            text += &format!(", {} from a journal that was not whole", counted(*recoveries, "recovery", "recoveries"));
         }
         if *removals > 0 {
-            text += &format!(", {removals} segments that retention removed");
+            text += &format!(", {} that retention removed", counted(*removals, "segment", "segments"));
         }
         if *unread > 0 {
-            text += &format!("; {unread} lines cannot be read and are left out: see `audit verify`");
+            text += &format!(
+                "; {} left out: see `audit verify`",
+                counted(*unread, "line cannot be read and is", "lines cannot be read and are")
+            );
         }
         text
     }

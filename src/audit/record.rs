@@ -7,6 +7,7 @@ use super::{
     key::{PublicKey, Signer},
     memory::Last,
 };
+use crate::text::counted;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::io::Write as _;
 
@@ -99,7 +100,8 @@ impl Recovery {
     /// What was found, in words.
     pub(super) fn said(&self) -> String {
         let unclosed = "nobody had closed it, so what the process before had not written yet is lost".to_owned();
-        let torn = format!("{} bytes of a torn record were cut off", self.bytes);
+        let torn =
+            format!("{} cut off", counted(self.bytes, "byte of a torn record was", "bytes of a torn record were"));
         let damage = self.damage.as_ref().map(|damage| format!("it was damaged: {}", json::visible(damage)));
         let found = [self.unclosed.then_some(unclosed), (self.bytes > 0).then_some(torn), damage];
         found.into_iter().flatten().collect::<Vec<_>>().join("; ")

@@ -477,7 +477,7 @@ fn an_export_is_what_the_journal_says() {
         let (late, counts) = out(&Query { no_index, since: Some(60), ..bob() }, Form::Lines);
         assert_eq!((counts.events, counts.gaps, late.is_empty()), (4, 0, false), "the gap is before");
     }
-    assert!(out(&bob(), Form::Table).1.text().contains("10 events, 1 gaps in which 2 events were lost"));
+    assert!(out(&bob(), Form::Table).1.text().contains("10 events, 1 gap in which 2 events were lost"));
     let (table, _) = out(&Query::default(), Form::Table);
     let mut table = csv::Reader::from_reader(&*table);
     let at = |name: &str| COLUMNS.iter().position(|column| *column == name).expect("a column");

@@ -1,6 +1,7 @@
 //! A record as a person reads it: one line, safe on every terminal.
 
 use super::{json::visible, record::Recovery, time::rfc3339};
+use crate::text::counted;
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -42,9 +43,9 @@ pub(super) fn line(record: &Value) -> Option<String> {
             let gap = &record["gap"];
             let time = |key: &str| rfc3339(gap[key].as_u64().unwrap_or_default());
             Some(format!(
-                "{}  GAP: {} events were lost until then, since {}",
+                "{}  GAP: {} lost until then, since {}",
                 time("last"),
-                gap["count"],
+                counted(gap["count"].as_u64().unwrap_or_default(), "event was", "events were"),
                 time("first")
             ))
         }

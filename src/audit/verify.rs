@@ -14,6 +14,7 @@ use super::{
     segment::Segment,
     time::rfc3339,
 };
+use crate::text::counted;
 use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, path::Path};
 
@@ -120,9 +121,9 @@ impl Report {
             (None, Some(proof)) => {
                 let Proof { epoch, seq, time } = proof;
                 lines.push(format!(
-                    "proved: {} records and {} heads; the last head covers record {seq} of epoch {epoch}, signed {}",
-                    self.records,
-                    self.heads,
+                    "proved: {} and {}; the last head covers record {seq} of epoch {epoch}, signed {}",
+                    counted(self.records, "record", "records"),
+                    counted(self.heads, "head", "heads"),
                     rfc3339(*time)
                 ));
                 if let Some(Removed { epoch, seq, until, said_by }) = &self.removed {
@@ -132,12 +133,14 @@ impl Report {
                     ));
                 }
                 if let Some(anchors) = self.anchors {
-                    lines.push(format!("agrees with {anchors} heads of the sink"));
+                    lines.push(format!("agrees with {} of the sink", counted(anchors, "head", "heads")));
                 }
-                lines.push(format!(
-                    "not proved: that nothing followed that head and was cut off; {} records behind it are chained, not signed yet",
-                    self.unsigned
-                ));
+                let mut end = "not proved: that nothing followed that head and was cut off".to_owned();
+                if self.unsigned > 0 {
+                    let records = counted(self.unsigned, "record behind it is", "records behind it are");
+                    end += &format!("; {records} chained, not signed yet");
+                }
+                lines.push(end);
             }
         }
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
@@ -188,7 +191,8 @@ pub fn verify_with(directory: &Path, key: &PublicKey, anchors: Option<&Anchors>)
     let others = anchors.map_or(0, Anchors::count).saturating_sub(compared);
     if others > 0 && report.first_bad.is_none() {
         report.notes.push(format!(
-            "{others} heads of the sink are of journals or epochs that are not here, and prove nothing about this one: if it has no other, what they cover is gone"
+            "{} of journals or epochs that are not here, and prove nothing about this one: if it has no other, what they cover is gone",
+            counted(others, "head of the sink is", "heads of the sink are")
         ));
     }
     match report.anchors {
@@ -295,7 +299,10 @@ impl<'a> Walk<'a> {
         self.report.anchors = self.report.anchors.map(|anchors| anchors + found);
         self.report.anchors_removed += before;
         if before > 0 {
-            self.report.notes.push(format!("{before} heads of the sink cover records that retention removed"));
+            self.report.notes.push(format!(
+                "{} records that retention removed",
+                counted(before, "head of the sink covers", "heads of the sink cover")
+            ));
         }
         Ok(())
     }
@@ -357,7 +364,8 @@ impl<'a> Walk<'a> {
         }
         let name = segment.name();
         self.report.notes.push(format!(
-            "`{name}` ends in {bytes} bytes of a record that is not whole: it is being written, or a crash tore it"
+            "`{name}` ends in {} of a record that is not whole: it is being written, or a crash tore it",
+            counted(bytes as u64, "byte", "bytes")
         ));
         Ok(())
     }
@@ -427,9 +435,10 @@ impl<'a> Walk<'a> {
         let seq = line.seq;
         if let Some(gap) = &line.gap {
             let (count, first, last) = (gap.count, rfc3339(gap.first), rfc3339(gap.last));
-            self.report
-                .notes
-                .push(format!("record {seq} says that {count} events were lost between {first} and {last}"));
+            self.report.notes.push(format!(
+                "record {seq} says that {} lost between {first} and {last}",
+                counted(count, "event was", "events were")
+            ));
         }
         if let Some(recovery) = &line.recovery {
             self.report.notes.push(format!(

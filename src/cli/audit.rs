@@ -14,6 +14,7 @@ use crate::{
         ship, verify,
     },
     config::is_schema,
+    text::counted,
 };
 use clap::{Args, Subcommand};
 use export::ExportArgs;
@@ -210,7 +211,8 @@ fn index(journal: &Path, check: bool, json: bool, out: &mut dyn Write) -> Result
 /// Says that some lines could not be read.
 fn unread(lines: u64) {
     if lines > 0 {
-        tell(&format!("{lines} lines cannot be read, and nobody knows what they said: see `audit verify`"));
+        let lines = counted(lines, "line", "lines");
+        tell(&format!("{lines} cannot be read, and nobody knows what they said: see `audit verify`"));
     }
 }
 

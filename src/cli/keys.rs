@@ -8,6 +8,7 @@ use crate::{
     },
     audit::rfc3339,
     config::Settings,
+    text::counted,
 };
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
@@ -101,7 +102,14 @@ pub(super) fn run(command: &KeysCommand, settings: &Settings, json: bool) -> Res
 fn lost(gone: &Value) -> String {
     let mut lost = String::new();
     if let Some(records @ 1..) = gone["lost_records"].as_u64() {
-        lost += &format!("; {records} sessions and handles that it sealed do not open any more");
+        lost += &format!(
+            "; {} any more",
+            counted(
+                records,
+                "session or handle that it sealed does not open",
+                "sessions and handles that it sealed do not open"
+            )
+        );
     }
     for provider in gone["lost_tokens"].as_array().into_iter().flatten().map(text) {
         lost += &format!(
@@ -148,9 +156,8 @@ fn table(keys: &Value) -> String {
     for key in keys.as_array().into_iter().flatten() {
         let tokens = key["tokens"].as_array().map_or(0, Vec::len);
         let needed = match key["needed_by"].as_u64() {
-            Some(number) if tokens > 0 => format!("{number} and {tokens} token"),
-            Some(1) => "1 session".to_owned(),
-            Some(number) => format!("{number} sessions"),
+            Some(number) if tokens > 0 => format!("{number} and {}", counted(tokens as u64, "token", "tokens")),
+            Some(number) => counted(number, "session", "sessions"),
             None if key["kind"] == "ring" => "unknown".to_owned(),
             None => "-".to_owned(),
         };
@@ -175,12 +182,16 @@ fn told(status: &Value) -> String {
             moment(&status["since"])
         ),
         format!(
-            "configuration {}, policies {}, {} routes",
+            "configuration {}, policies {}, {}",
             text(&status["configuration"]),
             text(&status["policies"]),
-            status["routes"]
+            counted(number(&status["routes"]), "route", "routes")
         ),
-        format!("{} sessions in use, {} streams open", status["sessions_in_use"], status["streams"]),
+        format!(
+            "{}, {} open",
+            counted(number(&status["sessions_in_use"]), "session in use", "sessions in use"),
+            counted(number(&status["streams"]), "stream", "streams")
+        ),
     ];
     lines.extend(shadow(&status["shadow"]));
     lines.extend(last_reload(&status["last_reload"]));
@@ -228,6 +239,10 @@ fn told(status: &Value) -> String {
     lines.join("\n")
 }
 
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
 /// How the journal of the audit trail is.
 fn journal(journal: &Value) -> String {
     let required = journal["mode"] == "required";
@@ -236,8 +251,9 @@ fn journal(journal: &Value) -> String {
         (false, true) => "CANNOT BE WRITTEN, so every request is refused; the log says why",
         (false, false) => "CANNOT BE WRITTEN, and requests go on; the log says why",
     };
-    let (mode, written, lost) = (text(&journal["mode"]), &journal["written"], &journal["lost"]);
-    format!("audit journal ({mode}): {state}; since the start {written} events written, {lost} lost")
+    let (mode, written, lost) =
+        (text(&journal["mode"]), counted(number(&journal["written"]), "event", "events"), &journal["lost"]);
+    format!("audit journal ({mode}): {state}; since the start {written} written, {lost} lost")
 }
 
 /// How one sink of the audit trail is.
@@ -249,8 +265,10 @@ fn sink(sink: &Value) -> String {
     let behind = match sink["records_behind"].as_u64() {
         Some(0) => "nothing behind".to_owned(),
         _ => format!(
-            "{} records ({} bytes) behind, the oldest {} s old",
-            sink["records_behind"], sink["bytes_behind"], sink["oldest_age"]
+            "{} ({}) behind, the oldest {} s old",
+            counted(number(&sink["records_behind"]), "record", "records"),
+            counted(number(&sink["bytes_behind"]), "byte", "bytes"),
+            sink["oldest_age"]
         ),
     };
     let many = |key: &str, what: &str| match sink[key].as_u64() {

@@ -260,7 +260,7 @@ fn locked(lock: &Value) -> String {
 }
 
 fn counted(count: &Value, one: &str, more: &str) -> String {
-    if count.as_u64() == Some(1) { format!("1 {one}") } else { format!("{count} {more}") }
+    crate::text::counted(count.as_u64().unwrap_or_default(), one, more)
 }
 
 fn text(value: &Value) -> &str {

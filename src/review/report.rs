@@ -270,7 +270,7 @@ fn cut<T: AsRef<str>>(all: &[T], most: usize) -> String {
 }
 
 fn count(number: usize, one: &str, more: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { more })
+    crate::text::counted(number as u64, one, more)
 }
 
 /// In which conditions two rights differ, a line each; no line where there is nothing but a right that was not there before, or

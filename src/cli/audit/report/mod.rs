@@ -14,6 +14,7 @@ use crate::{
     cli::policy,
     config,
     moment::{at, millis, to_the_second},
+    text::counted,
 };
 use clap::{Args, ValueEnum};
 use render::{Form, Section};
@@ -158,7 +159,7 @@ fn covers(tally: &Tally, range: Range, holds: bool) -> Vec<String> {
     if !holds {
         lines.push("what follows rests on records that do not hold".to_owned());
     }
-    lines.push(format!("{} records are in the range", tally.records));
+    lines.push(format!("{} in the range", counted(tally.records, "record is", "records are")));
     let wanted = range.from.min(range.used_since);
     match tally.begins {
         Some(begins) if begins > wanted => lines.push(format!(
@@ -173,16 +174,22 @@ fn covers(tally: &Tally, range: Range, holds: bool) -> Vec<String> {
     match tally.lost {
         0 if tally.unclosed > 0 || !holds => {}
         0 => lines.push("no event is known to be lost".to_owned()),
-        lost => lines.push(format!("{lost} events were lost, in the gaps below: the counts of this report lack them")),
+        lost => lines.push(format!(
+            "{} lost, in the gaps below: the counts of this report lack what they were",
+            counted(lost, "event was", "events were")
+        )),
     }
     if tally.unclosed > 0 {
         lines.push(format!(
-            "nobody closed the journal {} times: what was not written by then is lost, see below",
-            tally.unclosed
+            "nobody closed the journal {}: what was not written by then is lost, see below",
+            counted(tally.unclosed, "time", "times")
         ));
     }
     if tally.unread > 0 {
-        lines.push(format!("{} lines cannot be read and are not in this report", tally.unread));
+        lines.push(format!(
+            "{} not in this report",
+            counted(tally.unread, "line cannot be read and is", "lines cannot be read and are")
+        ));
     }
     lines
 }

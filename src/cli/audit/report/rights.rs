@@ -12,6 +12,7 @@ use crate::{
     moment::{at, to_the_second},
     principal::Principal,
     review::{access::Access, asking::Site, cast::Cast},
+    text::counted,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -102,7 +103,10 @@ impl Rights {
             known.insert(who);
         }
         rows.sort();
-        let mut notes = vec![format!("looked at: {} people, jobs and services", known.len())];
+        let mut notes = vec![format!(
+            "looked at: {}",
+            counted(known.len() as u64, "person, job or service", "people, jobs and services")
+        )];
         notes.extend(since.notes(tally));
         if unknown > 0 {
             notes.push(format!(
@@ -137,7 +141,7 @@ impl Rights {
             title: format!("Policies that decided nothing since {}", since.words()),
             columns: &["policy", "what", "detail"],
             rows,
-            notes: [format!("of {} policies", self.authorize.stated().count())]
+            notes: [format!("of {}", counted(self.authorize.stated().count() as u64, "policy", "policies"))]
                 .into_iter()
                 .chain(since.notes(tally))
                 .collect(),
