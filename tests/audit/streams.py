@@ -163,6 +163,13 @@ def syslog(score):
     fits = all(f'seq="{json.loads(message)["seq"]}"' in front and front.startswith(json.loads(message)["kind"]) for front, message in messages)
     score.check("number and kind are those of the record", fits)
     score.check("signed heads are recognised by their MSGID", sum(front.startswith("head ") for front, _ in messages) >= 1)
+    before = len(messages)
+    proxy.start()
+    proxy.settled("logs")
+    proxy.stop()
+    until("what is new is written", lambda: len({message.strip() for _, message in server.messages()}) == len(proxy.journal()), 20, 0.2)
+    again = {message.strip() for _, message in server.messages()[before:]} & set(journal)
+    score.check("what the server had read when the proxy stopped is not sent again", not again, f"{len(again)} records")
     wrong = Proxy([{**sink, "tls": {"ca": str(other.ca)}}])
     until("it is told", lambda: wrong.sink("logs").get("last_error"), 20)
     error = wrong.sink("logs")["last_error"]
