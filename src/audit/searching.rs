@@ -403,44 +403,9 @@ fn the_proxy_makes_indexes_in_the_background() {
 }
 
 /// What readers of the table rely on: these columns stay where they are.
-const FIRST: [&str; 36] = [
-    "time",
-    "kind",
-    "epoch",
-    "seq",
-    "class_uid",
-    "activity",
-    "decision",
-    "disposition",
-    "status",
-    "reason",
-    "detail",
-    "user_id",
-    "user_name",
-    "principal",
-    "session",
-    "client",
-    "method",
-    "host",
-    "path",
-    "route",
-    "policies",
-    "outcome",
-    "policy_digest",
-    "phase",
-    "request_id",
-    "job",
-    "project",
-    "ref",
-    "duration_ms",
-    "request_bytes",
-    "response_bytes",
-    "object",
-    "why",
-    "because",
-    "count",
-    "since",
-];
+const FIRST: &str = "time kind epoch seq class_uid activity decision disposition status reason detail user_id user_name principal \
+    session client method host path route policies outcome policy_digest phase request_id job project ref \
+    duration_ms request_bytes response_bytes object why because count since";
 
 /// What is exported without a filter is the journal, byte for byte; with one, what matches and what is missing.
 #[test]
@@ -485,7 +450,7 @@ fn an_export_is_what_the_journal_says() {
     let rows: Vec<_> = table.into_records().map(|row| row.expect("a row")).collect();
     let odd = rows.iter().find(|row| &row[at("reason")] == "not_permitted").expect("is there");
     assert_eq!((&odd[at("user_name")], &odd[at("path")]), ("'=cmd|' /C calc'!A0", "/\\u{202e}a,\"b\""));
-    assert_eq!(&COLUMNS[..36], &FIRST[..], "columns are added at the end");
+    assert!(COLUMNS.join(" ").starts_with(FIRST), "columns are added at the end");
     let row = |kind: &str, who: &str| {
         let row = rows.iter().find(|row| &row[at("kind")] == kind && &row[at("user_id")] == who).expect("is there");
         ["actor", "added", "removed", "changed", "pipeline", "credential"].map(|column| row[at(column)].to_owned())

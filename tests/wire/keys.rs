@@ -161,7 +161,7 @@ async fn the_operators_socket_is_for_its_owner() {
     let status: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((status["sessions_in_use"].as_u64(), status["providers"][0]["ready"].as_bool()), (Some(1), Some(true)));
     let (_, text, _) = command(&gateway, &["status"]);
-    assert!(text.contains("provider gitlab: ready, last answered 2") && text.contains("1 sessions in use"), "{text}");
+    assert!(text.contains("provider gitlab: ready, last answered 2") && text.contains("1 session in use"), "{text}");
     assert!(
         text.contains(" (seals)\n")
             && text.contains(" (signs)\n")
