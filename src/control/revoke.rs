@@ -8,6 +8,7 @@ use crate::{
         log::{EndedUser, Entry, millis},
         record,
     },
+    text::counted,
 };
 use std::{
     collections::HashSet,
@@ -26,7 +27,7 @@ pub struct Revoked {
 
 /// Why not all that was meant has ended for good.
 #[derive(Debug, thiserror::Error)]
-#[error("{} sessions are ended here, and perhaps not all for good: {cause}: say it again", ended.sessions.len())]
+#[error("{} ended here, and perhaps not for good: {cause}: say it again", counted(ended.sessions.len() as u64, "session is", "sessions are"))]
 pub struct RevokeError {
     /// What has ended in memory, and is written down as soon as the store takes it.
     pub ended: Revoked,
@@ -216,7 +217,7 @@ mod tests {
             control.revoke(None, |_, _| true, "revoked", SystemTime::now()).await.expect_err("the store is closed");
         assert!(live.is_ended());
         assert_eq!(failed.ended.sessions, [live.key()]);
-        assert!(failed.to_string().starts_with("1 sessions are ended here"), "{failed}");
+        assert!(failed.to_string().starts_with("1 session is ended here"), "{failed}");
     }
 
     /// P27: all sessions of who is blocked end, in use or stored, and so does a sign-in that was under way, also after a kill;
