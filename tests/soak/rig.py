@@ -249,10 +249,10 @@ class Vestibule:
             connection.close()
 
     def status(self, target, headers=None):
-        """The status of one request; 0 where the session ended while the answer was on its way, which cuts it off."""
+        """The status of one request; 0 where the session ended while the answer was on its way, which cuts it off, with its head or after."""
         try:
             return self.get(target, headers)[0]
-        except http.client.IncompleteRead:
+        except (http.client.IncompleteRead, http.client.RemoteDisconnected):
             return 0
 
     def post(self, target, headers=None):
