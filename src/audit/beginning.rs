@@ -55,6 +55,11 @@ impl Beginning {
         continues.then_some(Removed { epoch, seq: removal.last, until: removal.until, said_by: line.seq })
     }
 
+    /// An epoch is over: what no head of it covers is worth nothing.
+    pub(super) fn forget(&mut self) {
+        self.told = None;
+    }
+
     /// What was heard, once a head covers it.
     pub(super) fn removed(&self) -> Option<Removed> {
         self.told.clone()

@@ -5,6 +5,7 @@ use super::{
     segment::Segment,
     walk::ahead,
 };
+use crate::text::counted;
 use serde::Serialize;
 use std::{fs, io, ops::ControlFlow::Continue, path::Path};
 
@@ -50,7 +51,9 @@ impl Report {
             .collect();
         lines.extend(missing.iter().map(|name| format!("missing: `{name}` has no index that fits")));
         lines.push(format!(
-            "{segments} closed segments: {good} good indexes, {made} made, {} missing, {} wrong",
+            "{}: {}, {made} made, {} missing, {} wrong",
+            counted(*segments, "closed segment", "closed segments"),
+            counted(*good, "good index", "good indexes"),
             missing.len(),
             wrong.len()
         ));
@@ -93,7 +96,7 @@ pub fn check(directory: &Path) -> Result<Report, String> {
 }
 
 fn report(directory: &Path, state: impl Fn(&Segment) -> Result<State, String> + Sync) -> Result<Report, String> {
-    let mut segments = Segment::list(directory)?;
+    let mut segments = Segment::some(directory)?;
     segments.pop(); // is still written
     let mut report = Report { segments: segments.len() as u64, ..Report::default() };
     ahead(&segments, state, |segment, state| {

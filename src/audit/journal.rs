@@ -6,9 +6,9 @@
 use super::{
     key::Signer,
     memory::Last,
-    record::{Chain, FORMAT, Kind, Opening, Recovery},
+    record::{Chain, FORMAT, Kind, Opening, Other, Recovery, Stretch},
     recover::{self, End, Tail},
-    retain::{self, Asked, Grounds},
+    retain::{self, Asked, Grounds, Measured},
     segment::{Reached, Segment},
     time::millis,
     trust,
@@ -25,6 +25,9 @@ use std::{
     time::SystemTime,
 };
 
+/// Of so many other journals a new one tells that the key has signed them.
+const OTHERS: usize = 20;
+
 /// An open journal. Only one process has it open.
 pub(super) struct Journal {
     directory: PathBuf,
@@ -32,6 +35,10 @@ pub(super) struct Journal {
     chain: Chain,
     /// Records since the last head, heads not counted.
     unsigned: u64,
+    /// The last of them is the one that closes the journal.
+    closed: bool,
+    /// What retention knows of closed segments.
+    measured: Measured,
     file: File,
     /// Bytes of the file that are on disk.
     durable: u64,
@@ -73,11 +80,12 @@ impl Journal {
         DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(fail)?;
         let lock = lock(directory)?;
         let segments = Segment::list(directory)?;
-        let (epoch, segment, damage) = match recover::inspect(segments.clone())? {
-            End::None { empty } => {
-                remove(&empty).map_err(fail)?;
+        let (epoch, segment, damage) = match recover::inspect(segments.clone(), &signer.public())? {
+            End::None { empty, torn } => {
                 let chain = Chain { node: node()?, epoch: 1, next: 1, prev: [0; 32] };
-                return Self::begin(directory, signer, limit, chain, lock, now, None).map_err(fail);
+                let anew = anew(directory, torn, signer.memory().all()?, now);
+                remove(&empty).map_err(fail)?;
+                return Self::begin(directory, signer, limit, chain, lock, now, anew).map_err(fail);
             }
             End::Whole(tail) => match trust::doubt(upto(&segments, &tail.segment), &tail.chain, &signer)? {
                 None => return Self::resume(directory, signer, limit, tail, lock, now).map_err(fail),
@@ -87,13 +95,13 @@ impl Journal {
         };
         tracing::error!(segment, "the audit journal is damaged: {damage}; it goes on in epoch {}", epoch + 1);
         let known = trust::known(&segments, &signer)?;
-        let (node, last) = match known {
-            Some((node, last)) => (node, Some(last)),
-            None => (node()?, None),
+        let (node, last, others) = match known {
+            Some((node, last)) => (node, Some(last), Vec::new()),
+            None => (node()?, None, others(signer.memory().all()?)),
         };
         let chain = Chain { node, epoch: epoch + 1, next: 1, prev: [0; 32] };
-        let (bytes, sha256, damage) = (0, String::new(), Some(damage));
-        let recovery = Recovery { time: millis(now), segment, bytes, sha256, unclosed: true, last, damage };
+        let recovery =
+            Recovery { unclosed: true, last, others, damage: Some(damage), ..Recovery::of(segment, None, now) };
         Self::begin(directory, signer, limit, chain, lock, now, Some(recovery)).map_err(fail)
     }
 
@@ -126,20 +134,29 @@ impl Journal {
         lock: File,
         now: SystemTime,
     ) -> io::Result<Self> {
-        let Tail { segment, length, chain, signed, closed, torn, empty } = tail;
+        let Tail { segment, length, chain, head, closed, torn, empty } = tail;
+        let remembered = signer.memory().read(&chain.node).map_err(io::Error::other)?;
         let file = OpenOptions::new().append(true).open(&segment.path)?;
         file.set_len(length)?;
         file.sync_all()?; // who wrote it may not have lived to do so
         remove(&empty)?;
+        if let Some(last) = remembered.as_ref().filter(|last| last.closed)
+            && let Err(error) = signer.memory().reopen(&chain.node, last)
+        {
+            tracing::warn!(%error, "`audit-heads` below `keys` still says that the audit journal is closed: after a crash the next start will begin an epoch");
+        }
+        let known = remembered.as_ref().filter(|last| last.epoch == chain.epoch).map(|last| last.seq);
+        let (head, last) = (head.max(known).unwrap_or_default(), chain.next - 1);
+        let unsigned = (head < last).then_some(Stretch { first: head + 1, last });
         let mut journal = Self::new(directory, signer, limit, chain, (file, segment.first, length), lock);
-        journal.unsigned = u64::from(!signed);
-        if torn.is_some() || !closed {
+        journal.unsigned = u64::from(unsigned.is_some());
+        if torn.is_some() || !closed || remembered.is_none() {
             let segment = empty.first().filter(|_| torn.is_some()).unwrap_or(&segment).name().to_owned();
-            let (bytes, sha256) = torn.unwrap_or_default();
-            let recovery =
-                Recovery { time: millis(now), segment, bytes, sha256, unclosed: !closed, last: None, damage: None };
+            let forgotten = remembered.is_none();
+            let recovery = Recovery { unclosed: !closed, unsigned, forgotten, ..Recovery::of(segment, torn, now) };
             tracing::warn!(segment = recovery.segment, "the audit journal was opened anew: {}", recovery.said());
             journal.push(Kind::Recovery, &recovery);
+            journal.head(now); // at once: what it says of those behind the last head must not be one of them
             journal.sync()?;
         }
         Ok(journal)
@@ -161,6 +178,8 @@ impl Journal {
             signer,
             chain,
             unsigned: 0,
+            closed: false,
+            measured: Measured::default(),
             file,
             durable,
             pending: Vec::with_capacity(1 << 16),
@@ -181,6 +200,7 @@ impl Journal {
     /// Adds a record; returns its number. It is pending until [`Self::sync`] succeeds.
     pub(super) fn push(&mut self, kind: Kind, body: &impl Serialize) -> u64 {
         self.unsigned += 1;
+        self.closed = kind == Kind::Close;
         self.chain.append(kind, body, &mut self.pending)
     }
 
@@ -188,7 +208,8 @@ impl Journal {
     pub(super) fn head(&mut self, now: SystemTime) {
         if self.unsigned > 0 {
             let seq = self.chain.append_head(&self.signer, millis(now), &mut self.pending);
-            self.signed = Some(Last { epoch: self.chain.epoch, seq, hash: crate::text::hex(&self.chain.prev) });
+            let (epoch, hash) = (self.chain.epoch, crate::text::hex(&self.chain.prev));
+            self.signed = Some(Last { epoch, seq, hash, closed: self.closed });
             self.unsigned = 0;
         }
     }
@@ -306,16 +327,22 @@ impl Journal {
         self.forgetful = result.is_err();
     }
 
-    /// Whoever removes or replaces the file that is written would else have records vanish in silence.
+    /// Whoever removes, replaces or changes the file that is written would else have records vanish or appear in silence.
     fn keeps_its_name(&self) -> io::Result<()> {
         let named = fs::metadata(&self.path).map(|named| (named.dev(), named.ino()));
-        let own = self.file.metadata().map(|own| (own.dev(), own.ino()))?;
-        if named.is_ok_and(|named| named == own) {
-            return Ok(());
-        }
+        let own = self.file.metadata()?;
+        let what = match named {
+            Ok(named) if named == (own.dev(), own.ino()) => {
+                if own.len() == self.durable + self.pending.len() as u64 {
+                    return Ok(());
+                }
+                "changed by another process"
+            }
+            Ok(_) | Err(_) => "removed or replaced",
+        };
         let shown = self.path.display();
         Err(io::Error::other(format!(
-            "`{shown}` was removed or replaced while it was written: restart to go on, and look who did that"
+            "`{shown}` was {what} while it was written: restart to go on, and look who did that"
         )))
     }
 
@@ -342,13 +369,13 @@ impl Journal {
     /// # Errors
     /// What cannot be read, or is not as it was written.
     pub(super) fn asked(
-        &self,
+        &mut self,
         retention: &Retention,
         needed: Option<(u32, u64)>,
         now: SystemTime,
     ) -> Result<Asked, String> {
-        let (open, key) = ((self.chain.epoch, self.first), &self.signer.public());
-        retain::look(&self.directory, &Grounds { retention, needed, open, key, now })
+        let (open, written, key) = ((self.chain.epoch, self.first), self.durable, &self.signer.public());
+        retain::look(&self.directory, &Grounds { retention, needed, open, written, key, now }, &mut self.measured)
     }
 
     /// Removes the oldest segment, if retention asks for that and no sink waits for a record of it: first what is left of it is
@@ -383,6 +410,28 @@ fn upto<'a>(segments: &'a [Segment], last: &Segment) -> &'a [Segment] {
 
 fn opening(now: SystemTime) -> Opening {
     Opening { format: FORMAT, time: millis(now), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// What a journal says of its beginning where there may have been another one: files without a whole line, and journals that the
+/// key has signed. Whoever removes a journal as a whole leaves that.
+fn anew(
+    directory: &Path,
+    torn: Option<(u64, String)>,
+    signed: Vec<(String, Last)>,
+    now: SystemTime,
+) -> Option<Recovery> {
+    if torn.is_none() && signed.is_empty() {
+        return None;
+    }
+    let segment = Segment::new(directory, 1, 1).name().to_owned();
+    let recovery = Recovery { others: others(signed), ..Recovery::of(segment, torn, now) };
+    tracing::warn!("an audit journal begins: {}", recovery.said());
+    Some(recovery)
+}
+
+/// How far journals were signed that may be another one.
+fn others(signed: Vec<(String, Last)>) -> Vec<Other> {
+    signed.into_iter().take(OTHERS).map(|(node, Last { epoch, seq, .. })| Other { node, epoch, seq }).collect()
 }
 
 /// A file that is there already without a byte in it is what an earlier attempt left.

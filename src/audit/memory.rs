@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -19,6 +19,9 @@ pub(super) struct Last {
     pub(super) seq: u64,
     /// SHA-256 of its line, in hex.
     pub(super) hash: String,
+    /// It covers the record that closed the journal: nothing of ours stands behind it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) closed: bool,
 }
 
 /// Where that is remembered.
@@ -53,6 +56,37 @@ impl Memory {
                 })
                 .ok()),
         }
+    }
+
+    /// What is remembered of all journals, by node.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub(super) fn all(&self) -> Result<Vec<(String, Last)>, String> {
+        let fail = |error: io::Error| format!("cannot read `{}`: {error}", self.directory.display());
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(fail)?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let Ok(node) = entry.map_err(fail)?.file_name().into_string() else { continue };
+            let last = self.read(&node)?;
+            all.extend(last.map(|last| (node, last)));
+        }
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(all)
+    }
+
+    /// Says that the journal is open again: what will stand behind the head that closed it is ours. Durable when this returns.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub(super) fn reopen(&self, node: &str, last: &Last) -> io::Result<()> {
+        self.write(node, &Last { closed: false, ..last.clone() })?;
+        let Some(path) = self.path(node) else { return Ok(()) };
+        File::open(path)?.sync_all()?;
+        File::open(&self.directory)?.sync_all()
     }
 
     /// Remembers what was signed last.

@@ -220,7 +220,7 @@ record! {
 
 record! {
     Session<'a> {
-        /// SHA-256 of the session's handle.
+        /// The first 16 hex digits of the SHA-256 of the session's handle.
         uid: Text<'a>,
         /// The issuer it was begun at.
         issuer: Option<Public<&'a str>>,

@@ -7,9 +7,9 @@ use super::{
     key::{PublicKey, Signer},
     memory::Last,
 };
-use crate::text::counted;
+use crate::{moment::millis, text::counted};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use std::io::Write as _;
+use std::{io::Write as _, time::SystemTime};
 
 /// The journal's format; the first line of every segment names it.
 pub(super) const FORMAT: u32 = 1;
@@ -85,7 +85,7 @@ pub(super) struct Recovery {
     pub(super) bytes: u64,
     /// SHA-256 of those bytes.
     pub(super) sha256: String,
-    /// Nobody had closed the journal: what the process before had not written yet is lost, and nobody knows how much that was.
+    /// Nobody had closed the journal: what the process before had in hand, if it had anything, is lost.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(super) unclosed: bool,
     /// What had been signed last before an epoch was begun because of damage: whoever verifies must find it.
@@ -94,16 +94,83 @@ pub(super) struct Recovery {
     /// Damage that could not be mended: this epoch was begun because of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) damage: Option<String>,
+    /// Records that stood behind the last head that was known: nobody had signed them, and the next head does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) unsigned: Option<Stretch>,
+    /// How far the journal had been signed was not remembered.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) forgotten: bool,
+    /// There was no journal: those that the key has signed.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) others: Vec<Other>,
+}
+
+/// Records that follow each other.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Stretch {
+    /// The first of them.
+    pub(super) first: u64,
+    /// The last of them.
+    pub(super) last: u64,
+}
+
+/// Another journal, and how far it was signed.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Other {
+    pub(super) node: String,
+    pub(super) epoch: u32,
+    /// The head that was signed last.
+    pub(super) seq: u64,
 }
 
 impl Recovery {
+    /// What was found of a segment: bytes that were cut off, if any, and their SHA-256.
+    pub(super) fn of(segment: String, torn: Option<(u64, String)>, now: SystemTime) -> Self {
+        let (bytes, sha256) = torn.unwrap_or_default();
+        Self {
+            time: millis(now),
+            segment,
+            bytes,
+            sha256,
+            unclosed: false,
+            last: None,
+            damage: None,
+            unsigned: None,
+            forgotten: false,
+            others: Vec::new(),
+        }
+    }
+
     /// What was found, in words.
     pub(super) fn said(&self) -> String {
-        let unclosed = "nobody had closed it, so what the process before had not written yet is lost".to_owned();
+        let unclosed = "nobody had closed it: if the process before had something in hand, that is lost, and nobody knows how much it was".to_owned();
         let torn =
             format!("{} cut off", counted(self.bytes, "byte of a torn record was", "bytes of a torn record were"));
         let damage = self.damage.as_ref().map(|damage| format!("it was damaged: {}", json::visible(damage)));
-        let found = [self.unclosed.then_some(unclosed), (self.bytes > 0).then_some(torn), damage];
+        let unsigned = self.unsigned.as_ref().map(|Stretch { first, last }| {
+            let (which, they) = if first == last { (format!("record {first}"), "it") } else { (format!("records {first} to {last}"), "they") };
+            format!("{which} stood behind the last head that was known: no signature says that {they} came from the process before")
+        });
+        let forgotten =
+            "how far it had been signed was not remembered, so an end that was cut off before was not missed"
+                .to_owned();
+        let others: Vec<_> = self
+            .others
+            .iter()
+            .map(|Other { node, epoch, seq }| {
+                format!("that of node {} up to record {seq} of epoch {epoch}", json::visible(node))
+            })
+            .collect();
+        let others = (!others.is_empty())
+            .then(|| format!("the key has signed {}: if one of them was here, it is gone", others.join(", ")));
+        let found = [
+            self.unclosed.then_some(unclosed),
+            (self.bytes > 0).then_some(torn),
+            damage,
+            unsigned,
+            self.forgotten.then_some(forgotten),
+            others,
+        ];
         found.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }

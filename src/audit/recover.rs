@@ -6,8 +6,9 @@
 //! size of the journal.
 
 use super::{
+    key::PublicKey,
     record::{Chain, Kind, Line, hash},
-    segment::Segment,
+    segment::{LONGEST, Segment},
 };
 use std::{
     fs::File,
@@ -24,6 +25,8 @@ pub(super) enum End {
     None {
         /// Files to remove.
         empty: Vec<Segment>,
+        /// How many bytes stand in them, if any, and their SHA-256.
+        torn: Option<(u64, String)>,
     },
     /// It can be continued.
     Whole(Tail),
@@ -47,9 +50,9 @@ pub(super) struct Tail {
     pub(super) length: u64,
     /// What the next record continues.
     pub(super) chain: Chain,
-    /// The last record is a head.
-    pub(super) signed: bool,
-    /// The process before closed the journal.
+    /// The last head of ours among the last records.
+    pub(super) head: Option<u64>,
+    /// The process before closed the journal, and signed that.
     pub(super) closed: bool,
     /// Bytes to cut off, if any, and their SHA-256.
     pub(super) torn: Option<(u64, String)>,
@@ -57,11 +60,11 @@ pub(super) struct Tail {
     pub(super) empty: Vec<Segment>,
 }
 
-/// Looks at the end of the journal of these segments.
+/// Looks at the end of the journal of these segments; heads are ours if they are signed with this key.
 ///
 /// # Errors
 /// If it cannot be read, or has a format that this version does not know.
-pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
+pub(super) fn inspect(mut segments: Vec<Segment>, key: &PublicKey) -> Result<End, String> {
     let (mut empty, mut torn) = (Vec::new(), None);
     while let Some(segment) = segments.pop() {
         let Some(window) =
@@ -72,11 +75,11 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
             continue;
         };
         let opening = segment.opening()?;
-        return Ok(match window.chain(&segment).filter(|_| opening.is_some()) {
-            Some(Whole { chain, signed, closed, cut }) => {
+        return Ok(match window.chain(&segment, key).filter(|_| opening.is_some()) {
+            Some(Whole { chain, head, closed, cut }) => {
                 let length = window.end - cut.len() as u64;
                 let torn = if cut.is_empty() { torn } else { Some((cut.len() as u64, crate::text::hex(&hash(cut)))) };
-                End::Whole(Tail { segment, length, chain, signed, closed, torn, empty })
+                End::Whole(Tail { segment, length, chain, head, closed, torn, empty })
             }
             None => End::Damaged {
                 epoch: segment.epoch,
@@ -85,7 +88,7 @@ pub(super) fn inspect(mut segments: Vec<Segment>) -> Result<End, String> {
             },
         });
     }
-    Ok(End::None { empty })
+    Ok(End::None { empty, torn })
 }
 
 /// The last whole line of a segment, without its line feed.
@@ -117,16 +120,16 @@ struct Window {
 /// What the whole lines of a window lead to.
 struct Whole<'a> {
     chain: Chain,
-    /// The last of them is a head.
-    signed: bool,
-    /// They end in the record that closes the journal, and heads.
+    /// The last of them that is a head of ours.
+    head: Option<u64>,
+    /// They end in the record that closes the journal, and heads, of which the last is ours.
     closed: bool,
     /// What has to be cut off behind them.
     cut: &'a [u8],
 }
 
 impl Window {
-    /// `None` if there is no whole line.
+    /// `None` if there is no whole line. No more is read than the longest line may have: behind that is damage.
     fn read(segment: &Segment) -> io::Result<Option<Self>> {
         let mut file = File::open(&segment.path)?;
         let end = file.metadata()?.len();
@@ -137,7 +140,7 @@ impl Window {
             file.seek(SeekFrom::Start(start))?;
             file.by_ref().take(end - start).read_to_end(&mut bytes)?;
             let feeds = bytes.iter().filter(|byte| **byte == b'\n').count();
-            if start > 0 && feeds < 3 {
+            if start > 0 && feeds < 3 && size < LONGEST {
                 size *= 4;
                 continue;
             }
@@ -145,12 +148,12 @@ impl Window {
                 let first = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
                 bytes.drain(..first);
             }
-            return Ok((feeds > 0).then_some(Self { bytes, end }));
+            return Ok((feeds > 0 || start > 0).then_some(Self { bytes, end }));
         }
     }
 
     /// What the whole lines lead to, if they continue each other.
-    fn chain(&self, segment: &Segment) -> Option<Whole<'_>> {
+    fn chain(&self, segment: &Segment, key: &PublicKey) -> Option<Whole<'_>> {
         let feed = self.bytes.iter().rposition(|byte| *byte == b'\n')?;
         let (whole, mut cut) = self.bytes.split_at(feed + 1);
         let mut lines: Vec<&[u8]> = whole[..feed].split(|byte| *byte == b'\n').collect();
@@ -158,17 +161,21 @@ impl Window {
             let last = lines.pop()?;
             cut = &self.bytes[feed - last.len()..];
         }
-        let (mut end, mut closed): (Option<(Chain, bool)>, bool) = (None, false);
+        let (mut end, mut head, mut closing): (Option<Chain>, _, bool) = (None, None, false);
         for bytes in lines {
             let line = Line::parse(bytes).filter(|line| line.epoch == segment.epoch)?;
-            if let Some((chain, _)) = &end {
+            if let Some(chain) = &end {
                 let continues = line.seq == chain.next && line.follows(&chain.prev) && line.node == chain.node;
                 continues.then_some(())?;
             }
             let chain = Chain { node: line.node.to_owned(), epoch: line.epoch, next: line.seq + 1, prev: hash(bytes) };
-            closed = line.kind == Kind::Close || closed && line.kind == Kind::Head;
-            end = Some((chain, line.kind == Kind::Head));
+            closing = line.kind == Kind::Close || closing && line.kind == Kind::Head;
+            head = line.signed(bytes, key).map(|_| line.seq).or(head);
+            end = Some(chain);
         }
-        end.map(|(chain, signed)| Whole { chain, signed, closed, cut })
+        end.map(|chain| {
+            let closed = closing && head == Some(chain.next - 1);
+            Whole { chain, head, closed, cut }
+        })
     }
 }

@@ -5,13 +5,14 @@
 
 use super::{
     PublicKey, index,
-    record::{Line, Removal, hash},
+    record::{Line, Recovery, Removal, hash},
     recover,
     segment::Segment,
     time::millis,
 };
 use crate::config::Retention;
 use std::{
+    collections::HashMap,
     fs, io,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -42,6 +43,8 @@ pub(super) struct Grounds<'a> {
     pub(super) needed: Option<(u32, u64)>,
     /// The segment that is written: epoch and number of its first record. What is named as if it were later is none of ours.
     pub(super) open: (u32, u64),
+    /// How many bytes of it are ours.
+    pub(super) written: u64,
     /// Our key. What is signed away must be ours: files here may have been written by others.
     pub(super) key: &'a PublicKey,
     pub(super) now: SystemTime,
@@ -51,13 +54,15 @@ pub(super) struct Grounds<'a> {
 ///
 /// # Errors
 /// One line that says what cannot be read, or what is not as it was written and therefore stays.
-pub(super) fn look(directory: &Path, grounds: &Grounds<'_>) -> Result<Asked, String> {
-    let Grounds { retention, needed, open, key, now } = grounds;
+pub(super) fn look(directory: &Path, grounds: &Grounds<'_>, measured: &mut Measured) -> Result<Asked, String> {
+    let Grounds { retention, needed, open, written, key, now } = grounds;
     let mut segments = Segment::list(directory)?;
     segments.retain(|segment| (segment.epoch, segment.first) <= *open);
     let [oldest, next, ..] = &*segments else { return Ok(Asked::Nothing) };
-    let all: u64 = segments.iter().map(length).sum::<Result<u64, String>>()?;
-    let is_large = retention.size.is_some_and(|size| all > size);
+    let is_large = match retention.size {
+        Some(size) => measured.closed(&segments, key)?.saturating_add(*written) > size,
+        None => false,
+    };
     if !is_large && retention.age.is_none() {
         return Ok(Asked::Nothing);
     }
@@ -87,6 +92,29 @@ pub(super) fn look(directory: &Path, grounds: &Grounds<'_>) -> Result<Asked, Str
     Ok(Asked::Gone(Box::new(Due { segment: oldest.clone(), removal })))
 }
 
+/// How long closed segments are that end as we end them: each is looked into once, and again if its length is another. Files that
+/// somebody else put there, or made longer, do not make a journal large.
+#[derive(Debug, Default)]
+pub(super) struct Measured(HashMap<(u32, u64), u64>);
+
+impl Measured {
+    /// Bytes in all of these segments but the last, which is being written.
+    fn closed(&mut self, segments: &[Segment], key: &PublicKey) -> Result<u64, String> {
+        let (mut all, mut known) = (0_u64, HashMap::new());
+        for pair in segments.windows(2) {
+            let [segment, next] = pair else { continue };
+            let (name, bytes) = ((segment.epoch, segment.first), length(segment)?);
+            let is_ours = || matches!(end(segment, next, key), Ok(Some(_)));
+            if self.0.get(&name) == Some(&bytes) || is_ours() {
+                known.insert(name, bytes);
+                all = all.saturating_add(bytes);
+            }
+        }
+        self.0 = known; // of those that are gone nothing is
+        Ok(all)
+    }
+}
+
 /// Where a segment ends: the number and hash of its last record, and when that was signed.
 struct End {
     last: u64,
@@ -109,7 +137,7 @@ fn end(oldest: &Segment, next: &Segment, key: &PublicKey) -> Result<Option<End>,
         return Ok(signed.filter(follows));
     }
     let begun = begun(next, key)?.filter(|_| next.first == 1);
-    Ok(begun.map(|time| signed.unwrap_or(End { last: oldest.first, hash: String::new(), time })))
+    Ok(begun.map(|(_, time)| signed.unwrap_or(End { last: oldest.first, hash: String::new(), time })))
 }
 
 /// What a line says of the end of its segment, if it is a head of ours.
@@ -119,10 +147,13 @@ fn head(bytes: &[u8], key: &PublicKey) -> Option<End> {
     Some(End { last: line.seq, hash: crate::text::hex(&hash(bytes)), time })
 }
 
-/// When an epoch was begun because of damage, as the head says that was signed then.
-fn begun(segment: &Segment, key: &PublicKey) -> Result<Option<u64>, String> {
+/// What was recorded when an epoch was begun because of damage, and when the head of that was signed.
+///
+/// # Errors
+/// If the segment cannot be read.
+pub(super) fn begun(segment: &Segment, key: &PublicKey) -> Result<Option<(Recovery, u64)>, String> {
     let mut lines = segment.lines()?;
-    let (mut prev, mut damaged) = ([0; 32], false);
+    let (mut prev, mut damaged) = ([0; 32], None);
     for _ in 0..3 {
         let Some(bytes) = lines.next()? else { return Ok(None) };
         let Some((bytes, line)) = bytes.whole().and_then(|bytes| Some((bytes, Line::parse(bytes)?))) else {
@@ -131,11 +162,11 @@ fn begun(segment: &Segment, key: &PublicKey) -> Result<Option<u64>, String> {
         if !line.follows(&prev) {
             return Ok(None);
         }
-        damaged |= line.recovery.as_ref().is_some_and(|recovery| recovery.damage.is_some());
         if let Some(End { time, .. }) = head(bytes, key) {
-            return Ok(damaged.then_some(time));
+            return Ok(damaged.map(|recovery| (recovery, time)));
         }
         prev = hash(bytes);
+        damaged = line.recovery.filter(|recovery| recovery.damage.is_some()).or(damaged);
     }
     Ok(None)
 }

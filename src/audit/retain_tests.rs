@@ -3,7 +3,7 @@
 use super::{
     journal::Journal,
     key::Signer,
-    record::{Kind, hash},
+    record::{Chain, Kind, Line, hash},
     retain::Asked,
     segment::Segment,
     verify::{Report, verify, verify_with},
@@ -295,6 +295,70 @@ fn a_file_that_is_removed_while_it_is_written_is_missed() {
     fs::remove_file(&place.segments().pop().expect("one").path).expect("removed");
     place.journal.push(Kind::Event, &json!({}));
     assert!(place.journal.sync().expect_err("is missed").to_string().contains("was removed or replaced"));
+}
+
+/// Nor does whoever writes into it.
+#[test]
+fn a_file_that_somebody_else_writes_into_is_missed() {
+    use std::io::Write as _;
+    let mut place = Place::new();
+    let mut file = fs::OpenOptions::new().append(true).open(&place.segments().pop().expect("one").path).expect("open");
+    file.write_all(b"{}\n").expect("written");
+    place.journal.push(Kind::Event, &json!({}));
+    assert!(place.journal.sync().expect_err("is missed").to_string().contains("was changed by another process"));
+}
+
+/// A removal that somebody made up behind the last head excuses nothing, and the next start does not sign it.
+#[test]
+fn a_removal_that_somebody_made_up_excuses_nothing() {
+    let Place { directory, journal } = Place::new();
+    drop(journal);
+    let (path, keys) = (directory.path().join("journal"), directory.path().join("keys"));
+    let segments = Segment::list(&path).expect("listed");
+    let (kept, gone) = segments.split_last().expect("some");
+    let mut text = fs::read(&kept.path).expect("read");
+    let lines: Vec<_> = text.strip_suffix(b"\n").expect("whole").split(|byte| *byte == b'\n').collect();
+    let [first, last] = [lines[0], lines[lines.len() - 1]].map(|bytes| (bytes, Line::parse(bytes).expect("a line")));
+    let removal = json!({ "time": 0, "segment": gone[gone.len() - 1].name(), "bytes": 1, "first": 1, "last": kept.first - 1,
+        "hash": first.1.prev, "from": 0, "until": 0, "next": kept.name(), "why": "age" });
+    let mut chain = Chain { node: last.1.node.to_owned(), epoch: 1, next: last.1.seq + 1, prev: hash(last.0) };
+    let mut added = Vec::new();
+    chain.append(Kind::Removal, &removal, &mut added);
+    text.extend(added);
+    fs::write(&kept.path, text).expect("written");
+    gone.iter().for_each(|segment| fs::remove_file(&segment.path).expect("removed"));
+    let mut journal = Journal::open(&path, Signer::open(&keys).expect("a key"), 4096, at(11)).expect("opened");
+    journal.push(Kind::Event, &json!({}));
+    journal.head(at(11));
+    journal.sync().expect("written");
+    let report = verify(&path, &PublicKey::read(&keys.join("audit.pub")).expect("a key")).expect("read");
+    assert!(report.first_bad.as_ref().is_some_and(|bad| bad.what.contains("no signed record says")), "{report:?}");
+}
+
+/// A file that somebody else put among the closed ones, or one that somebody made longer, makes no journal large.
+#[test]
+fn what_others_put_there_does_not_count_as_size() {
+    let mut place = Place::new();
+    let before = place.segments();
+    let (open, closed) = (before.last().expect("one").clone(), before[1].clone());
+    let foreign = Segment::new(&place.path(), open.epoch, open.first - 1).path;
+    fs::File::create(&foreign).expect("made").set_len(1 << 36).expect("sparse");
+    let size = |bytes| Retention { size: Some(bytes), ..Retention::default() };
+    assert!(place.retain(&size(1 << 30), None, at(10)).is_empty());
+    fs::remove_file(&foreign).expect("removed");
+    fs::OpenOptions::new().write(true).open(&closed.path).expect("open").set_len(1 << 36).expect("sparse");
+    assert!(place.retain(&size(1 << 30), None, at(10)).is_empty());
+    assert_eq!(place.segments().len(), before.len());
+}
+
+/// Of a file without line feeds no more is read than a line may have.
+#[test]
+fn a_segment_that_is_one_endless_line_is_damage() {
+    let place = Place::new();
+    let segment = &place.segments()[0];
+    let file = fs::File::create(segment.path.clone()).expect("made");
+    file.set_len(8 << 30).expect("sparse");
+    assert_eq!(crate::audit::recover::last_line(segment), Ok(None));
 }
 
 /// An old file of heads of which retention left nothing accuses nobody.

@@ -21,7 +21,7 @@ pub(super) struct Reached {
 }
 
 /// No record of ours is as long. Who writes a longer line here shall not have it read into memory.
-const LONGEST: u64 = 64 << 20;
+pub(super) const LONGEST: u64 = 64 << 20;
 
 /// One file of the journal.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -53,6 +53,17 @@ impl Segment {
         }
         segments.sort();
         Ok(segments)
+    }
+
+    /// The same, where there must be some.
+    ///
+    /// # Errors
+    /// If there are none, too.
+    pub(super) fn some(directory: &Path) -> Result<Vec<Self>, String> {
+        match Self::list(directory)? {
+            none if none.is_empty() => Err(format!("there is no journal in `{}`", directory.display())),
+            some => Ok(some),
+        }
     }
 
     /// The segment whose file has this name, if it is one.

@@ -132,7 +132,7 @@ fn other(event: &Value, line: &mut String) {
         field(line, "by", text(event, &["actor", "user", "name"]));
     }
     field(line, "why", text(event, &["unmapped", "why"]));
-    field(line, "because", text(event, &["unmapped", "reason"]));
+    quoted(line, "because", text(event, &["unmapped", "reason"]));
     for change in ["changed", "added", "removed", "sessions"] {
         if let Some(count) = event["unmapped"][change]["count"].as_u64() {
             let items = event["unmapped"][change]["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -141,7 +141,7 @@ fn other(event: &Value, line: &mut String) {
         }
     }
     field(line, "reason", text(event, &["status_code"]));
-    field(line, "detail", text(event, &["status_detail"]));
+    quoted(line, "detail", text(event, &["status_detail"]));
     field(line, "session", text(event, &["session", "uid"]));
 }
 
@@ -218,7 +218,10 @@ mod tests {
             "unmapped": { "why": "sessions.lock", "reason": "left" },
         } });
         let line = line(&lock).expect("a line");
-        assert!(line.contains("gitlab:907  Account Change: Lock  by=uid 0  why=sessions.lock  because=left"), "{line}");
+        assert!(
+            line.contains("gitlab:907  Account Change: Lock  by=uid 0  why=sessions.lock  because=\"left\""),
+            "{line}"
+        );
         let asked = json!({ "kind": "event", "event": {
             "class_uid": 4002, "time": 0, "activity_name": "PROPFIND", "disposition": "Allowed",
             "http_request": { "url": { "hostname": "a.test", "path": "/x" } }, "unmapped": { "phase": "request" },

@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// # Errors
 /// If the journal cannot be read or `out` not be written. A closed pipe is none.
 pub fn tail(directory: &Path, query: &Query, follow: bool, as_json: bool, out: &mut dyn Write) -> Result<(), String> {
-    let mut segments = Segment::list(directory)?;
+    let mut segments = if follow { Segment::list(directory) } else { Segment::some(directory) }?;
     let current = segments.pop();
     let mut open = current.as_ref().map(Segment::lines).transpose()?;
     let [past, coming] = wanted(query, as_json);

@@ -190,10 +190,7 @@ fn place<'a>(event: &'a Event<'_>) -> &'a str {
 /// # Errors
 /// If it cannot be read.
 pub fn tally(directory: &Path, range: Range) -> Result<Tally, String> {
-    let segments = Segment::list(directory)?;
-    if segments.is_empty() {
-        return Err(format!("there is no journal in `{}`", directory.display()));
-    }
+    let segments = Segment::some(directory)?;
     let query = Query { until: Some(range.to), ..Query::default() };
     let wanted = Wanted::of(&query, Beside::Gaps);
     let mut all = Tally::default();

@@ -457,8 +457,17 @@ impl Event<'_> {
         }
     }
 
+    /// The names of whoever's sessions an operator ended.
+    fn revoked(&self) -> impl Iterator<Item = &str> {
+        let of_sessions = self.entity.kind == "session";
+        let named = |part| str::strip_prefix(part, "user ").or(str::strip_prefix(part, "login "));
+        let names = self.entity.name.split(", ").filter(move |_| of_sessions).filter_map(named);
+        names.flat_map(|name| [Some(name), name.split_once(':').map(|(_, subject)| subject)]).flatten()
+    }
+
     fn terms(&self, put: &mut dyn FnMut(Field, &str)) {
         self.person().names().for_each(|name| put(Field::User, name));
+        self.revoked().for_each(|name| put(Field::User, name));
         if self.class_uid > 0 {
             put(Field::Class, &self.class_uid.to_string());
         }

@@ -3,7 +3,7 @@
 use super::{
     key::Signer,
     memory::Last,
-    record::{Chain, Line, hash},
+    record::{Chain, Kind, Line, hash},
     segment::Segment,
 };
 
@@ -14,12 +14,12 @@ use super::{
 pub(super) fn doubt(segments: &[Segment], chain: &Chain, signer: &Signer) -> Result<Option<String>, String> {
     let Some(last) = signer.memory().read(&chain.node)? else {
         // begun by a version that remembered nothing, or not by us at all
-        let ours = is_signed(segments, chain.epoch, signer)?;
+        let ours = is_signed(segments, chain, signer)?;
         return Ok((!ours).then(|| "it has no head of ours".to_owned()));
     };
     let Last { epoch, seq, .. } = last;
     if epoch < chain.epoch {
-        let ours = is_signed(segments, chain.epoch, signer)?;
+        let ours = is_signed(segments, chain, signer)?;
         return Ok((!ours).then(|| format!("its epoch {} was not begun by us", chain.epoch)));
     }
     let cut = || format!("record {seq} of epoch {epoch}, which was signed last, is not there: the end was cut off");
@@ -36,34 +36,77 @@ pub(super) fn doubt(segments: &[Segment], chain: &Chain, signer: &Signer) -> Res
         }
     }
     let found = lines.next()?.and_then(|bytes| bytes.whole().map(hash)).map(|hash| crate::text::hex(&hash));
-    let same = found.as_deref() == Some(&*last.hash);
-    Ok((!same)
-        .then(|| format!("record {seq} of epoch {epoch} is not the one that was signed last: it was written anew")))
+    if found.as_deref() != Some(&*last.hash) {
+        return Ok(Some(format!(
+            "record {seq} of epoch {epoch} is not the one that was signed last: it was written anew"
+        )));
+    }
+    if last.closed && seq + 1 < chain.next {
+        return Ok(Some(format!(
+            "it was closed with record {seq} of epoch {epoch}, and somebody else wrote what stands behind that"
+        )));
+    }
+    let removal = unsigned_removal(segments, &last, chain, signer)?;
+    Ok(removal
+        .map(|seq| format!("record {seq} of epoch {epoch} says that a segment was removed, and nobody signed that")))
 }
 
-/// The node of the journal that is there, and what was signed last of it, where that is remembered.
-///
-/// # Errors
-/// If either cannot be read.
-pub(super) fn known(segments: &[Segment], signer: &Signer) -> Result<Option<(String, Last)>, String> {
-    for segment in segments.iter().rev() {
+/// The number of a record of a removal behind the last head. We sign them as we write them.
+fn unsigned_removal(segments: &[Segment], last: &Last, chain: &Chain, signer: &Signer) -> Result<Option<u64>, String> {
+    let (key, mut removal) = (signer.public(), None);
+    let next_first = |at: usize| segments.get(at + 1).filter(|next| next.epoch == last.epoch).map(|next| next.first);
+    for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.epoch == last.epoch) {
+        if next_first(at).is_some_and(|first| first <= last.seq) {
+            continue; // it ends before
+        }
         let mut lines = segment.lines()?;
-        let Some(line) = lines.next()?.and_then(|bytes| Line::parse(bytes.whole()?)) else { continue };
-        if let Some(last) = signer.memory().read(line.node)? {
-            return Ok(Some((line.node.to_owned(), last)));
+        while let Some(bytes) = lines.next()? {
+            let Some((bytes, line)) = bytes.whole().and_then(|bytes| Some((bytes, Line::parse(bytes)?))) else { break };
+            if line.seq > last.seq && line.kind == Kind::Removal {
+                removal = Some(line.seq);
+            } else if is_of(&line, chain) && line.signed(bytes, &key).is_some() {
+                removal = None;
+            }
         }
     }
-    Ok(None)
+    Ok(removal)
 }
 
-/// True if the last segments of an epoch have a head of ours.
-fn is_signed(segments: &[Segment], epoch: u32, signer: &Signer) -> Result<bool, String> {
+fn is_of(line: &Line<'_>, chain: &Chain) -> bool {
+    line.epoch == chain.epoch && line.node == chain.node
+}
+
+/// The node of the journal that is there, and what was signed last of it, where that is remembered: of whichever record names one
+/// of ours, and if none does, of the only journal that the key has signed.
+///
+/// # Errors
+/// If what is remembered cannot be read.
+pub(super) fn known(segments: &[Segment], signer: &Signer) -> Result<Option<(String, Last)>, String> {
+    for segment in segments.iter().rev() {
+        let (Ok(mut lines), mut asked) = (segment.lines(), None) else { continue };
+        while let Ok(Some(bytes)) = lines.next() {
+            let Some(line) = bytes.whole().and_then(Line::parse) else { continue };
+            if asked.as_deref() == Some(line.node) {
+                continue;
+            }
+            if let Some(last) = signer.memory().read(line.node)? {
+                return Ok(Some((line.node.to_owned(), last)));
+            }
+            asked = Some(line.node.to_owned());
+        }
+    }
+    let mut all = signer.memory().all()?;
+    Ok(all.pop().filter(|_| all.is_empty()))
+}
+
+/// True if the last segments of an epoch have a head of ours that is of this epoch.
+fn is_signed(segments: &[Segment], chain: &Chain, signer: &Signer) -> Result<bool, String> {
     let key = signer.public();
-    for segment in segments.iter().rev().filter(|segment| segment.epoch == epoch).take(2) {
+    for segment in segments.iter().rev().filter(|segment| segment.epoch == chain.epoch).take(2) {
         let mut lines = segment.lines()?;
         while let Some(bytes) = lines.next()? {
             let Some(bytes) = bytes.whole() else { break };
-            if Line::parse(bytes).is_some_and(|line| line.signed(bytes, &key).is_some()) {
+            if Line::parse(bytes).is_some_and(|line| is_of(&line, chain) && line.signed(bytes, &key).is_some()) {
                 return Ok(true);
             }
         }
@@ -124,6 +167,19 @@ mod tests {
             fs::write(&self.segments()[0].path, lines.concat()).expect("written");
         }
 
+        /// Adds records that continue what is there, as whoever has no key can.
+        fn add(&self, records: &[(Kind, serde_json::Value)]) {
+            let lines = self.lines();
+            let bytes = lines[lines.len() - 1].trim_end().as_bytes();
+            let last = Line::parse(bytes).expect("a line");
+            let mut chain = Chain { node: last.node.to_owned(), epoch: 1, next: last.seq + 1, prev: hash(bytes) };
+            let mut added = lines.concat().into_bytes();
+            for (kind, body) in records {
+                chain.append(*kind, body, &mut added);
+            }
+            fs::write(&self.segments()[0].path, added).expect("written");
+        }
+
         /// Goes on with what is there, as a start does; what is recorded then is signed.
         fn start(&self) -> Report {
             let mut journal = self.open();
@@ -168,6 +224,133 @@ mod tests {
         assert!(place.start().holds() && place.segments().len() == 1);
     }
 
+    /// What a killed process left behind the last head and what somebody else added there look the same: it is named, whatever it says
+    /// of itself.
+    #[test]
+    fn what_stands_behind_the_last_head_is_named() {
+        let place = Place::new();
+        let count = place.lines().len();
+        place.add(&[(Kind::Event, json!({ "forged": true })), (Kind::Close, json!({ "time": 0, "lost": 0 }))]);
+        let report = place.start();
+        let named = format!("records {} to {} stood behind the last head", count + 1, count + 2);
+        assert!(report.holds() && report.text().contains(&named), "{}", report.text());
+        assert!(report.text().contains("nobody had closed it"), "{}", report.text());
+    }
+
+    /// Behind the head that closed it nothing is ours, and no record tells of a removal before a head covers it.
+    #[test]
+    fn what_nobody_but_another_can_have_written_begins_an_epoch() {
+        let place = Place::new();
+        let mut journal = place.open();
+        journal.push(Kind::Close, &json!({ "time": 0, "lost": 0 }));
+        journal.head(NOW);
+        journal.sync().expect("written");
+        drop(journal);
+        place.add(&[(Kind::Event, json!({ "forged": true }))]);
+        let report = place.start();
+        assert_eq!(place.segments().len(), 2);
+        let text = report.text();
+        assert!(text.contains("somebody else wrote what stands behind that"), "{text}");
+        assert!(text.contains("1 record stands behind the last head of epoch 1"), "{text}");
+        // once it is open again, a kill leaves what is behind that head
+        let place = Place::new();
+        for _ in 0..2 {
+            let mut journal = place.open();
+            journal.push(Kind::Close, &json!({ "time": 0, "lost": 0 }));
+            journal.head(NOW);
+            journal.sync().expect("written");
+            drop(journal);
+            let mut journal = place.open();
+            journal.push(Kind::Event, &json!({ "killed": true }));
+            journal.sync().expect("written");
+        }
+        assert!(place.start().holds() && place.segments().len() == 1);
+
+        let place = Place::new();
+        let removal = json!({ "time": 0, "segment": "00000001-00000000000000000001.jsonl", "bytes": 1, "first": 1, "last": 9, "hash": "",
+            "from": 0, "until": 0, "next": "00000001-00000000000000000010.jsonl", "why": "age" });
+        place.add(&[(Kind::Removal, removal), (Kind::Event, json!({}))]);
+        let text = place.start().text();
+        assert!(place.segments().len() == 2 && text.contains("and nobody signed that"), "{text}");
+    }
+
+    /// Whatever is written over its beginning, a journal is known by any record of it, or by what its key remembers.
+    #[test]
+    fn an_epoch_says_how_far_the_one_before_was_signed_whatever_is_left_of_that() {
+        for keep in [true, false] {
+            let place = Place::new();
+            let lines = place.lines();
+            let mut spoilt = lines.clone();
+            spoilt[0] = "x\n".to_owned();
+            place.write(if keep { &spoilt } else { &spoilt[..1] });
+            assert!(!place.start().holds());
+            place.write(&lines[..8]);
+            let bad = place.report().first_bad.expect("is found");
+            assert!(bad.epoch == 1 && bad.what.contains("had been signed"), "{bad:?}");
+        }
+    }
+
+    /// An epoch that nobody signed takes back nothing of what a signed one says.
+    #[test]
+    fn a_claim_that_no_head_covers_is_none() {
+        let place = Place::new();
+        let lines = place.lines();
+        place.write(&[lines.concat(), "garbage\ngarbage\n".to_owned()]);
+        assert!(!place.start().holds());
+        place.write(&lines[..8]);
+        let last = Line::parse(lines[0].trim_end().as_bytes()).expect("a line");
+        let mut chain = Chain { node: last.node.to_owned(), epoch: 3, next: 1, prev: [0; 32] };
+        let first: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
+        let (mut made_up, cut) = (Vec::new(), crate::text::hex(&hash(lines[7].trim_end().as_bytes())));
+        chain.append(Kind::Segment, &first["segment"], &mut made_up);
+        let recovery = json!({ "time": 0, "segment": "", "bytes": 0, "sha256": "", "damage": "x",
+            "last": { "epoch": 1, "seq": 8, "hash": cut } });
+        chain.append(Kind::Recovery, &recovery, &mut made_up);
+        fs::write(Segment::new(&place.0.path().join("journal"), 3, 1).path, made_up).expect("written");
+        let bad = place.report().first_bad.expect("is found");
+        assert!(bad.epoch == 1 && bad.what.contains("epoch 2 says"), "{bad:?}");
+    }
+
+    /// A journal that is removed as a whole leaves what its key remembers, and the next one says so.
+    #[test]
+    fn a_journal_that_begins_where_another_was_says_so() {
+        let place = Place::new();
+        let last = place.lines().len();
+        for segment in place.segments() {
+            fs::remove_file(&segment.path).expect("removed");
+        }
+        let text = place.start().text();
+        assert!(
+            text.contains(&format!("up to record {last} of epoch 1: if one of them was here, it is gone")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_memory_that_was_lost_is_told() {
+        let place = Place::new();
+        for memory in fs::read_dir(place.0.path().join("keys/audit-heads")).expect("a directory").flatten() {
+            fs::write(memory.path(), "").expect("written");
+        }
+        let report = place.start();
+        assert!(report.holds() && report.text().contains("was not remembered"), "{}", report.text());
+    }
+
+    /// A head of another journal proves nothing of this one.
+    #[test]
+    fn a_head_of_another_journal_does_not_make_it_ours() {
+        let place = Place::new();
+        let own = place.lines();
+        let head = own.iter().find(|line| line.contains("\"kind\":\"head\"")).expect("a head");
+        let mut lines = forged("0123456789abcdef", 1, &own[0], 5);
+        lines.insert(2, head.clone());
+        place.write(&lines);
+        let of = |node: &str| Chain { node: node.to_owned(), epoch: 1, next: 1, prev: [0; 32] };
+        let is_signed = |node: &str| is_signed(&place.segments(), &of(node), &place.signer()).expect("read");
+        assert!(!is_signed("0123456789abcdef"));
+        assert!(is_signed(Line::parse(own[0].trim_end().as_bytes()).expect("a line").node), "nor would ours be missed");
+    }
+
     /// The next start signs nothing after a cut: it begins an epoch, and says how far the one before was signed.
     #[test]
     fn a_journal_that_was_cut_back_while_nothing_ran_is_missed() {
@@ -195,7 +378,7 @@ mod tests {
         let place = Place::new();
         place.write(&forged("0123456789abcdef", 1, &lines[0], 40));
         let bad = place.start().first_bad.expect("is found");
-        assert!(bad.epoch == 1 && bad.what.contains("without a head of ours"), "{bad:?}");
+        assert!(bad.epoch == 1 && bad.what.contains("had been signed"), "{bad:?}");
     }
 
     /// Nobody cuts an epoch by adding another.

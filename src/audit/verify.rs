@@ -11,6 +11,7 @@ use super::{
     json,
     memory::Last,
     record::{FORMAT, Hash, Kind, Line, Opening, hash},
+    retain,
     segment::Segment,
     time::rfc3339,
 };
@@ -161,18 +162,18 @@ pub fn verify(directory: &Path, key: &PublicKey) -> Result<Report, String> {
 /// # Errors
 /// As [`verify`], and if none of the heads is of this journal.
 pub fn verify_with(directory: &Path, key: &PublicKey, anchors: Option<&Anchors>) -> Result<Report, String> {
-    let segments = Segment::list(directory)?;
-    let nothing = || format!("there is no journal in `{}`", directory.display());
-    let (first, last) = segments.first().zip(segments.last()).ok_or_else(nothing)?;
+    let segments = Segment::some(directory)?;
+    let ([first, .., last] | [first @ last]) = &*segments else { return Err("there is no journal".to_owned()) };
     let mut beginning = Beginning::of(first);
     let mut report = Report { anchors: anchors.map(|_| 0), ..Report::default() };
-    let claims = claims(&segments)?;
+    let claims = claims(&segments, key)?;
     for epoch in if beginning.is_some() { first.epoch } else { 1 }..=last.epoch {
         let of_epoch: Vec<_> = segments.iter().filter(|segment| segment.epoch == epoch).collect();
         let mut walk = Walk::new(key, anchors, report, beginning, epoch, epoch == last.epoch);
-        walk.claim = claims.get(&epoch).cloned();
+        walk.claims = claims.get(&epoch).cloned().unwrap_or_default();
         let result = walk.epoch(&of_epoch);
         (report, beginning) = (walk.report, walk.beginning);
+        beginning.iter_mut().for_each(Beginning::forget);
         match result {
             Ok(()) => {}
             Err(Stop::Bad(bad)) => {
@@ -222,14 +223,14 @@ struct Claim {
     by: u32,
 }
 
-/// By epoch, what later ones say of it in their second records.
-fn claims(segments: &[Segment]) -> Result<BTreeMap<u32, Claim>, String> {
-    let mut claims = BTreeMap::new();
+/// What epochs say of earlier ones where they begin, by the epoch that they say it of. Only what a head covers counts.
+fn claims(segments: &[Segment], key: &PublicKey) -> Result<BTreeMap<u32, Vec<Claim>>, String> {
+    let mut claims: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for segment in segments.iter().filter(|segment| segment.epoch > 1 && segment.first == 1) {
-        let mut lines = segment.lines()?;
-        lines.next()?;
-        let said = lines.next()?.and_then(|bytes| Line::parse(bytes.whole()?)?.recovery?.last);
-        claims.extend(said.map(|last| (last.epoch, Claim { last, by: segment.epoch })));
+        let said = retain::begun(segment, key)?.and_then(|(recovery, _)| recovery.last);
+        if let Some(last) = said {
+            claims.entry(last.epoch).or_default().push(Claim { last, by: segment.epoch });
+        }
     }
     Ok(claims)
 }
@@ -249,8 +250,8 @@ struct Walk<'a> {
     /// The record before it is a head that holds, and so cannot have been edited.
     head_before: bool,
     node: Option<String>,
-    /// What a later epoch says was signed.
-    claim: Option<Claim>,
+    /// What later epochs say was signed.
+    claims: Vec<Claim>,
     /// This is the last epoch.
     last: bool,
 }
@@ -275,7 +276,7 @@ impl<'a> Walk<'a> {
             prev: [0; 32],
             head_before: false,
             node: None,
-            claim: None,
+            claims: Vec::new(),
             last,
         }
     }
@@ -284,9 +285,16 @@ impl<'a> Walk<'a> {
         let (first, heads) = (self.next, self.report.heads);
         self.segments(segments)?;
         self.ends_as_claimed(segments)?;
-        let unsigned = self.report.heads == heads && (!self.last || self.next - first > 3);
+        let unsigned = self.report.heads == heads && (!self.last || self.epoch > 1 || self.next - first > 3);
         if let Some(segment) = segments.first().filter(|_| unsigned) {
             return Err(self.bad(segment, first, "begins an epoch without a head of ours"));
+        }
+        if !self.last && self.report.unsigned > 0 {
+            let records = counted(self.report.unsigned, "record stands", "records stand");
+            let epoch = self.epoch;
+            self.report
+                .notes
+                .push(format!("{records} behind the last head of epoch {epoch}, and nobody signed what that says"));
         }
         let Some(compared) = self.compared() else { return Ok(()) };
         let (last, place) = (self.next - 1, segments.last());
@@ -309,8 +317,9 @@ impl<'a> Walk<'a> {
 
     /// A later epoch may say how far this one was signed.
     fn ends_as_claimed(&self, segments: &[&Segment]) -> Result<(), Stop> {
-        match (&self.claim, segments.last()) {
-            (Some(Claim { last, by }), Some(segment)) if last.seq >= self.next => {
+        let missing = self.claims.iter().find(|claim| claim.last.seq >= self.next);
+        match (missing, segments.last()) {
+            (Some(Claim { last, by }), Some(segment)) => {
                 let what = format!("is missing: epoch {by} says that all up to record {} had been signed", last.seq);
                 Err(self.bad(segment, self.next, what))
             }
@@ -390,6 +399,12 @@ impl<'a> Walk<'a> {
         if self.epoch > 1 && seq == 2 && why.is_none() {
             return Err(self.bad(segment, seq, "does not say why the epoch was begun"));
         }
+        if self.epoch > 1 && seq == 2 && line.recovery.as_ref().is_some_and(|recovery| recovery.last.is_none()) {
+            let (epoch, before) = (self.epoch, self.epoch - 1);
+            self.report.notes.push(format!(
+                "epoch {epoch} does not say how far epoch {before} was signed: that its end is there is not proved"
+            ));
+        }
         if (line.kind == Kind::Segment) != first {
             return Err(self.bad(segment, seq, "stands where a segment does not begin, or the other way round"));
         }
@@ -419,9 +434,8 @@ impl<'a> Walk<'a> {
         self.report.records += 1;
         self.next = seq + 1;
         self.prev = lines.hash();
-        if let Some(Claim { last, by }) = self.claim.as_ref().filter(|claim| claim.last.seq == seq)
-            && last.hash != crate::text::hex(&self.prev)
-        {
+        let mut of_this = self.claims.iter().filter(|claim| claim.last.seq == seq);
+        if let Some(Claim { by, .. }) = of_this.find(|claim| claim.last.hash != crate::text::hex(&self.prev)) {
             let what = format!("was written anew: epoch {by} says that another one had been signed");
             return Err(self.bad(segment, seq, what));
         }

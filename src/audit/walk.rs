@@ -50,7 +50,7 @@ impl Walk<'_> {
     /// # Errors
     /// If the journal cannot be read.
     pub(super) fn lines(&self, order: Order, take: Take<'_>) -> Result<u64, String> {
-        let segments = Segment::list(self.directory)?;
+        let segments = Segment::some(self.directory)?;
         let open = segments.last().cloned();
         self.segments(segments, open, order, take)
     }

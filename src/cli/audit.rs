@@ -211,8 +211,12 @@ fn index(journal: &Path, check: bool, json: bool, out: &mut dyn Write) -> Result
 /// Says that some lines could not be read.
 fn unread(lines: u64) {
     if lines > 0 {
-        let lines = counted(lines, "line", "lines");
-        tell(&format!("{lines} cannot be read, and nobody knows what they said: see `audit verify`"));
+        let lines = counted(
+            lines,
+            "line cannot be read, and nobody knows what it",
+            "lines cannot be read, and nobody knows what they",
+        );
+        tell(&format!("{lines} said: see `audit verify`"));
     }
 }
 

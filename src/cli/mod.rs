@@ -198,9 +198,15 @@ impl Arguments {
     }
 
     /// Where the trail and its key are. The configuration is read only for what the arguments leave open.
-    fn trail(&self, journal: Option<&Path>, public_key: Option<&Path>) -> Result<(PathBuf, PathBuf), ConfigErrors> {
-        if let (Some(journal), Some(public_key)) = (journal, public_key) {
-            return Ok((journal.to_owned(), public_key.to_owned()));
+    fn trail(&self, journal: Option<&Path>, public_key: Option<&Path>) -> Result<(PathBuf, PathBuf), Fault> {
+        let (given, missing) = match (journal, public_key) {
+            (Some(journal), Some(public_key)) => return Ok((journal.to_owned(), public_key.to_owned())),
+            (Some(path), None) => (Some(path), "`--journal` was given without `--public-key FILE`"),
+            (None, path) => (path, "`--public-key` was given without `--journal DIRECTORY`"),
+        };
+        if given.is_some_and(|path| path != "") && !self.config.exists() {
+            let config = self.config.display();
+            return Err(format!("{missing}, and there is no `{config}` that says where that is: give both").into());
         }
         let settings = crate::config::load_for_review(&self.config)?;
         let journal = journal.map_or_else(|| settings.state.join("journal"), Path::to_owned);

@@ -32,7 +32,7 @@ use std::{
 };
 
 /// Of this format are files that this version takes: another one whenever terms or layout change.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What a file begins with: this, the length of the head in 4 bytes, and its SHA-256.
 const MAGIC: &[u8; 8] = b"VSTBIDX\n";
 const PREAMBLE: usize = MAGIC.len() + 4 + 32;
