@@ -293,7 +293,7 @@ impl Journal {
             return Ok(());
         }
         self.flush()?;
-        self.keeps_its_name()?;
+        self.is_as_we_left_it()?;
         #[cfg(test)]
         let result = if self.fault.is(Fault::SYNC) { Err(io::ErrorKind::Other.into()) } else { self.file.sync_data() };
         #[cfg(not(test))]
@@ -328,7 +328,7 @@ impl Journal {
     }
 
     /// Whoever removes, replaces or changes the file that is written would else have records vanish or appear in silence.
-    fn keeps_its_name(&self) -> io::Result<()> {
+    fn is_as_we_left_it(&self) -> io::Result<()> {
         let named = fs::metadata(&self.path).map(|named| (named.dev(), named.ino()));
         let own = self.file.metadata()?;
         let what = match named {

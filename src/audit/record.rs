@@ -100,7 +100,7 @@ pub(super) struct Recovery {
     /// How far the journal had been signed was not remembered.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(super) forgotten: bool,
-    /// There was no journal: those that the key has signed.
+    /// Where nobody knows which journal was here, if any: those that the key has signed.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(super) others: Vec<Other>,
 }

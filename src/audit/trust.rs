@@ -1,10 +1,10 @@
 //! Whether a journal that is found at a start is the one that was signed last.
 
 use super::{
-    key::Signer,
+    key::{PublicKey, Signer},
     memory::Last,
     record::{Chain, Kind, Line, hash},
-    segment::Segment,
+    segment::{Lines, Segment},
 };
 
 /// Why the journal that ends in `chain` is not gone on with; `None` if it is as it was signed last.
@@ -46,27 +46,30 @@ pub(super) fn doubt(segments: &[Segment], chain: &Chain, signer: &Signer) -> Res
             "it was closed with record {seq} of epoch {epoch}, and somebody else wrote what stands behind that"
         )));
     }
-    let removal = unsigned_removal(segments, &last, chain, signer)?;
+    let key = signer.public();
+    let mut removal = unsigned_removal(&mut lines, None, chain, &key)?;
+    for segment in segments.iter().filter(|it| it.epoch == epoch && it.first > seq) {
+        removal = unsigned_removal(&mut segment.lines()?, removal, chain, &key)?;
+    }
     Ok(removal
         .map(|seq| format!("record {seq} of epoch {epoch} says that a segment was removed, and nobody signed that")))
 }
 
-/// The number of a record of a removal behind the last head. We sign them as we write them.
-fn unsigned_removal(segments: &[Segment], last: &Last, chain: &Chain, signer: &Signer) -> Result<Option<u64>, String> {
-    let (key, mut removal) = (signer.public(), None);
-    let next_first = |at: usize| segments.get(at + 1).filter(|next| next.epoch == last.epoch).map(|next| next.first);
-    for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.epoch == last.epoch) {
-        if next_first(at).is_some_and(|first| first <= last.seq) {
-            continue; // it ends before
-        }
-        let mut lines = segment.lines()?;
-        while let Some(bytes) = lines.next()? {
-            let Some((bytes, line)) = bytes.whole().and_then(|bytes| Some((bytes, Line::parse(bytes)?))) else { break };
-            if line.seq > last.seq && line.kind == Kind::Removal {
-                removal = Some(line.seq);
-            } else if is_of(&line, chain) && line.signed(bytes, &key).is_some() {
-                removal = None;
-            }
+/// The number of a record of a removal that no head of ours follows in these lines; `before` is that of the lines before. We sign
+/// them as we write them.
+fn unsigned_removal(
+    lines: &mut Lines,
+    before: Option<u64>,
+    chain: &Chain,
+    key: &PublicKey,
+) -> Result<Option<u64>, String> {
+    let mut removal = before;
+    while let Some(bytes) = lines.next()? {
+        let Some((bytes, line)) = bytes.whole().and_then(|bytes| Some((bytes, Line::parse(bytes)?))) else { break };
+        if line.kind == Kind::Removal {
+            removal = Some(line.seq);
+        } else if is_of(&line, chain) && line.signed(bytes, key).is_some() {
+            removal = None;
         }
     }
     Ok(removal)
